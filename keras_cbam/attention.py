@@ -1,0 +1,103 @@
+"""The registry of attention: what a user may name, as a layer for one site of a network."""
+
+import difflib
+import re
+
+import keras
+
+from keras_cbam.layers.cbam import CBAM
+from keras_cbam.layers.channel_attention import ChannelAttention
+from keras_cbam.layers.spatial_attention import SpatialAttention
+
+ATTENTION = {
+    "cbam": (CBAM, {}),
+    "se": (ChannelAttention, {"pooling": ("avg",)}),
+    "channel": (ChannelAttention, {}),
+    "spatial": (SpatialAttention, {}),
+}
+
+
+def near_names(name, names):
+    """ " Did you mean 'cbam'?" for a misspelt name, or all names where none is near."""
+    near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in names], n=3)
+    close = [known for known in names if known.lower() in near]
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return f"Known: {', '.join(map(repr, names))}."
+
+
+def _template(attention):
+    """A name, a config dict or a layer, as a layer to copy the config of, and its short name."""
+    if isinstance(attention, keras.layers.Layer):
+        name = attention.__class__.__name__
+        return attention, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    if isinstance(attention, str):
+        attention = {"class_name": attention, "config": {}}
+    if not isinstance(attention, dict) or "class_name" not in attention:
+        raise ValueError(
+            "`attention` must be a name, a dict with 'class_name' and 'config', a layer, or a "
+            f"callable that returns one of these. Received: attention={attention!r}"
+        )
+    name = attention["class_name"]
+    if name in ATTENTION:
+        layer_class, arguments = ATTENTION[name]
+        return layer_class(**{**arguments, **attention.get("config", {})}), name
+    if "module" in attention or "registered_name" in attention:
+        return _template(keras.saving.deserialize_keras_object(attention))
+    raise ValueError(
+        f"Unknown attention. {near_names(name, ATTENTION)} Received: attention={name!r}"
+    )
+
+
+def attention_layer(attention, site, start_as_identity=True, dtype=None, data_format=None):
+    """A new attention layer for one site.
+
+    Args:
+        attention: one of
+
+            - a string: `"cbam"`, `"se"` (Squeeze-and-Excitation: `ChannelAttention` of the mean
+              alone), `"channel"`, `"spatial"`;
+            - a dict `{"class_name": ..., "config": {...}}`: a name as above with arguments, or
+              what `keras.saving.serialize_keras_object` gives for a layer;
+            - a layer: a template, of which the config is copied and no weight is;
+            - a callable `site name -> any of these, or None` for no attention at that site.
+        site: string, name of the layer that is attended.
+        start_as_identity: bool, overrides the attention's own argument; only what a callable
+            returns as a dict or a layer keeps its own. Defaults to `True`.
+        dtype: dtype policy of the layer. Defaults to `None`, the template's own.
+        data_format: data format of the layer. Defaults to `None`, the template's own.
+
+    Returns:
+        An unbuilt `keras.layers.Layer` named `<site>_<attention>`, or `None`.
+
+    Raises:
+        ValueError: if `attention` names nothing known, or should start as an identity and has no
+            such argument.
+
+    Example:
+
+    >>> attention_layer("cbam", "conv1").name
+    'conv1_cbam'
+    """
+    keeps_its_start = False
+    if callable(attention) and not isinstance(attention, keras.layers.Layer):
+        attention = attention(site)
+        if attention is None:
+            return None
+        keeps_its_start = not isinstance(attention, str)
+    template, short_name = _template(attention)
+    config = template.get_config()
+    if not keeps_its_start:
+        if "start_as_identity" in config:
+            config["start_as_identity"] = start_as_identity
+        elif start_as_identity:
+            raise ValueError(
+                f"{template.__class__.__name__} has no argument `start_as_identity`: insert it "
+                f"with `start_as_identity=False`. Received: attention={attention!r}"
+            )
+    config["name"] = f"{site}_{short_name}"
+    if dtype is not None:
+        config["dtype"] = dtype
+    if data_format is not None and "data_format" in config:
+        config["data_format"] = data_format
+    return template.__class__.from_config(config)

@@ -1,0 +1,180 @@
+"""What the attention layers share: arguments, shapes, weights, scores, the start as an identity."""
+
+import numbers
+
+import keras
+from keras import ops
+
+from keras_cbam.ops.pooling import accumulation_dtype
+from keras_cbam.ops.refine import apply_gate, blend_with_identity
+
+
+def positive_integer(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    return int(value)
+
+
+def pooling_methods(name, value, allowed):
+    methods = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(methods, (list, tuple))
+        or not methods
+        or any(method not in allowed for method in methods)
+        or len(set(methods)) != len(methods)
+    ):
+        raise ValueError(
+            f"`{name}` must be one or several different ones of {allowed}. "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(methods)
+
+
+def clone_initializer(initializer):
+    """A copy, so that two weights never draw from one initializer object."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        return initializer.__class__.from_config(initializer.get_config())
+    return initializer
+
+
+class AttentionLayer(keras.layers.Layer):
+    """Base of the attention layers: a feature map in, the same shape out.
+
+    A subclass with one gate gives `compute_logits(inputs, training)`; every subclass gives
+    `compute_scores_spec(input_shape)`, its symbolic attention scores.
+
+    Args:
+        gate_activation: activation of the gate's logits.
+        start_as_identity: bool, whether gate maps `M` become `1 + s * (M - 1)`, `s` starting at 0.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` for the Keras default.
+        kernel_initializer, bias_initializer: initializers.
+        kernel_regularizer, bias_regularizer: regularizers.
+        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        gate_activation,
+        start_as_identity,
+        data_format,
+        kernel_initializer,
+        bias_initializer,
+        kernel_regularizer,
+        bias_regularizer,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        data_format = data_format or keras.config.image_data_format()
+        if data_format not in ("channels_first", "channels_last"):
+            raise ValueError(
+                '`data_format` must be "channels_first", "channels_last" or None. '
+                f"Received: data_format={data_format!r}"
+            )
+        self.gate_activation = keras.activations.get(gate_activation)
+        self.start_as_identity = bool(start_as_identity)
+        self.data_format = data_format
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.identity_scale = None
+
+    @property
+    def accumulation_dtype(self):
+        return accumulation_dtype(self.compute_dtype)
+
+    def channel_axis(self, rank):
+        return 1 if self.data_format == "channels_first" else rank - 1
+
+    def validate_input_shape(self, input_shape):
+        """Sets the input specification and returns the number of channels."""
+        rank = len(input_shape)
+        if not 3 <= rank <= 5:
+            raise ValueError(
+                f"{self.__class__.__name__} needs inputs of rank 3 to 5: a batch axis, one to "
+                f"three spatial axes and a channel axis. Received: input_shape={input_shape}"
+            )
+        axis = self.channel_axis(rank)
+        channels = input_shape[axis]
+        if channels is None:
+            raise ValueError(
+                f"The channel axis (axis {axis}, data_format={self.data_format!r}) of the inputs "
+                f"of {self.__class__.__name__} must be defined, found None. "
+                f"Received: input_shape={input_shape}"
+            )
+        self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
+        return channels
+
+    def validate_input_dtype(self, inputs):
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if "float" not in dtype:
+            raise ValueError(
+                f"{self.__class__.__name__} needs floating-point inputs. "
+                f"Received: inputs of dtype {dtype}"
+            )
+
+    # The weights are never autocast: gates are computed in the accumulation dtype.
+
+    def add_kernel(self, name, shape):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=clone_initializer(self.kernel_initializer),
+            regularizer=self.kernel_regularizer,
+            autocast=False,
+        )
+
+    def add_bias(self, name, size):
+        return self.add_weight(
+            name=name,
+            shape=(size,),
+            initializer=clone_initializer(self.bias_initializer),
+            regularizer=self.bias_regularizer,
+            autocast=False,
+        )
+
+    def add_identity_scale(self):
+        if self.start_as_identity:
+            self.identity_scale = self.add_weight(
+                name="identity_scale", shape=(), initializer="zeros", autocast=False
+            )
+
+    def compute_gate(self, logits):
+        """The gate map of the logits, blended with all ones if the layer starts as an identity."""
+        gate = self.gate_activation(logits)
+        if self.identity_scale is None:
+            return gate
+        return blend_with_identity(gate, self.identity_scale)
+
+    def call(self, inputs, training=None, return_attention_scores=False):
+        self.validate_input_dtype(inputs)
+        gate = self.compute_gate(self.compute_logits(inputs, training=training))
+        outputs = apply_gate(inputs, gate)
+        if return_attention_scores:
+            return outputs, ops.cast(gate, self.compute_dtype)
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def spec(self, shape):
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
+        self.validate_input_dtype(inputs)
+        outputs = self.spec(self.compute_output_shape(inputs.shape))
+        if return_attention_scores:
+            return outputs, self.compute_scores_spec(inputs.shape)
+        return outputs
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "gate_activation": keras.activations.serialize(self.gate_activation),
+            "start_as_identity": self.start_as_identity,
+            "data_format": self.data_format,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+        }
