@@ -1,11 +1,13 @@
 """Models of `keras.applications` with attention in them."""
 
 import inspect
+import os
 
 import keras
 
 from keras_cbam.attention import near_names
 from keras_cbam.insertion.insert import insert_attention
+from keras_cbam.weight_files import load_named_weights
 
 
 def application_names():
@@ -13,7 +15,8 @@ def application_names():
     return sorted(name for name, _ in inspect.getmembers(keras.applications, inspect.isfunction))
 
 
-def _application(name):
+def find_application(name):
+    """The function of `keras.applications` of that name; ValueError suggests near names."""
     if name not in application_names():
         raise ValueError(
             f"Unknown model of keras.applications. {near_names(name, application_names())} "
@@ -34,8 +37,9 @@ def attention_backbone(
         name: string, name in `keras.applications`, `"ResNet50"` for example.
         attention: see `insert_attention`; `None` for the plain model. Defaults to `"cbam"`.
         where: see `insert_attention`. Defaults to `"auto"`.
-        weights: `"imagenet"`, `None` (random) or the path of a weights file of that application.
-            Defaults to `"imagenet"`.
+        weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
+            backbone's layers, attended or not), `.npz` keyed `<layer>/<index>`, or a
+            `.weights.h5` of the plain application. Defaults to `"imagenet"`.
         **application_kwargs: further arguments of the application, `input_shape` or `alpha` for
             example. `include_top` defaults to `False`.
 
@@ -43,7 +47,8 @@ def attention_backbone(
         A Functional `keras.Model` from preprocessed pictures to features.
 
     Raises:
-        ValueError: if the name is unknown (near names are suggested); see also `insert_attention`.
+        ValueError: if the name is unknown (near names are suggested), or the weights file does
+            not fit (the message says what differs); see also `insert_attention`.
 
     Example:
 
@@ -51,12 +56,20 @@ def attention_backbone(
     >>> backbone.output_shape
     (None, 2, 2, 2048)
     """
-    application = _application(name)
+    application = find_application(name)
     application_kwargs.setdefault("include_top", False)
-    model = application(weights=weights, **application_kwargs)
-    if attention is None:
-        return model
-    return insert_attention(model, attention=attention, where=where)
+    is_named = str(weights).endswith((".keras", ".npz"))
+    if weights is not None and weights != "imagenet" and not os.path.isfile(weights):
+        raise ValueError(
+            '`weights` must be "imagenet", None or the path of a file. '
+            f"Received: weights={weights!r}"
+        )
+    model = application(weights=None if is_named else weights, **application_kwargs)
+    if attention is not None:
+        model = insert_attention(model, attention=attention, where=where)
+    if is_named:
+        load_named_weights(model, weights)
+    return model
 
 
 def attention_classifier(
@@ -98,7 +111,7 @@ def attention_classifier(
     >>> model.output_shape
     (None, 5)
     """
-    application = _application(name)
+    application = find_application(name)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
         raise ValueError(
             f"`num_classes` must be an integer of at least 2. Received: num_classes={num_classes!r}"

@@ -1,0 +1,138 @@
+"""The command `keras-cbam`."""
+
+import argparse
+import ast
+import sys
+
+from keras_cbam.training.data_set import DataError
+from keras_cbam.training.fit import PRECISIONS, train_classifier
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _backbone_argument(text):
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, received {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _parser():
+    parser = _Parser(prog="keras-cbam", description="CBAM attention for Keras image models.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train an image classifier with attention",
+        description="Trains an image classifier with attention, saves it and checks it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    train.set_defaults(run=_train)
+    add = train.add_argument
+    add(
+        "--data",
+        metavar="DATA",
+        help="a folder with one subfolder of pictures a class, an .npz file, or mnist, "
+        "fashion_mnist, cifar10, cifar100; by default 7,000 embedded Fashion-MNIST pictures",
+    )
+    add(
+        "--backbone",
+        metavar="NAME",
+        help="a model of keras.applications; by default MobileNet of width 0.25",
+    )
+    add(
+        "--backbone-argument",
+        metavar="NAME=VALUE",
+        type=_backbone_argument,
+        action="append",
+        default=[],
+        help="a further argument of the backbone, alpha=0.5 for example; may be repeated",
+    )
+    add("--attention", default="cbam", metavar="NAME", help="cbam, se, channel, spatial or none")
+    add("--weights", default="none", metavar="WEIGHTS", help="imagenet, none or a weights file")
+    add("--image-size", type=int, default=64, metavar="PIXELS", help="side of the pictures")
+    add("--epochs", type=int, default=15, metavar="N", help="passes over the training pictures")
+    add("--batch-size", type=int, default=64, metavar="N", help="pictures a training step")
+    add("--learning-rate", type=float, default=3e-3, metavar="RATE", help="highest rate")
+    add("--precision", choices=PRECISIONS, default="float32", help="dtype policy")
+    add(
+        "--xla",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compile the training step by XLA",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of everything random")
+    add("--output", default="keras_cbam_run", metavar="DIR", help="folder of the artefacts")
+    add("--overwrite", action="store_true", help="replace an earlier run in the output folder")
+    add("--strict", action="store_true", help="an unreadable picture is an error, not skipped")
+    return parser
+
+
+def _none(name):
+    return None if name == "none" else name
+
+
+def _train(options):
+    run = train_classifier(
+        data=options.data,
+        backbone=options.backbone,
+        backbone_arguments=dict(options.backbone_argument) or None,
+        attention=_none(options.attention),
+        weights=_none(options.weights),
+        image_size=options.image_size,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        precision=options.precision,
+        xla=options.xla,
+        seed=options.seed,
+        output=options.output,
+        overwrite=options.overwrite,
+        strict=options.strict,
+    )
+    report, output = run.report, run.output
+    skipped = report["data"]["skipped"]
+    if skipped:
+        print(f"Skipped {len(skipped)} unreadable pictures:", *skipped[:10], sep="\n  ")
+    print(
+        f"\nTest accuracy {report['accuracy']:.4f} on {report['data']['test_pictures']} pictures "
+        f"({report['seconds']['training']:.0f} s of training, "
+        f"{report['seconds']['total']:.0f} s in all)."
+    )
+    print("Reloaded in a fresh process, both models predict the same (largest difference):")
+    for name, difference in report["largest_difference_after_reload"].items():
+        print(f"  {output / name}  {difference:.1e}")
+    print("Also written:")
+    for name in ("history.csv", "learning_curves.png", "report.json"):
+        print(f"  {output / name}")
+    size = report["arguments"]["image_size"]
+    print(
+        "\nUse it:\n"
+        "  import keras, keras_cbam\n"
+        f"  model = keras.models.load_model({str(output / 'model.keras')!r})\n"
+        f"  probabilities = model.predict(pixels)  # (batch, {size}, {size}, 3), 0 to 255"
+    )
+
+
+def main(arguments=None):
+    """Runs the command. Returns 0, 1 (data, files) or 2 (usage)."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (DataError, RuntimeError) as error:
+        code, message = 1, error
+    except FileExistsError as error:
+        code, message = 2, f"{error} Choose another --output, or pass --overwrite for a run."
+    except OSError as error:
+        code, message = 1, error
+    except ValueError as error:
+        code, message = 2, error
+    else:
+        return 0
+    print(f"keras-cbam: error: {' '.join(str(message).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,142 @@
+"""The folder of a training run: written beside its place, checked in a fresh process, moved in."""
+
+import contextlib
+import csv
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_cbam.visualization.figures import plot_learning_curves
+
+ARTEFACTS = ("model.keras", "saved_model", "history.csv", "learning_curves.png", "report.json")
+# Largest difference of probabilities between the model in memory and a reloaded one.
+TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
+
+
+@contextlib.contextmanager
+def output_folder(output, overwrite=False):
+    """A temporary folder that becomes `output` when the block ends well, and vanishes otherwise.
+
+    Args:
+        output: path of the folder, or `None`.
+        overwrite: bool, whether an earlier run in `output` is replaced. Defaults to `False`.
+
+    Yields:
+        `pathlib.Path` of the temporary folder, beside `output`; `None` if `output` is.
+
+    Raises:
+        FileExistsError: if `output` is not an empty or new folder, nor an earlier run to replace.
+        OSError: if the folder cannot be made.
+    """
+    if output is None:
+        yield None
+        return
+    output = pathlib.Path(output).absolute()
+    _refuse_to_lose_files(output, overwrite)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_to_lose_files(output, overwrite):
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise FileExistsError(f"The output {str(output)!r} is a file.")
+    files = {path.name for path in output.iterdir()}
+    foreign = sorted(files.difference(ARTEFACTS))
+    if foreign:
+        raise FileExistsError(
+            f"The output folder {str(output)!r} holds files that are not of a run: "
+            f"{', '.join(foreign[:5])}."
+        )
+    if files and not overwrite:
+        raise FileExistsError(f"The output folder {str(output)!r} already holds a run.")
+
+
+def write_artefacts(folder, model, history, sample):
+    """Writes model, SavedModel, history and learning curves, and checks the models.
+
+    Args:
+        folder: `pathlib.Path` of an existing folder.
+        model: trained `keras.Model`.
+        history: dict of lists, one number for each epoch.
+        sample: uint8 array of pictures, `(batch,) + model.input_shape[1:]`.
+
+    Returns:
+        `{artefact: largest difference of its predictions from the model's}`, both loaded in a
+        fresh process.
+
+    Raises:
+        OSError: if a file cannot be written.
+        RuntimeError: if an artefact cannot be loaded or predicts otherwise.
+    """
+    import tensorflow as tf
+
+    try:
+        model.save(folder / "model.keras")
+        model.export(str(folder / "saved_model"), verbose=False)
+    except (tf.errors.OpError, RuntimeError) as error:
+        # The writers of TensorFlow and HDF5 do not raise OSError for a full disk.
+        reason = str(error).strip().splitlines()[-1]
+        raise OSError(f"Writing the models to {str(folder)!r} failed: {reason}") from error
+    with open(folder / "history.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *history])
+        writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*history.values()), 1))
+    plot_learning_curves(history).savefig(folder / "learning_curves.png", dpi=120)
+    return verify(folder, model, sample)
+
+
+def verify(folder, model, sample):
+    """Compares the artefacts, loaded in a fresh process, with the model in memory."""
+    expected = model.predict(sample, verbose=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(scratch) / "sample.npz"
+        np.savez(path, sample=sample, expected=expected)
+        process = subprocess.run(
+            [sys.executable, "-m", "keras_cbam.training.reload", str(folder), str(path)],
+            capture_output=True,
+            text=True,
+        )
+    if process.returncode:
+        reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"The artefacts cannot be loaded in a fresh process: {reason}")
+    differences = json.loads(process.stdout.splitlines()[-1])
+    policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    tolerance = max(TOLERANCE.get(policy, 0) for policy in policies)
+    for artefact, difference in differences.items():
+        if not difference <= tolerance:
+            raise RuntimeError(
+                f"The reloaded {artefact} predicts otherwise than the model in memory: "
+                f"largest difference {difference:.2g}, allowed {tolerance:.2g}."
+            )
+    return differences
+
+
+def write_report(folder, report):
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def versions():
+    names = ("keras_cbam", "keras", "tensorflow", "numpy")
+    return {
+        "python": platform.python_version(),
+        "backend": keras.backend.backend(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }

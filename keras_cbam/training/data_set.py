@@ -1,0 +1,73 @@
+"""A data set of labelled pictures in two parts."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_cbam.training.pictures import printable
+
+
+class DataError(ValueError):
+    """Data that cannot be used. The message is one sentence that says which and why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataSet:
+    """Labelled pictures in a training and a test part.
+
+    Attributes:
+        name: string, what the set is called.
+        train_images: uint8 array `(pictures, image_size, image_size, 3)`.
+        train_labels: int32 array `(pictures,)`, indices into `class_names`.
+        test_images: as `train_images`.
+        test_labels: as `train_labels`.
+        class_names: list of strings.
+        skipped: list of strings, a line `"path: reason"` for each file that could not be read.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: list
+    skipped: list
+
+
+def quoted(path):
+    return f"'{printable(path)}'"
+
+
+def first_line(error):
+    lines = printable(str(error).strip().partition("\n")[0])
+    return lines.rstrip(".") or type(error).__name__
+
+
+def what_was_skipped(skipped):
+    return f" ({len(skipped)} skipped, the first is {skipped[0]})" if skipped else ""
+
+
+def split(name, images, labels, class_names, skipped, seed, test_fraction, path):
+    """A `DataSet` with a part of each class, drawn by the seed, for testing."""
+    counts = np.bincount(labels.astype("int64"), minlength=len(class_names))
+    if counts.min() < 2:
+        raise DataError(
+            f"The class {class_names[counts.argmin()]!r} of {quoted(path)} must have at least 2 "
+            f"pictures, one to train on and one to test on, received 1{what_was_skipped(skipped)}."
+        )
+    generator = np.random.default_rng(seed)
+    is_test = np.zeros(len(labels), bool)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    for members in by_class:
+        size = min(max(round(test_fraction * len(members)), 1), len(members) - 1)
+        is_test[generator.permutation(members)[:size]] = True
+    labels = labels.astype("int32")
+    return DataSet(
+        name,
+        images[~is_test],
+        labels[~is_test],
+        images[is_test],
+        labels[is_test],
+        class_names,
+        skipped,
+    )

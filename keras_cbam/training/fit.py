@@ -1,0 +1,286 @@
+"""Data set in, trained classifier and its artefacts out."""
+
+import contextlib
+import dataclasses
+import math
+import numbers
+import os
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+from keras_cbam.applications import attention_classifier, find_application
+from keras_cbam.attention import attention_layer
+from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.training.artefacts import (
+    output_folder,
+    versions,
+    write_artefacts,
+    write_report,
+)
+from keras_cbam.training.data import load_data
+from keras_cbam.training.data_set import DataError
+from keras_cbam.training.pipeline import batches
+
+DEFAULT_BACKBONE = "MobileNet"
+DEFAULT_BACKBONE_ARGUMENTS = {"alpha": 0.25}
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+# Test pictures on which the reloaded artefacts are compared with the model in memory.
+SAMPLE_SIZE = 64
+_JSON_TYPES = (str, int, float, bool, dict, type(None))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """What `train_classifier` gives back.
+
+    Attributes:
+        model: the trained `keras.Model`, pixels in, probabilities out.
+        history: dict of lists, one number for each epoch.
+        report: dict, the contents of `report.json`.
+        output: `pathlib.Path` of the folder with the artefacts, or `None` if none were written.
+    """
+
+    model: keras.Model
+    history: dict
+    report: dict
+    output: object = None
+
+
+def train_classifier(
+    data=None,
+    backbone=None,
+    attention="cbam",
+    weights=None,
+    image_size=64,
+    epochs=15,
+    batch_size=64,
+    learning_rate=3e-3,
+    precision="float32",
+    xla=False,
+    seed=0,
+    output=None,
+    overwrite=False,
+    strict=False,
+    verbose="auto",
+    backbone_arguments=None,
+):
+    """Trains an attended image classifier and writes what is needed to use it.
+
+    AdamW with linear warm-up over the first tenth of the steps and cosine decay, pictures
+    flipped and shifted at random. Calls `keras.utils.set_random_seed(seed)`: the same arguments
+    give the same weights and history again on one machine.
+
+    Args:
+        data: `None` for the embedded Fashion-MNIST pictures, a folder, an `.npz` file or the name
+            of a `keras.datasets` set, see `load_data`. Defaults to `None`.
+        backbone: string, name in `keras.applications`. Defaults to `None`, MobileNet of width
+            0.25.
+        attention: see `insert_attention`, or `None` for the plain backbone. Defaults to `"cbam"`.
+        weights: `"imagenet"`, `None` or a file, see `attention_backbone`. Defaults to `None`.
+        image_size: int, side of the square pictures in pixels, at least 32. Defaults to `64`.
+        epochs: int. Defaults to `15`.
+        batch_size: int. Defaults to `64`.
+        learning_rate: float, the highest rate of the schedule. Defaults to `3e-3`.
+        precision: dtype policy: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
+            Defaults to `"float32"`.
+        xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
+        seed: int, of the initial weights, the order of the pictures and their augmentation.
+            Defaults to `0`.
+        output: path of a folder to be made, or `None` to write nothing. It gets `model.keras`,
+            `saved_model/`, `history.csv`, `learning_curves.png` and `report.json`, all at once
+            at the end of a run in which nothing failed. Defaults to `None`.
+        overwrite: bool, whether an earlier run in `output` is replaced. Defaults to `False`.
+        strict: bool, whether an unreadable picture is an error; else it is skipped and reported.
+            Defaults to `False`.
+        verbose: see `keras.Model.fit`. Defaults to `"auto"`.
+        backbone_arguments: dict of further arguments of the application, `{"alpha": 0.5}` for
+            example. Defaults to `None`.
+
+    Returns:
+        A `TrainingRun`.
+
+    Raises:
+        ValueError: if an argument is outside its range or names nothing known.
+        DataError: if the data or the weights file cannot be used.
+        FileExistsError: if `output` is not empty; with `overwrite=True`, if it holds anything
+            that is not of a run.
+        OSError: if the artefacts cannot be written.
+
+    Example:
+
+    >>> run = train_classifier(epochs=1, output="run")
+    >>> run.report["accuracy"]
+    """
+    arguments = dict(locals())
+    start = time.perf_counter()
+    if backbone is None:
+        backbone = DEFAULT_BACKBONE
+        backbone_arguments = {**DEFAULT_BACKBONE_ARGUMENTS, **(backbone_arguments or {})}
+    arguments.update(backbone=backbone, backbone_arguments=backbone_arguments or {})
+    _validate(**arguments)
+    with output_folder(output, overwrite) as folder:
+        data_set = load_data(data, image_size, seed=seed, strict=strict)
+        keras.utils.set_random_seed(seed)
+        with _dtype_policy(precision):
+            model = _build(data_set, arguments)
+        history = _fit(model, data_set, arguments, verbose)
+        trained = time.perf_counter()
+        probabilities = model.predict(data_set.test_images, batch_size=batch_size, verbose=0)
+        report = {
+            **classification_report(data_set.test_labels, probabilities, data_set.class_names),
+            "data": {
+                "name": data_set.name,
+                "training_pictures": len(data_set.train_labels),
+                "test_pictures": len(data_set.test_labels),
+                "class_names": data_set.class_names,
+                "skipped": data_set.skipped,
+            },
+            "parameters": {
+                "trainable": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
+                "total": model.count_params(),
+            },
+            "seconds": {"training": round(trained - start, 1)},
+            "versions": versions(),
+            "arguments": {
+                name: value if isinstance(value, _JSON_TYPES) else str(value)
+                for name, value in arguments.items()
+            },
+        }
+        if folder is not None:
+            sample = data_set.test_images[:SAMPLE_SIZE]
+            report["largest_difference_after_reload"] = write_artefacts(
+                folder, model, history, sample
+            )
+            report["seconds"]["total"] = round(time.perf_counter() - start, 1)
+            write_report(folder, report)
+    return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
+
+
+def _validate(**arguments):
+    for name in ("epochs", "batch_size", "image_size"):
+        positive_integer(name, arguments[name])
+    if arguments["image_size"] < 32:
+        raise ValueError(
+            "`image_size` must be at least 32, the smallest that the models of "
+            f"keras.applications take. Received: image_size={arguments['image_size']}"
+        )
+    rate = arguments["learning_rate"]
+    if not isinstance(rate, numbers.Real) or not 0 < rate < math.inf:
+        raise ValueError(
+            f"`learning_rate` must be a positive number. Received: learning_rate={rate!r}"
+        )
+    seed = arguments["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"`seed` must be an integer in [0, 2**32). Received: seed={seed!r}")
+    if arguments["precision"] not in PRECISIONS:
+        raise ValueError(
+            f"`precision` must be one of {PRECISIONS}. "
+            f"Received: precision={arguments['precision']!r}"
+        )
+    find_application(arguments["backbone"])
+    if arguments["attention"] is not None:
+        attention_layer(arguments["attention"], "site")
+    weights = arguments["weights"]
+    if weights is not None and weights != "imagenet" and not os.path.isfile(weights):
+        raise DataError(f"No such weights file: {str(weights)!r}.")
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(data_set, arguments):
+    weights = arguments["weights"]
+    try:
+        model = attention_classifier(
+            arguments["backbone"],
+            num_classes=len(data_set.class_names),
+            attention=arguments["attention"],
+            weights=weights,
+            input_shape=data_set.train_images.shape[1:],
+            **arguments["backbone_arguments"],
+        )
+    except TypeError as error:
+        raise ValueError(
+            f"{arguments['backbone']} does not take these arguments: {error}. "
+            f"Received: backbone_arguments={arguments['backbone_arguments']}"
+        ) from error
+    except ValueError as error:
+        if weights in (None, "imagenet"):
+            raise
+        raise DataError(str(error)) from error
+    except Exception as error:
+        # Keras raises a bare Exception where a download fails.
+        if "URL fetch failure" not in str(error):
+            raise
+        raise DataError(f"The ImageNet weights cannot be downloaded: {error}") from error
+    if weights is None:
+        # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.9
+    return model
+
+
+def _fit(model, data_set, arguments, verbose):
+    steps = arguments["epochs"] * math.ceil(len(data_set.train_labels) / arguments["batch_size"])
+    warmup = max(1, steps // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=arguments["learning_rate"],
+        warmup_steps=warmup,
+    )
+    model.compile(
+        optimizer=keras.optimizers.AdamW(schedule, weight_decay=1e-4),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=arguments["xla"],
+    )
+    test = batches(data_set.test_images, data_set.test_labels, arguments["batch_size"])
+    train = batches(
+        data_set.train_images,
+        data_set.train_labels,
+        arguments["batch_size"],
+        augmentation_seed=arguments["seed"],
+    )
+    history = model.fit(
+        train, validation_data=test, shuffle=False, epochs=arguments["epochs"], verbose=verbose
+    )
+    return history.history
+
+
+def classification_report(labels, probabilities, class_names):
+    """Accuracy, recall of each class and the confusion matrix.
+
+    Args:
+        labels: int array of shape `(pictures,)`.
+        probabilities: float array of shape `(pictures, classes)`.
+        class_names: list of strings.
+
+    Returns:
+        Dict: `"accuracy"`, `"per_class_recall"` (`{name: recall}`, `None` for a class without
+        pictures) and `"confusion_matrix"`, rows the true and columns the predicted classes.
+    """
+    classes = len(class_names)
+    predicted = np.argmax(probabilities, axis=-1)
+    matrix = np.bincount(labels * classes + predicted, minlength=classes**2)
+    matrix = matrix.reshape(classes, classes)
+    pictures = matrix.sum(axis=1)
+    return {
+        "accuracy": float(np.mean(predicted == labels)),
+        "per_class_recall": {
+            name: float(matrix[i, i] / pictures[i]) if pictures[i] else None
+            for i, name in enumerate(class_names)
+        },
+        "confusion_matrix": matrix.tolist(),
+    }

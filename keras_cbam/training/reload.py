@@ -1,0 +1,30 @@
+"""Run as a fresh process: loads a run's artefacts and prints how far their predictions are off."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_cbam  # noqa: F401  (registers the layers)
+
+
+def largest_differences(folder, sample_file):
+    """`{artefact: largest absolute difference}` of predictions, for a folder and an npz sample."""
+    with np.load(sample_file) as arrays:
+        sample, expected = arrays["sample"], arrays["expected"]
+    keras_model = keras.models.load_model(f"{folder}/model.keras")
+    saved_model = tf.saved_model.load(f"{folder}/saved_model")
+    predictions = {
+        "model.keras": keras_model.predict(sample, verbose=0),
+        "saved_model": saved_model.serve(sample.astype("float32")).numpy(),
+    }
+    return {
+        name: float(np.max(np.abs(prediction - expected)))
+        for name, prediction in predictions.items()
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(largest_differences(*sys.argv[1:])))

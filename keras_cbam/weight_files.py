@@ -1,0 +1,96 @@
+"""Weights from a file into a model, layer by layer name."""
+
+import zipfile
+
+import keras
+import numpy as np
+
+from keras_cbam.layers.attention_layer import AttentionLayer
+
+
+def named_layers(model):
+    """`{name: layer}` of the layers that hold weights, nested models included.
+
+    A layer of the base class `AttentionLayer` counts as one, with its gates.
+    """
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found.update(named_layers(layer))
+        elif layer.weights:
+            found[layer.name] = layer
+    return found
+
+
+def read_named_weights(path):
+    """`{layer name: list of arrays}` of a `.keras` file, or of an `.npz` keyed `<layer>/<index>`.
+
+    Raises:
+        ValueError: if the file cannot be read as what its name says.
+    """
+    path = str(path)
+    if path.endswith(".keras"):
+        try:
+            model = keras.models.load_model(path, compile=False)
+        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"Cannot load the Keras model {path!r}: {reason}") from error
+        return {name: layer.get_weights() for name, layer in named_layers(model).items()}
+    weights = {}
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            keys = sorted(arrays.files, key=lambda key: int(key.rpartition("/")[2]))
+            for key in keys:
+                weights.setdefault(key.rpartition("/")[0], []).append(arrays[key])
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': {error}"
+        ) from error
+    return weights
+
+
+def load_named_weights(model, path):
+    """Sets a model's weights from a file, by layer name, after checking that all of them fit.
+
+    Layers of the file that the model lacks are ignored. Attention layers that the file lacks, as
+    that of the plain network does, are left as they are.
+
+    Args:
+        model: Functional or Sequential `keras.Model`.
+        path: `.keras` or `.npz` file, see `read_named_weights`.
+
+    Returns:
+        List of the names of the attention layers that were left as they are.
+
+    Raises:
+        ValueError: if a layer is missing from the file or has other shapes there. The message
+            names what differs, and the model is unchanged.
+    """
+    weights = read_named_weights(path)
+    layers = named_layers(model)
+    left = [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer, AttentionLayer) and name not in weights
+    ]
+    differences = []
+    for name, layer in layers.items():
+        if name in left:
+            continue
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        found = [array.shape for array in weights.get(name, [])]
+        if not found:
+            differences.append(f"{name!r} is not in the file")
+        elif found != expected:
+            differences.append(f"{name!r} has shapes {found} in the file, {expected} in the model")
+    if differences:
+        more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise ValueError(
+            f"The weights file {str(path)!r} does not fit {model.name!r}: "
+            f"{len(differences)} of {len(layers)} layers differ: "
+            f"{'; '.join(differences[:5])}{more}."
+        )
+    for name, layer in layers.items():
+        if name not in left:
+            layer.set_weights(weights[name])
+    return left

@@ -1,0 +1,219 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_cbam import CBAM, ChannelAttention, insert_attention
+
+PICTURES = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
+
+
+def conv(name, **arguments):
+    return keras.layers.Conv2D(4, 3, padding="same", name=name, **arguments)
+
+
+def residual_model(**arguments):
+    inputs = keras.Input((8, 8, 4), name="pictures")
+    x = conv("a", **arguments)(inputs)
+    x = keras.layers.BatchNormalization(name="b", **arguments)(x)
+    outputs = keras.layers.Add(name="add", **arguments)([inputs, x])
+    return randomized(keras.Model(inputs, outputs, name="residual"))
+
+
+def randomized(model):
+    generator = np.random.default_rng(1)
+    for weight in model.weights:
+        weight.assign(generator.uniform(0.1, 0.9, weight.shape))
+    return model
+
+
+def call(model, pictures=PICTURES, **arguments):
+    return ops.convert_to_numpy(model(pictures, **arguments))
+
+
+def attention_names(model):
+    return [layer.name for layer in model.layers if "cbam" in layer.name]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("attention", ["cbam", "se", "channel", "spatial"])
+def test_identity_start_changes_nothing(attention, training):
+    model = residual_model()
+    copy = insert_attention(model, attention)
+    assert copy.count_params() > model.count_params()
+    np.testing.assert_array_equal(call(copy, training=training), call(model, training=training))
+
+
+def test_without_identity_start_the_gates_act():
+    model = residual_model()
+    copy = insert_attention(model, start_as_identity=False)
+    attended = copy.get_layer("b_cbam")
+    x = model.get_layer("b")(model.get_layer("a")(PICTURES))
+    np.testing.assert_allclose(call(copy), PICTURES + call(attended, x), atol=1e-6)
+    assert np.max(np.abs(call(copy) - call(model))) > 0.1
+
+
+def test_source_is_untouched_and_shares_no_variable():
+    model = residual_model()
+    before = [layer.name for layer in model.layers], model.get_weights(), call(model)
+    copy = insert_attention(model)
+    for variable in copy.variables:
+        variable.assign(np.full(variable.shape, 3))
+    assert [layer.name for layer in model.layers] == before[0]
+    for old, new in zip(before[1], model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(call(model), before[2])
+    assert not {id(v) for v in model.variables} & {id(v) for v in copy.variables}
+
+
+def test_names_and_order_are_kept():
+    model = residual_model()
+    copy = insert_attention(model)
+    assert copy.name == model.name
+    assert [layer.name for layer in copy.layers] == ["pictures", "a", "b", "b_cbam", "add"]
+    assert copy.input.name == model.input.name
+
+
+def test_flags_are_kept():
+    model = residual_model()
+    model.get_layer("a").trainable = False
+    copy = insert_attention(model)
+    assert not copy.get_layer("a").trainable
+    assert copy.get_layer("b").trainable
+    assert copy.get_layer("b_cbam").trainable
+    assert len(copy.trainable_variables) == 2 + 7
+    model.trainable = False
+    assert not insert_attention(model).trainable_variables
+
+
+def test_dtype_policy_is_that_of_the_site():
+    copy = insert_attention(residual_model(dtype="mixed_bfloat16"))
+    assert copy.get_layer("b_cbam").dtype_policy.name == "mixed_bfloat16"
+    assert copy.get_layer("a").dtype_policy.name == "mixed_bfloat16"
+    assert copy.get_layer("b_cbam").channel_attention.compute_dtype == "bfloat16"
+
+
+def test_data_format_is_that_of_the_model():
+    inputs = keras.Input((4, 8, 8))
+    x = conv("a", data_format="channels_first")(inputs)
+    x = keras.layers.BatchNormalization(axis=1, name="b")(x)
+    copy = insert_attention(keras.Model(inputs, keras.layers.Add()([inputs, x])))
+    assert copy.get_layer("b_cbam").data_format == "channels_first"
+    assert copy.get_layer("b_cbam").channel_attention.hidden_kernel.shape == (4, 1)
+
+
+def test_compiled_model_gives_an_uncompiled_copy():
+    model = residual_model()
+    model.compile("sgd", loss=lambda y, p: ops.mean(ops.square(y - p)))
+    copy = insert_attention(model)
+    assert not copy.compiled
+    np.testing.assert_array_equal(call(copy), call(model))
+
+
+def test_dropout_seed_state_is_carried_over():
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.Dropout(0.5, seed=3, name="drop")(conv("a")(inputs))
+    model = keras.Model(inputs, inputs + x)
+    call(model, training=True)
+    copy = insert_attention(model)
+    np.testing.assert_array_equal(call(copy, training=True), call(model, training=True))
+
+
+def test_shared_layer_gets_one_attention_for_each_call():
+    shared = conv("shared")
+    inputs = keras.Input((8, 8, 4))
+    x = inputs + shared(inputs)
+    model = keras.Model(inputs, x + shared(x))
+    copy = insert_attention(model)
+    assert attention_names(copy) == ["shared_cbam", "shared_cbam_1"]
+    assert sum(layer.name == "shared" for layer in copy.layers) == 1
+    np.testing.assert_array_equal(call(copy), call(model))
+    first, second = (copy.get_layer(name) for name in attention_names(copy))
+    assert first.weights[0] is not second.weights[0]
+    for layer in (first, second):
+        layer.channel_attention.identity_scale.assign(1.0)
+        layer.spatial_attention.identity_scale.assign(1.0)
+    x = ops.convert_to_tensor(PICTURES)
+    x = x + first(copy.get_layer("shared")(x))
+    expected = x + second(copy.get_layer("shared")(x))
+    np.testing.assert_allclose(call(copy), ops.convert_to_numpy(expected), atol=1e-5)
+
+
+def nested_model():
+    inner = residual_model()
+    sequential = keras.Sequential([keras.Input((8, 8, 4)), conv("c"), inner], name="sequential")
+    inputs = keras.Input((8, 8, 4))
+    x = sequential(inputs)
+    return keras.Model(inputs, [keras.layers.GlobalAveragePooling2D()(x), inner(x)])
+
+
+def test_nested_and_shared_models():
+    model = nested_model()
+    model.get_layer("sequential").get_layer("c").trainable = False
+    copy = insert_attention(model)
+    inner = copy.get_layer("residual")
+    assert copy.get_layer("sequential").get_layer("residual") is inner
+    assert attention_names(inner) == ["b_cbam"]
+    assert not copy.get_layer("sequential").get_layer("c").trainable
+    for ours, theirs in zip(copy(PICTURES), model(PICTURES)):
+        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+
+
+def test_sequential_model():
+    model = randomized(keras.Sequential([keras.Input((8, 8, 4)), conv("a"), conv("b")]))
+    copy = insert_attention(model, where=["a"])
+    assert isinstance(copy, keras.Sequential)
+    assert [layer.name for layer in copy.layers] == ["a", "a_cbam", "b"]
+    np.testing.assert_array_equal(call(copy), call(model))
+
+
+def test_multiple_inputs_and_outputs_keep_their_structure():
+    inputs = {"x": keras.Input((8, 8, 4), name="x"), "y": keras.Input((8, 8, 4), name="y")}
+    total = inputs["x"] + conv("a")(inputs["x"]) + inputs["y"]
+    model = keras.Model(inputs, {"sum": total, "pooled": keras.layers.GlobalMaxPooling2D()(total)})
+    copy = insert_attention(model)
+    data = {"x": PICTURES, "y": PICTURES}
+    ours, theirs = copy(data), model(data)
+    assert set(ours) == {"sum", "pooled"}
+    for name in ours:
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(ours[name]), ops.convert_to_numpy(theirs[name])
+        )
+
+
+@pytest.mark.parametrize("pass_as", ["layer", "config", "callable"])
+def test_templates(pass_as):
+    template = CBAM(reduction_ratio=2, name="mine", start_as_identity=False)
+    attention = {
+        "layer": template,
+        "config": {"class_name": "cbam", "config": {"reduction_ratio": 2}},
+        "callable": lambda site: template if site == "b" else None,
+    }[pass_as]
+    copy = insert_attention(residual_model(), attention, where="^[ab]$")
+    layer = copy.get_layer("b_cbam")
+    assert layer is not template
+    assert not template.built
+    assert layer.reduction_ratio == 2
+    assert layer.start_as_identity is (pass_as != "callable")
+    assert attention_names(copy) == (["b_cbam"] if pass_as == "callable" else ["a_cbam", "b_cbam"])
+
+
+def test_second_insertion_at_a_site_is_refused():
+    copy = insert_attention(residual_model())
+    with pytest.raises(ValueError, match="already has a layer 'b_cbam'"):
+        insert_attention(copy)
+    both = insert_attention(copy, "se", where=["b"])
+    assert isinstance(both.get_layer("b_se"), ChannelAttention)
+
+
+def test_file_round_trip(tmp_path):
+    # Keras cannot reload a model that stands in two containers, so none does here.
+    inputs = keras.Input((8, 8, 4))
+    sequential = keras.Sequential([keras.Input((8, 8, 4)), conv("c")], name="sequential")
+    plain = keras.Model(inputs, residual_model()(sequential(inputs)))
+    model = insert_attention(plain, start_as_identity=False)
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(call(reloaded), call(model), atol=1e-6)
+    again = insert_attention(reloaded, "se", where="residual/b$")
+    np.testing.assert_array_equal(call(again), call(reloaded))

@@ -1,0 +1,132 @@
+import keras
+import pytest
+
+from keras_cbam import CBAM, find_sites, insert_attention
+from keras_cbam.insertion.sites import select_sites
+
+
+def application(name, **arguments):
+    return getattr(keras.applications, name)(
+        weights=None, include_top=False, input_shape=(32, 32, 3), **arguments
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "count"),
+    [
+        ("ResNet50", "conv2_block1_3_bn", "conv5_block3_3_bn", 16),
+        ("ResNet50V2", "conv2_block1_3_conv", "conv5_block3_3_conv", 16),
+        ("MobileNet", "conv_dw_1_relu", "conv_pw_13_relu", 26),
+        ("MobileNetV2", "expanded_conv_project_BN", "block_16_project_BN", 17),
+    ],
+)
+def test_sites_of_the_families(name, first, last, count):
+    sites = find_sites(application(name))
+    assert (sites[0], sites[-1], len(sites)) == (first, last, count)
+
+
+def conv(filters, name, **arguments):
+    return keras.layers.Conv2D(filters, 3, padding="same", name=name, **arguments)
+
+
+def block(x, name, add):
+    branch = conv(4, f"{name}_a", activation="relu")(x)
+    return add(x, conv(4, f"{name}_b")(branch))
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda x, y: keras.layers.Add()([x, y]),
+        lambda x, y: keras.layers.Add()([y, x]),
+        lambda x, y: x + y,
+        lambda x, y: y + x,
+        lambda x, y: keras.ops.add(x, y),
+        lambda x, y: x + 0.5 * y,
+        lambda x, y: x + keras.ops.relu(y),
+    ],
+)
+def test_additions_as_layers_and_operators(add):
+    inputs = keras.Input((8, 8, 4))
+    outputs = block(block(inputs, "first", add), "second", add)
+    assert find_sites(keras.Model(inputs, outputs)) == ["first_b", "second_b"]
+
+
+def test_projected_shortcut_is_not_the_branch():
+    inputs = keras.Input((8, 8, 4))
+    branch = conv(6, "branch_2")(conv(6, "branch_1")(inputs))
+    outputs = keras.layers.Add()([conv(6, "shortcut")(inputs), branch])
+    assert find_sites(keras.Model(inputs, outputs)) == ["branch_2"]
+
+
+def test_feature_pyramid_additions_are_not_residual():
+    inputs = keras.Input((16, 16, 4))
+    fine = block(inputs, "fine", lambda x, y: x + y)
+    coarse = conv(4, "down", strides=2)(fine)
+    coarse = block(coarse, "coarse", lambda x, y: x + y)
+    top_down = keras.layers.UpSampling2D(name="up")(conv(4, "lateral_coarse")(coarse))
+    outputs = keras.layers.Add()([conv(4, "lateral_fine")(fine), top_down])
+    assert find_sites(keras.Model(inputs, outputs)) == ["fine_b", "coarse_b"]
+
+
+def test_nested_models_are_searched():
+    inner_inputs = keras.Input((8, 8, 4))
+    inner = keras.Model(inner_inputs, block(inner_inputs, "x", lambda x, y: x + y), name="inner")
+    inputs = keras.Input((8, 8, 4))
+    outputs = keras.Sequential([keras.Input((8, 8, 4)), inner], name="outer")(inputs)
+    assert find_sites(keras.Model(inputs, outputs)) == ["outer/inner/x_b"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("^conv_pw_1_relu$", ["conv_pw_1_relu"]),
+        ("pw_1[23]_relu", ["conv_pw_12_relu", "conv_pw_13_relu"]),
+        (["conv_pw_13_relu", "conv1_relu"], ["conv_pw_13_relu", "conv1_relu"]),
+        (("conv1",), ["conv1"]),
+        (lambda layer: layer.name.endswith("13_bn"), ["conv_dw_13_bn", "conv_pw_13_bn"]),
+    ],
+)
+def test_where(where, expected):
+    assert list(select_sites(application("MobileNet", alpha=0.25), where)) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("no_such_layer", "No site for attention.*conv1_relu.*Received: where='no_such_layer'"),
+        (["conv1", "no_such_layer"], "No layer 'no_such_layer'.*conv1_relu"),
+        (lambda layer: False, "No site for attention"),
+        ("(", "not a valid regular expression"),
+    ],
+)
+def test_nothing_chosen_lists_what_could_be(where, message):
+    with pytest.raises(ValueError, match=message):
+        insert_attention(application("MobileNet", alpha=0.25), where=where)
+
+
+def test_model_without_sites():
+    inputs = keras.Input((8, 8, 4))
+    with pytest.raises(ValueError, match=r"Pass `where`.*plain"):
+        find_sites(keras.Model(inputs, conv(4, "plain")(inputs)))
+    inputs = keras.Input((8,))
+    with pytest.raises(ValueError, match="no layer with spatial axes"):
+        find_sites(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
+
+
+def test_subclassed_model_says_how_to_get_a_functional_one():
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(ValueError, match=r"Rebuild it as `keras.Model\(inputs, outputs\)`"):
+        find_sites(Subclassed())
+    with pytest.raises(ValueError, match=r"start it with a `keras\.Input`"):
+        find_sites(keras.Sequential([conv(4, "a")]))
+
+
+def test_attention_is_never_a_site():
+    model = insert_attention(application("MobileNet", alpha=0.25))
+    chosen = select_sites(model, "conv_pw_13_relu")
+    assert list(chosen) == ["conv_pw_13_relu"]
+    assert not any(isinstance(layer, CBAM) for layer in chosen.values())
