@@ -43,7 +43,7 @@ def _parser():
     add(
         "--backbone",
         metavar="NAME",
-        help="a model of keras.applications; by default MobileNet of width 0.25",
+        help="a model of keras.applications; by default MobileNet of width 0.5",
     )
     add(
         "--backbone-argument",
@@ -54,17 +54,33 @@ def _parser():
         help="a further argument of the backbone, alpha=0.5 for example; may be repeated",
     )
     add("--attention", default="cbam", metavar="NAME", help="cbam, se, channel, spatial or none")
+    add(
+        "--where",
+        metavar="REGEX",
+        help="the layers to attend; by default those of find_sites for a named backbone",
+    )
     add("--weights", default="none", metavar="WEIGHTS", help="imagenet, none or a weights file")
-    add("--image-size", type=int, default=64, metavar="PIXELS", help="side of the pictures")
-    add("--epochs", type=int, default=15, metavar="N", help="passes over the training pictures")
-    add("--batch-size", type=int, default=64, metavar="N", help="pictures a training step")
-    add("--learning-rate", type=float, default=3e-3, metavar="RATE", help="highest rate")
+    add("--image-size", type=int, default=32, metavar="PIXELS", help="side of the pictures")
+    add("--epochs", type=int, default=9, metavar="N", help="passes over the training pictures")
+    add("--batch-size", type=int, default=128, metavar="N", help="pictures a training step")
+    add(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="highest rate; by default 0.15 from random weights, 0.01 from given ones",
+    )
     add("--precision", choices=PRECISIONS, default="float32", help="dtype policy")
     add(
         "--xla",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="compile the training step by XLA",
+    )
+    add(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="flip training pictures left to right at random; not for digits",
     )
     add("--seed", type=int, default=0, metavar="N", help="seed of everything random")
     add("--output", default="keras_cbam_run", metavar="DIR", help="folder of the artefacts")
@@ -83,6 +99,7 @@ def _train(options):
         backbone=options.backbone,
         backbone_arguments=dict(options.backbone_argument) or None,
         attention=_none(options.attention),
+        where=options.where,
         weights=_none(options.weights),
         image_size=options.image_size,
         epochs=options.epochs,
@@ -90,6 +107,7 @@ def _train(options):
         learning_rate=options.learning_rate,
         precision=options.precision,
         xla=options.xla,
+        flip=options.flip,
         seed=options.seed,
         output=options.output,
         overwrite=options.overwrite,

@@ -41,7 +41,10 @@ def output_folder(output, overwrite=False):
         return
     output = pathlib.Path(output).absolute()
     _refuse_to_lose_files(output, overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"Not a directory: {error.filename!r}.") from error
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         yield folder

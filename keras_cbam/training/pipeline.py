@@ -1,19 +1,17 @@
-"""Arrays of pictures as a `tf.data.Dataset` of batches, augmented and in a seeded order."""
+"""Arrays of pictures as a `tf.data.Dataset` of batches."""
 
 
-def batches(images, labels, batch_size, augmentation_seed=None, shift=0.08):
-    """Batches of pictures and labels; with a seed shuffled and augmented, anew in every epoch.
-
-    Augmentation flips each picture left to right with probability one half and shifts it by up
-    to `shift` of its side on both axes, its edge pixels repeated.
+def batches(images, labels, batch_size, shuffle_seed=None, flip=False):
+    """Batches of pictures and labels; with a seed in a new order and newly flipped every epoch.
 
     Args:
         images: uint8 array of shape `(pictures, height, width, channels)`.
         labels: int array of shape `(pictures,)`.
         batch_size: int.
-        augmentation_seed: int, of the order and the augmentation, or `None` for neither.
+        shuffle_seed: int, of the order and the flips, or `None` for the given order.
             Defaults to `None`.
-        shift: float, largest shift as a part of the side. Defaults to `0.08`.
+        flip: bool, whether each picture is flipped left to right with probability one half; needs
+            a seed. Defaults to `False`.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`, uint8 `(batch, height, width, channels)` and
@@ -22,26 +20,21 @@ def batches(images, labels, batch_size, augmentation_seed=None, shift=0.08):
     import tensorflow as tf
 
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-    if augmentation_seed is None:
-        return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
-    height, width = images.shape[1:3]
-    margins = (round(shift * height), round(shift * width))
+    if shuffle_seed is not None:
+        dataset = dataset.shuffle(len(images), seed=shuffle_seed, reshuffle_each_iteration=True)
+    dataset = dataset.batch(batch_size)
+    if flip:
+        # Each epoch draws new seeds, all from `shuffle_seed` alone.
+        seeds = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)
+        dataset = tf.data.Dataset.zip(seeds.batch(2), dataset).map(
+            lambda seed, batch: (_flip(batch[0], seed), batch[1]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
-    def augment(seed, picture, label):
-        offsets = [
-            tf.random.stateless_uniform((), seed + i, 0, 2 * margin + 1, dtype=tf.int32)
-            for i, margin in enumerate(margins)
-        ]
-        padded = tf.pad(picture, [[margins[0]] * 2, [margins[1]] * 2, [0, 0]], "SYMMETRIC")
-        picture = tf.slice(padded, [*offsets, 0], picture.shape)
-        return tf.image.stateless_random_flip_left_right(picture, seed + 2), label
 
-    # Each epoch draws new seeds and a new order, both from `augmentation_seed` alone.
-    seeds = tf.data.Dataset.random(seed=augmentation_seed, rerandomize_each_iteration=True)
-    dataset = dataset.shuffle(len(images), seed=augmentation_seed, reshuffle_each_iteration=True)
-    return (
-        tf.data.Dataset.zip(seeds.batch(2), dataset)
-        .map(lambda seed, example: augment(seed, *example), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+def _flip(pictures, seed):
+    import tensorflow as tf
+
+    chosen = tf.random.stateless_uniform((tf.shape(pictures)[0], 1, 1, 1), seed) < 0.5
+    return tf.where(chosen, tf.reverse(pictures, axis=[2]), pictures)

@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_cbam.cli import main
+
+TINY = [
+    "--backbone=MobileNet",
+    "--backbone-argument=alpha=0.25",
+    "--where=conv_pw_13_relu",
+    "--epochs=1",
+    "--batch-size=8",
+]
+
+
+def make_folder(path, classes=("cat", "dog"), pictures=3):
+    generator = np.random.default_rng(0)
+    for name in classes:
+        (path / name).mkdir(parents=True)
+        for index in range(pictures):
+            pixels = generator.integers(0, 256, (40, 50, 3), dtype="uint8")
+            Image.fromarray(pixels).save(path / name / f"{index}.png")
+    return path
+
+
+def test_train_in_a_process_of_its_own(tmp_path):
+    data = make_folder(tmp_path / "data")
+    (data / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    output = tmp_path / "run"
+    command = [sys.executable, "-m", "keras_cbam", "train", f"--data={data}", f"--output={output}"]
+    process = subprocess.run([*command, *TINY], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    report = json.loads((output / "report.json").read_text())
+    assert f"Test accuracy {report['accuracy']:.4f} on 2 pictures" in process.stdout
+    assert "Skipped 1 unreadable" in process.stdout
+    assert "broken.png" in process.stdout
+    code = process.stdout.split("Use it:\n")[1]
+    lines = [line.strip() for line in code.splitlines() if line.strip()]
+    assert len(lines) == 3
+    scope = {"pixels": np.zeros((2, 32, 32, 3), "uint8")}
+    exec("\n".join(lines), scope)
+    assert scope["probabilities"].shape == (2, 2)
+
+
+def fails(capsys, code, *arguments):
+    """Runs the command; it must fail with this code and one sentence, which is returned."""
+    try:
+        status = main(["train", *arguments])
+    except SystemExit as error:
+        status = error.code
+    captured = capsys.readouterr()
+    assert status == code
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backbone=ResNet5"], "Did you mean"),
+        (["--attention=cbma"], "Did you mean 'cbam'"),
+        (["--precision=float8"], "invalid choice: 'float8'"),
+        (["--epochs=0"], "`epochs` must be a positive integer"),
+        (["--epochs=many"], "invalid int value: 'many'"),
+        (["--image-size=16"], "at least 32"),
+        (["--learning-rate=nan"], "positive number"),
+        (["--backbone-argument=alpha"], "expected NAME=VALUE"),
+        (["--no-such-option"], "unrecognized arguments"),
+        (["--backbone=MobileNet", "--where=("], "not a valid regular expression"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys, tmp_path):
+    output = tmp_path / "run"
+    assert message in fails(capsys, 2, *arguments, f"--output={output}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unusable_data(capsys, tmp_path):
+    output = f"--output={tmp_path / 'run'}"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    one = make_folder(tmp_path / "one", classes=["cat"])
+    hollow = make_folder(tmp_path / "hollow")
+    (hollow / "bird").mkdir()
+    broken = make_folder(tmp_path / "broken")
+    (broken / "cat" / "x.jpg").write_bytes(b"none")
+    before = sorted(tmp_path.rglob("*"))
+    for data, message in (
+        (tmp_path / "nowhere", "no such file or folder"),
+        (empty, "at least 2 classes, received no subfolders"),
+        (one, "at least 2 classes, received 1 subfolder"),
+        (hollow, "The class 'bird'"),
+    ):
+        assert message in fails(capsys, 1, f"--data={data}", output)
+    assert "x.jpg" in fails(capsys, 1, f"--data={broken}", "--strict", output)
+    assert "No such weights file" in fails(capsys, 1, "--weights=nowhere.npz", output)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_output_folder_that_holds_a_run(capsys, tmp_path):
+    (tmp_path / "report.json").write_text("{}")
+    message = fails(capsys, 2, f"--output={tmp_path}")
+    assert "already holds a run" in message
+    assert "--overwrite" in message
+    (tmp_path / "report.json").rename(tmp_path / "notes.txt")
+    assert "not of a run: notes.txt" in fails(capsys, 2, f"--output={tmp_path}", "--overwrite")
+
+
+def test_unwritable_output(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    assert "Not a directory" in fails(capsys, 1, f"--output={tmp_path / 'file' / 'run'}")
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["train", "--help"])
+    assert exit_info.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--data", "--backbone", "--attention", "--weights", "--xla", "--no-flip"):
+        assert option in text

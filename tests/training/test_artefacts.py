@@ -1,0 +1,98 @@
+import errno
+
+import keras
+import numpy as np
+import pytest
+
+from keras_cbam import CBAM
+from keras_cbam.training.artefacts import output_folder, verify, write_artefacts
+
+HISTORY = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.75]}
+SAMPLE = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
+
+
+@pytest.fixture
+def model():
+    inputs = keras.Input((8, 8, 3), name="pixels")
+    x = CBAM()(keras.layers.Conv2D(4, 3)(inputs / 255))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path):
+    output = tmp_path / "new" / "run"
+    with pytest.raises(FileNotFoundError), output_folder(output) as folder:
+        (folder / "missing" / "report.json").write_text("{}")
+    assert not list(output.parent.iterdir())
+    with output_folder(output) as folder:
+        (folder / "report.json").write_text("{}")
+        assert not output.exists()
+    assert [path.name for path in output.parent.iterdir()] == ["run"]
+    assert (output / "report.json").read_text() == "{}"
+
+
+def test_empty_folder_is_used(tmp_path):
+    with output_folder(tmp_path / "run") as folder:
+        (tmp_path / "run").mkdir()
+        (folder / "report.json").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["report.json"]
+
+
+def test_earlier_run_is_replaced_only_on_request(tmp_path):
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "report.json").write_text("old")
+    with pytest.raises(FileExistsError, match="already holds a run"), output_folder(output):
+        pass
+    with pytest.raises(KeyError), output_folder(output, overwrite=True):
+        raise KeyError
+    assert (output / "report.json").read_text() == "old"
+    with output_folder(output, overwrite=True) as folder:
+        (folder / "report.json").write_text("new")
+    assert (output / "report.json").read_text() == "new"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_foreign_files_are_never_replaced(overwrite, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"not of a run: thesis\.tex"):  # noqa: SIM117
+        with output_folder(tmp_path, overwrite=overwrite):
+            pass
+    with pytest.raises(FileExistsError, match="is a file"):  # noqa: SIM117
+        with output_folder(tmp_path / "thesis.tex", overwrite=overwrite):
+            pass
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_no_output():
+    with output_folder(None) as folder:
+        assert folder is None
+
+
+def test_written_models_predict_the_same(model, tmp_path):
+    differences = write_artefacts(tmp_path, model, HISTORY, SAMPLE)
+    assert differences.keys() == {"model.keras", "saved_model"}
+    assert max(differences.values()) <= 1e-6
+
+
+def test_other_predictions_are_found(model, tmp_path):
+    write_artefacts(tmp_path, model, HISTORY, SAMPLE)
+    for weight in model.weights:
+        weight.assign(weight + 1)
+    with pytest.raises(RuntimeError, match=r"reloaded model\.keras predicts otherwise"):
+        verify(tmp_path, model, SAMPLE)
+    (tmp_path / "model.keras").write_bytes(b"no archive")
+    with pytest.raises(RuntimeError, match="cannot be loaded in a fresh process"):
+        verify(tmp_path, model, SAMPLE)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("No space left")]
+)
+def test_full_disk(model, tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(model, "export", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_artefacts(tmp_path, model, HISTORY, SAMPLE)
