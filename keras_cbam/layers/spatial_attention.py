@@ -107,13 +107,12 @@ class SpatialAttention(AttentionLayer):
         self.use_batch_norm = bool(use_batch_norm)
         self.batch_norm = None
         if self.use_batch_norm:
-            # Logits arrive in the accumulation dtype: autocasting them to float16 could overflow.
+            # float16 could hold neither the logits nor their variance.
             self.batch_norm = keras.layers.BatchNormalization(
                 momentum=0.99,
                 epsilon=1e-5,
                 gamma_initializer="zeros",
-                dtype=self.dtype_policy,
-                autocast=False,
+                dtype=self.accumulation_dtype,
                 name="batch_norm",
             )
 
@@ -140,7 +139,7 @@ class SpatialAttention(AttentionLayer):
                 maps.append(ops.expand_dims(pool_over_channels(inputs, method, axis), -1))
         logits = spatial_logits(ops.concatenate(maps, axis=-1), self.kernel, self.bias)
         if self.batch_norm is not None:
-            logits = ops.cast(self.batch_norm(logits, training=training), logits.dtype)
+            logits = self.batch_norm(logits, training=training)
         return ops.expand_dims(ops.squeeze(logits, -1), axis)
 
     def compute_scores_spec(self, input_shape):

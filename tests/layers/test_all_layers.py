@@ -136,18 +136,7 @@ def test_float16_holds_inputs_of_60000(layer_class, arguments, policy, start_as_
             break
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [
-        pytest.param(
-            "float16",
-            marks=pytest.mark.xfail(
-                reason="batch normalization keeps its moving variance in float16"
-            ),
-        ),
-        "mixed_float16",
-    ],
-)
+@pytest.mark.parametrize("policy", ["float16", "mixed_float16"])
 def test_moving_statistics_hold_inputs_of_60000(policy):
     inputs = (6e4 * np.sign(random_input((2, 6, 5, 8)))).astype("float16")
     layer = built(SpatialAttention, {"use_batch_norm": True, "dtype": policy}, inputs)
