@@ -64,7 +64,8 @@ class AttentionLayer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        data_format = data_format or keras.config.image_data_format()
+        if data_format is None:
+            data_format = keras.config.image_data_format()
         if data_format not in ("channels_first", "channels_last"):
             raise ValueError(
                 '`data_format` must be "channels_first", "channels_last" or None. '
@@ -139,16 +140,18 @@ class AttentionLayer(keras.layers.Layer):
                 name="identity_scale", shape=(), initializer="zeros", autocast=False
             )
 
-    def compute_gate(self, logits):
-        """The gate map of the logits, blended with all ones if the layer starts as an identity."""
-        gate = self.gate_activation(logits)
+    def compute_gate(self, inputs, training=None):
+        return self.gate_activation(self.compute_logits(inputs, training=training))
+
+    def blend(self, gate):
+        """The gate map, blended with all ones if the layer starts as an identity."""
         if self.identity_scale is None:
             return gate
         return blend_with_identity(gate, self.identity_scale)
 
     def call(self, inputs, training=None, return_attention_scores=False):
         self.validate_input_dtype(inputs)
-        gate = self.compute_gate(self.compute_logits(inputs, training=training))
+        gate = self.blend(self.compute_gate(inputs, training=training))
         outputs = apply_gate(inputs, gate)
         if return_attention_scores:
             return outputs, ops.cast(gate, self.compute_dtype)

@@ -34,7 +34,8 @@ class CBAM(AttentionLayer):
         start_as_identity: bool. If `True` each gate map `M` becomes `1 + s * (M - 1)` with a
             trainable scalar `s` of its own that starts at 0: the new layer returns its inputs
             exactly, and at `s = 1` the gate is exactly the paper's. With `"parallel"` the one
-            joint gate map has one scalar. Defaults to `False`.
+            joint gate map has one scalar. With `residual=True` one scalar makes the outputs
+            `inputs + s * attended` instead. Defaults to `False`.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to
             `keras.config.image_data_format()`.
         spatial_pooling: pools of the spatial gate, see `SpatialAttention`.
@@ -147,7 +148,7 @@ class CBAM(AttentionLayer):
     def _gate_arguments(self):
         return {
             "gate_activation": self.gate_activation,
-            "start_as_identity": self.start_as_identity and self.arrangement != "parallel",
+            "start_as_identity": self.start_as_identity and not self._has_own_scale(),
             "data_format": self.data_format,
             "kernel_initializer": clone_initializer(self.kernel_initializer),
             "bias_initializer": clone_initializer(self.bias_initializer),
@@ -156,12 +157,15 @@ class CBAM(AttentionLayer):
             "dtype": self.dtype_policy,
         }
 
+    def _has_own_scale(self):
+        return self.residual or self.arrangement == "parallel"
+
     def build(self, input_shape):
         self.validate_input_shape(input_shape)
-        for gate in (self.channel_attention, self.spatial_attention):
-            if gate is not None:
-                gate.build(input_shape)
-        if self.arrangement == "parallel":
+        for layer in (self.channel_attention, self.spatial_attention):
+            if layer is not None:
+                layer.build(input_shape)
+        if self._has_own_scale():
             self.add_identity_scale()
 
     def call(self, inputs, training=None, return_attention_scores=False):
@@ -175,25 +179,37 @@ class CBAM(AttentionLayer):
         return (outputs, scores) if return_attention_scores else outputs
 
     def _attend_in_sequence(self, inputs, training):
-        gates = [self.channel_attention, self.spatial_attention]
-        scores = {}
+        layers = [self.channel_attention, self.spatial_attention]
+        order = [layer for layer in layers if layer is not None]
+        if self.arrangement == "spatial_channel":
+            order.reverse()
+        gates = {}
         outputs = inputs
-        for gate in reversed(gates) if self.arrangement == "spatial_channel" else gates:
-            if gate is not None:
-                outputs, scores[gate.name] = gate(
-                    outputs, training=training, return_attention_scores=True
-                )
-        return outputs, (scores.get("channel_attention"), scores.get("spatial_attention"))
+        for layer in order:
+            gate = layer.blend(layer.compute_gate(outputs, training=training))
+            gates[layer.name] = gate
+            outputs = apply_gate(outputs, self.blend(gate) if layer is order[-1] else gate)
+        scores = (gates.get("channel_attention"), gates.get("spatial_attention"))
+        return outputs, tuple(
+            None if gate is None else ops.cast(gate, self.compute_dtype) for gate in scores
+        )
 
     def _attend_in_parallel(self, inputs, training):
         channel_logits = self.channel_attention.compute_logits(inputs)
         spatial_logits = self.spatial_attention.compute_logits(inputs, training=training)
-        outputs = apply_gate(inputs, self.compute_gate(channel_logits + spatial_logits))
-        scores = tuple(
-            ops.cast(self.compute_gate(logits), self.compute_dtype)
-            for logits in (channel_logits, spatial_logits)
+        joint, *scores = (
+            self.gate_activation(logits)
+            for logits in (channel_logits + spatial_logits, channel_logits, spatial_logits)
         )
-        return outputs, scores
+        outputs = apply_gate(inputs, self.blend(joint))
+        if not self.residual:
+            scores = [self.blend(gate) for gate in scores]
+        return outputs, tuple(ops.cast(gate, self.compute_dtype) for gate in scores)
+
+    def blend(self, gate):
+        if self.residual and self.identity_scale is not None:
+            return gate * ops.cast(self.identity_scale, gate.dtype)
+        return super().blend(gate)
 
     def compute_scores_spec(self, input_shape):
         if None in (self.channel_attention, self.spatial_attention):

@@ -75,6 +75,6 @@ def project_channels(inputs, kernel, channel_axis):
         Tensor of shape `(batch, ..., maps)`, dtype `accumulation_dtype(inputs.dtype)`.
     """
     dtype = accumulation_dtype(inputs.dtype)
-    return ops.tensordot(
-        ops.cast(inputs, dtype), ops.cast(kernel, dtype), axes=[[channel_axis], [0]]
-    )
+    inputs = ops.moveaxis(ops.cast(inputs, dtype), channel_axis, -1)
+    # The PyTorch backend multiplies float64 matrices in float32.
+    return ops.cast(ops.matmul(inputs, ops.cast(kernel, dtype)), dtype)

@@ -47,8 +47,9 @@ def spatial_logits(maps, kernel, bias):
 
 
 def blend_with_identity(gate, scale):
-    """`1 + scale * (gate - 1)`: all ones at scale 0, the gate itself at scale 1."""
-    return 1 + ops.cast(scale, gate.dtype) * (gate - 1)
+    """`1 + scale * (gate - 1)`, in a form that is exactly 1 at scale 0 and the gate at scale 1."""
+    scale = ops.cast(scale, gate.dtype)
+    return (1 - scale) + scale * gate
 
 
 def apply_gate(inputs, gate):

@@ -94,16 +94,20 @@ def write_artefacts(folder, model, history, sample):
     try:
         model.save(folder / "model.keras")
         model.export(str(folder / "saved_model"), verbose=False)
-    except (tf.errors.OpError, RuntimeError) as error:
-        # The writers of TensorFlow and HDF5 do not raise OSError for a full disk.
+        _write_history(folder, history)
+    except (OSError, tf.errors.OpError, RuntimeError) as error:
+        # The writers of TensorFlow and HDF5 have errors of their own for a full disk.
         reason = str(error).strip().splitlines()[-1]
-        raise OSError(f"Writing the models to {str(folder)!r} failed: {reason}") from error
+        raise OSError(f"Writing to {str(folder.parent)!r} failed: {reason}") from error
+    return verify(folder, model, sample)
+
+
+def _write_history(folder, history):
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *history])
         writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*history.values()), 1))
     plot_learning_curves(history).savefig(folder / "learning_curves.png", dpi=120)
-    return verify(folder, model, sample)
 
 
 def verify(folder, model, sample):

@@ -171,6 +171,9 @@ def cbam(
     use_bias=True,
     training=False,
 ):
+    # With a residual connection one scalar multiplies what is added, and no gate is blended.
+    blends = start_as_identity and not residual
+
     def channel_gate(features):
         return channel_attention(
             features,
@@ -180,7 +183,7 @@ def cbam(
             activation=activation,
             gate_activation=gate_activation,
             use_bias=use_bias,
-            start_as_identity=start_as_identity,
+            start_as_identity=blends,
         )
 
     def spatial_gate(features):
@@ -191,7 +194,7 @@ def cbam(
             pooling=spatial_pooling,
             gate_activation=gate_activation,
             use_batch_norm=use_batch_norm,
-            start_as_identity=start_as_identity,
+            start_as_identity=blends,
             training=training,
         )
 
@@ -212,8 +215,7 @@ def cbam(
             ),
         )
         joint, channel_map, spatial_map = (
-            gate_map(logit, weights, gate_activation, start_as_identity)
-            for logit in (sum(logits), *logits)
+            gate_map(logit, weights, gate_activation, blends) for logit in (sum(logits), *logits)
         )
         attended = joint * x
     elif arrangement == "spatial_channel":
@@ -225,4 +227,6 @@ def cbam(
             attended, channel_map = channel_gate(attended)
         if arrangement != "channel":
             attended, spatial_map = spatial_gate(attended)
-    return (x + attended if residual else attended), (channel_map, spatial_map)
+    if residual:
+        attended = x + (weights["identity_scale"] if start_as_identity else 1) * attended
+    return attended, (channel_map, spatial_map)

@@ -110,9 +110,10 @@ def test_default_is_the_paper():
     assert layer.count_params() == 2 * 32 * 2 + 32 + 2 + 98
 
 
-def test_a_parallel_block_has_one_identity_scale():
-    for arrangement, number in zip(ARRANGEMENTS, (2, 2, 1, 1, 1)):
-        layer = CBAM(arrangement=arrangement, start_as_identity=True)
+@pytest.mark.parametrize(("residual", "numbers"), [(False, (2, 2, 1, 1, 1)), (True, (1,) * 5)])
+def test_number_of_identity_scales(residual, numbers):
+    for arrangement, number in zip(ARRANGEMENTS, numbers):
+        layer = CBAM(arrangement=arrangement, residual=residual, start_as_identity=True)
         layer.build((None, None, None, 4))
         assert sum(weight.name == "identity_scale" for weight in layer.weights) == number
 
