@@ -1,13 +1,15 @@
 """Models of `keras.applications` with attention in them."""
 
 import inspect
+import numbers
 import os
 
 import keras
 
 from keras_cbam.attention import near_names
 from keras_cbam.insertion.insert import insert_attention
-from keras_cbam.weight_files import load_named_weights
+from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.weight_files import WeightsError, load_named_weights
 
 
 def application_names():
@@ -23,6 +25,16 @@ def find_application(name):
             f"Received: name={name!r}"
         )
     return getattr(keras.applications, name)
+
+
+def _load_weights_of_application(model, path):
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(
+            f"The weights file {str(path)!r} does not fit {model.name!r}: {reason}"
+        ) from error
 
 
 def attention_backbone(
@@ -47,8 +59,8 @@ def attention_backbone(
         A Functional `keras.Model` from preprocessed pictures to features.
 
     Raises:
-        ValueError: if the name is unknown (near names are suggested), or the weights file does
-            not fit (the message says what differs); see also `insert_attention`.
+        ValueError: if the name is unknown (near names are suggested); see also `insert_attention`.
+        WeightsError: if the weights file does not fit; the message says what differs.
 
     Example:
 
@@ -64,7 +76,9 @@ def attention_backbone(
             '`weights` must be "imagenet", None or the path of a file. '
             f"Received: weights={weights!r}"
         )
-    model = application(weights=None if is_named else weights, **application_kwargs)
+    model = application(weights="imagenet" if weights == "imagenet" else None, **application_kwargs)
+    if weights is not None and weights != "imagenet" and not is_named:
+        _load_weights_of_application(model, weights)
     if attention is not None:
         model = insert_attention(model, attention=attention, where=where)
     if is_named:
@@ -112,11 +126,9 @@ def attention_classifier(
     (None, 5)
     """
     application = find_application(name)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(
-            f"`num_classes` must be an integer of at least 2. Received: num_classes={num_classes!r}"
-        )
-    if not 0 <= dropout < 1:
+    if positive_integer("num_classes", num_classes) < 2:
+        raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes!r}")
+    if not isinstance(dropout, numbers.Real) or not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout!r}")
     for argument in ("include_top", "pooling", "classes", "classifier_activation"):
         if argument in application_kwargs:

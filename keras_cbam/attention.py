@@ -32,8 +32,8 @@ def _template(attention):
         name = attention.__class__.__name__
         return attention, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     if isinstance(attention, str):
-        attention = {"class_name": attention, "config": {}}
-    if not isinstance(attention, dict) or "class_name" not in attention:
+        attention = {"class_name": attention}
+    if not isinstance(attention, dict) or not isinstance(attention.get("class_name"), str):
         raise ValueError(
             "`attention` must be a name, a dict with 'class_name' and 'config', a layer, or a "
             f"callable that returns one of these. Received: attention={attention!r}"
@@ -41,7 +41,7 @@ def _template(attention):
     name = attention["class_name"]
     if name in ATTENTION:
         layer_class, arguments = ATTENTION[name]
-        return layer_class(**{**arguments, **attention.get("config", {})}), name
+        return layer_class(**{**arguments, **(attention.get("config") or {})}), name
     if "module" in attention or "registered_name" in attention:
         return _template(keras.saving.deserialize_keras_object(attention))
     raise ValueError(
@@ -62,8 +62,7 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
             - a layer: a template, of which the config is copied and no weight is;
             - a callable `site name -> any of these, or None` for no attention at that site.
         site: string, name of the layer that is attended.
-        start_as_identity: bool, overrides the attention's own argument; only what a callable
-            returns as a dict or a layer keeps its own. Defaults to `True`.
+        start_as_identity: bool, overrides the attention's own argument. Defaults to `True`.
         dtype: dtype policy of the layer. Defaults to `None`, the template's own.
         data_format: data format of the layer. Defaults to `None`, the template's own.
 
@@ -79,22 +78,19 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
     >>> attention_layer("cbam", "conv1").name
     'conv1_cbam'
     """
-    keeps_its_start = False
-    if callable(attention) and not isinstance(attention, keras.layers.Layer):
+    if callable(attention) and not isinstance(attention, (keras.layers.Layer, type)):
         attention = attention(site)
         if attention is None:
             return None
-        keeps_its_start = not isinstance(attention, str)
     template, short_name = _template(attention)
     config = template.get_config()
-    if not keeps_its_start:
-        if "start_as_identity" in config:
-            config["start_as_identity"] = start_as_identity
-        elif start_as_identity:
-            raise ValueError(
-                f"{template.__class__.__name__} has no argument `start_as_identity`: insert it "
-                f"with `start_as_identity=False`. Received: attention={attention!r}"
-            )
+    if "start_as_identity" in config:
+        config["start_as_identity"] = start_as_identity
+    elif start_as_identity:
+        raise ValueError(
+            f"{template.__class__.__name__} has no argument `start_as_identity`: insert it with "
+            f"`start_as_identity=False`. Received: attention={attention!r}"
+        )
     config["name"] = f"{site}_{short_name}"
     if dtype is not None:
         config["dtype"] = dtype

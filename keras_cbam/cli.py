@@ -4,13 +4,21 @@ import argparse
 import ast
 import sys
 
+from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.fit import PRECISIONS, train_classifier
+from keras_cbam.weight_files import WeightsError
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        is_said = action.default in (None, []) or action.const is True
+        return action.help if is_said else super()._get_help_string(action)
 
 
 def _backbone_argument(text):
@@ -30,7 +38,7 @@ def _parser():
         "train",
         help="train an image classifier with attention",
         description="Trains an image classifier with attention, saves it and checks it.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     train.set_defaults(run=_train)
     add = train.add_argument
@@ -61,7 +69,7 @@ def _parser():
     )
     add("--weights", default="none", metavar="WEIGHTS", help="imagenet, none or a weights file")
     add("--image-size", type=int, default=32, metavar="PIXELS", help="side of the pictures")
-    add("--epochs", type=int, default=10, metavar="N", help="passes over the training pictures")
+    add("--epochs", type=int, default=11, metavar="N", help="passes over the training pictures")
     add("--batch-size", type=int, default=128, metavar="N", help="pictures a training step")
     add(
         "--learning-rate",
@@ -138,16 +146,18 @@ def _train(options):
 
 
 def main(arguments=None):
-    """Runs the command. Returns 0, 1 (data, files) or 2 (usage)."""
+    """Runs the command. Returns 0, 1 (data, files), 2 (usage) or 130 (interrupted)."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (DataError, RuntimeError) as error:
+    except (DataError, TrainingError, WeightsError) as error:
         code, message = 1, error
     except FileExistsError as error:
         code, message = 2, f"{error} Choose another --output, or pass --overwrite for a run."
     except OSError as error:
-        code, message = 1, error
+        code, message = 1, f"{error.strerror}: {error.filename!r}" if error.filename else error
+    except KeyboardInterrupt:
+        code, message = 130, "Interrupted; nothing was written."
     except ValueError as error:
         code, message = 2, error
     else:

@@ -8,6 +8,10 @@ import numpy as np
 from keras_cbam.layers.attention_layer import AttentionLayer
 
 
+class WeightsError(ValueError):
+    """A weights file that cannot be used. The message says which and why."""
+
+
 def named_layers(model):
     """`{name: layer}` of the layers that hold weights, nested models included.
 
@@ -26,15 +30,17 @@ def read_named_weights(path):
     """`{layer name: list of arrays}` of a `.keras` file, or of an `.npz` keyed `<layer>/<index>`.
 
     Raises:
-        ValueError: if the file cannot be read as what its name says.
+        WeightsError: if the file cannot be read as what its name says.
     """
     path = str(path)
     if path.endswith(".keras"):
+        if not zipfile.is_zipfile(path):
+            raise WeightsError(f"The weights file {path!r} is not a Keras archive.")
         try:
             model = keras.models.load_model(path, compile=False)
         except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"Cannot load the Keras model {path!r}: {reason}") from error
+            raise WeightsError(f"Cannot load the Keras model {path!r}: {reason}") from error
         return {name: layer.get_weights() for name, layer in named_layers(model).items()}
     weights = {}
     try:
@@ -43,7 +49,7 @@ def read_named_weights(path):
             for key in keys:
                 weights.setdefault(key.rpartition("/")[0], []).append(arrays[key])
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
+        raise WeightsError(
             f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': {error}"
         ) from error
     return weights
@@ -63,7 +69,7 @@ def load_named_weights(model, path):
         List of the names of the attention layers that were left as they are.
 
     Raises:
-        ValueError: if a layer is missing from the file or has other shapes there. The message
+        WeightsError: if a layer is missing from the file or has other shapes there. The message
             names what differs, and the model is unchanged.
     """
     weights = read_named_weights(path)
@@ -85,7 +91,7 @@ def load_named_weights(model, path):
             differences.append(f"{name!r} has shapes {found} in the file, {expected} in the model")
     if differences:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
-        raise ValueError(
+        raise WeightsError(
             f"The weights file {str(path)!r} does not fit {model.name!r}: "
             f"{len(differences)} of {len(layers)} layers differ: "
             f"{'; '.join(differences[:5])}{more}."

@@ -50,6 +50,8 @@ def test_callable_may_leave_a_site_out():
         ({"class_name": "chanel"}, "Did you mean 'channel'"),
         ({"config": {}}, "'class_name' and 'config'"),
         (3, "Received: attention=3"),
+        (CBAM, "Received: attention=<class"),
+        ({"class_name": ["cbam"]}, "'class_name' and 'config'"),
         (lambda site: 3, "Received: attention=3"),
         (keras.layers.Dropout(0.5), "Dropout has no argument `start_as_identity`"),
     ],

@@ -3,7 +3,7 @@
 import keras
 
 from keras_cbam.attention import attention_layer
-from keras_cbam.insertion.sites import is_functional, is_searchable, select_sites
+from keras_cbam.insertion.sites import data_format, is_functional, is_searchable, select_sites
 
 
 def insert_attention(model, attention="cbam", where="auto", start_as_identity=True):
@@ -56,7 +56,7 @@ class _Copier:
         self.attention = attention
         self.sites = sites
         self.start_as_identity = start_as_identity
-        self.data_format = _data_format(model)
+        self.data_format = data_format(model)
         self.pairs = {}
 
     def copy(self, layer):
@@ -71,6 +71,11 @@ class _Copier:
             return self._copy_sequential(layer)
         if is_functional(layer):
             return self._copy_functional(layer)
+        if isinstance(layer, keras.layers.Lambda):
+            raise ValueError(
+                "A Lambda layer cannot be copied: replace it with a registered layer or with "
+                f"operations of `keras.ops`. Received: layer {layer.name!r}"
+            )
         return layer.__class__.from_config(layer.get_config())
 
     def _copy_functional(self, model):
@@ -89,11 +94,12 @@ class _Copier:
             layer = site and self._attention(site, names)
             return layer(outputs) if layer else outputs
 
-        if model.compiled:
-            # `clone_model` would compile the copy, from a configuration that need not be
-            # serializable. A second model over the same graph is not compiled.
-            model = keras.Model(model.input, model.output, name=model.name)
-        return keras.models.clone_model(model, clone_function=clone, call_function=call)
+        # `clone_model` would compile the copy, from a configuration that need not be serializable.
+        is_compiled, model.compiled = model.compiled, False
+        try:
+            return keras.models.clone_model(model, clone_function=clone, call_function=call)
+        finally:
+            model.compiled = is_compiled
 
     def _copy_sequential(self, model):
         source = model.inputs[0]
@@ -152,11 +158,3 @@ class _Names:
             )
         call = self.calls[name] = self.calls.get(name, -1) + 1
         return f"{name}_{call}" if call else name
-
-
-def _data_format(model):
-    """The data format of a model's first layer that has one; its other layers need not say."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "data_format", None) is not None:
-            return layer.data_format
-    return None

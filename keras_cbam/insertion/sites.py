@@ -41,6 +41,14 @@ def require_searchable(model):
         )
 
 
+def data_format(model):
+    """The data format of a model's first layer that has one; its other layers need not say."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "data_format", None) is not None:
+            return layer.data_format
+    return None
+
+
 def graph_nodes(model):
     """The calls that lead from the model's inputs to its outputs, each after the calls it needs."""
     inputs = {id(tensor) for tensor in model.inputs}
@@ -62,28 +70,30 @@ def graph_nodes(model):
 
 
 def candidates(model, prefix=""):
-    """`{path: layer}` of the layers whose output attention can refine, nested models included.
+    """`{path: layer}` of the layers whose output attention can refine, nested models and theirs.
 
     The path of a layer in a nested model is `<model>/<layer>`.
     """
     require_searchable(model)
     found = {}
+    model_format = data_format(model)
     for node in graph_nodes(model):
         layer = node.operation
         if not isinstance(layer, keras.layers.Layer):
             continue
         if is_searchable(layer):
             found.update(candidates(layer, prefix=f"{prefix}{layer.name}/"))
-        elif _is_attendable(layer, node):
+        if _is_attendable(layer, node, model_format):
             found[prefix + layer.name] = layer
     return found
 
 
-def _is_attendable(layer, node):
+def _is_attendable(layer, node, model_format):
     if isinstance(layer, (keras.layers.InputLayer, AttentionLayer)) or len(node.outputs) != 1:
         return False
     output = node.outputs[0]
-    channel_axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
+    layer_format = getattr(layer, "data_format", None) or model_format
+    channel_axis = 1 if layer_format == "channels_first" else -1
     return (
         3 <= len(output.shape) <= 5
         and output.shape[channel_axis] is not None
@@ -100,6 +110,7 @@ def residual_sites(model):
     top-down path of a feature pyramid), is not a residual connection.
     """
     nodes = graph_nodes(model)
+    model_format = data_format(model)
     position = {id(node): index for index, node in enumerate(nodes)}
     producer = {id(tensor): node for node in nodes for tensor in node.outputs}
     # Bit sets of positions: everything that a node depends on, itself included.
@@ -129,7 +140,7 @@ def residual_sites(model):
             if len(site.input_tensors) != 1:
                 break
             site = producer[id(site.input_tensors[0])]
-        if _is_attendable(site.operation, site) and site.operation not in sites:
+        if _is_attendable(site.operation, site, model_format) and site.operation not in sites:
             sites.append(site.operation)
     return sites
 
@@ -147,7 +158,7 @@ def _automatic_sites(model, prefix=""):
     for layer in layers:
         if is_searchable(layer):
             found.update(_automatic_sites(layer, prefix=f"{prefix}{layer.name}/"))
-        elif layer.name in chosen:
+        if layer.name in chosen:
             found[prefix + layer.name] = layer
     return found
 
@@ -167,6 +178,11 @@ def select_sites(model, where="auto"):
         chosen = {path: layer for path, layer in possible.items() if pattern.search(path)}
     elif callable(where):
         chosen = {path: layer for path, layer in possible.items() if where(layer)}
+    elif not isinstance(where, (list, tuple, set, frozenset)):
+        raise ValueError(
+            '`where` must be "auto", a regular expression, a collection of names or a predicate. '
+            f"Received: where={where!r}"
+        )
     else:
         chosen = {}
         for name in where:

@@ -155,6 +155,7 @@ class CBAM(AttentionLayer):
             "kernel_regularizer": self.kernel_regularizer,
             "bias_regularizer": self.bias_regularizer,
             "dtype": self.dtype_policy,
+            "trainable": self.trainable,
         }
 
     def _has_own_scale(self):

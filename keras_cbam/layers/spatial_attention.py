@@ -113,6 +113,7 @@ class SpatialAttention(AttentionLayer):
                 epsilon=1e-5,
                 gamma_initializer="zeros",
                 dtype=self.accumulation_dtype,
+                trainable=self.trainable,
                 name="batch_norm",
             )
 

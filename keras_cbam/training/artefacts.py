@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.metadata
 import json
 import pathlib
 import platform
@@ -19,6 +18,10 @@ from keras_cbam.visualization.figures import plot_learning_curves
 ARTEFACTS = ("model.keras", "saved_model", "history.csv", "learning_curves.png", "report.json")
 # Largest difference of probabilities between the model in memory and a reloaded one.
 TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
+
+
+class TrainingError(RuntimeError):
+    """A training that gave no usable model, or a saved model that is not the trained one."""
 
 
 @contextlib.contextmanager
@@ -39,21 +42,24 @@ def output_folder(output, overwrite=False):
     if output is None:
         yield None
         return
-    output = pathlib.Path(output).absolute()
+    output = pathlib.Path(output).resolve()
     _refuse_to_lose_files(output, overwrite)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(f"Not a directory: {error.filename!r}.") from error
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    # On the same disk, so that moving it is one step, and beside folders that exist already, so
+    # that a failed run leaves no new ones.
+    base = next(parent for parent in output.parents if parent.exists())
+    if not base.is_dir():
+        raise NotADirectoryError(f"Not a directory: {str(base)!r}.")
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=base))
+    folder = scratch / "new"
+    folder.mkdir()
     try:
         yield folder
-        folder.chmod(0o755)
+        output.parent.mkdir(parents=True, exist_ok=True)
         if output.exists():
-            shutil.rmtree(output)
+            output.rename(scratch / "old")
         folder.rename(output)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _refuse_to_lose_files(output, overwrite):
@@ -87,7 +93,7 @@ def write_artefacts(folder, model, history, sample):
 
     Raises:
         OSError: if a file cannot be written.
-        RuntimeError: if an artefact cannot be loaded or predicts otherwise.
+        TrainingError: if an artefact cannot be loaded or predicts otherwise.
     """
     import tensorflow as tf
 
@@ -98,7 +104,7 @@ def write_artefacts(folder, model, history, sample):
     except (OSError, tf.errors.OpError, RuntimeError) as error:
         # The writers of TensorFlow and HDF5 have errors of their own for a full disk.
         reason = str(error).strip().splitlines()[-1]
-        raise OSError(f"Writing to {str(folder.parent)!r} failed: {reason}") from error
+        raise OSError(f"Writing to {str(folder.parent.parent)!r} failed: {reason}") from error
     return verify(folder, model, sample)
 
 
@@ -123,13 +129,13 @@ def verify(folder, model, sample):
         )
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"The artefacts cannot be loaded in a fresh process: {reason}")
+        raise TrainingError(f"The artefacts cannot be loaded in a fresh process: {reason}")
     differences = json.loads(process.stdout.splitlines()[-1])
     policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
     tolerance = max(TOLERANCE.get(policy, 0) for policy in policies)
     for artefact, difference in differences.items():
         if not difference <= tolerance:
-            raise RuntimeError(
+            raise TrainingError(
                 f"The reloaded {artefact} predicts otherwise than the model in memory: "
                 f"largest difference {difference:.2g}, allowed {tolerance:.2g}."
             )
@@ -141,9 +147,13 @@ def write_report(folder, report):
 
 
 def versions():
-    names = ("keras_cbam", "keras", "tensorflow", "numpy")
+    import tensorflow as tf
+
     return {
         "python": platform.python_version(),
         "backend": keras.backend.backend(),
-        **{name: importlib.metadata.version(name) for name in names},
+        "keras_cbam": sys.modules["keras_cbam"].__version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
     }

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import numbers
 import os
@@ -15,14 +16,15 @@ from keras_cbam.applications import attention_classifier, find_application
 from keras_cbam.attention import attention_layer
 from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.training.artefacts import (
+    TrainingError,
     output_folder,
     versions,
     write_artefacts,
     write_report,
 )
 from keras_cbam.training.data import load_data
-from keras_cbam.training.data_set import DataError
 from keras_cbam.training.pipeline import batches
+from keras_cbam.weight_files import WeightsError
 
 # What `backbone=None` stands for: a network that fits small pictures and two CPU cores, with
 # attention at the end of each block.
@@ -34,7 +36,6 @@ DEFAULT_BACKBONE = {
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 # Test pictures on which the reloaded artefacts are compared with the model in memory.
 SAMPLE_SIZE = 64
-_JSON_TYPES = (str, int, float, bool, dict, type(None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def train_classifier(
     where=None,
     weights=None,
     image_size=32,
-    epochs=10,
+    epochs=11,
     batch_size=128,
     learning_rate=None,
     precision="float32",
@@ -77,9 +78,8 @@ def train_classifier(
     """Trains an attended image classifier and writes what is needed to use it.
 
     Stochastic gradient descent with Nesterov momentum 0.9, linear warm-up over the first fifth of
-    the steps, cosine decay, and labels smoothed by 0.1. Calls
-    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights and history
-    again on one machine.
+    the steps and cosine decay. Calls `keras.utils.set_random_seed(seed)`: the same arguments give
+    the same weights and history again on one machine.
 
     Args:
         data: `None` for the embedded Fashion-MNIST pictures, a folder, an `.npz` file or the name
@@ -90,7 +90,7 @@ def train_classifier(
         where: see `insert_attention`. Defaults to `None`: `"auto"` for a named backbone.
         weights: `"imagenet"`, `None` or a file, see `attention_backbone`. Defaults to `None`.
         image_size: int, side of the square pictures in pixels, at least 32. Defaults to `32`.
-        epochs: int. Defaults to `10`.
+        epochs: int. Defaults to `11`.
         batch_size: int. Defaults to `128`.
         learning_rate: float, the highest rate of the schedule. Defaults to `None`: 0.15 from
             random weights, 0.01 from given ones.
@@ -116,7 +116,10 @@ def train_classifier(
 
     Raises:
         ValueError: if an argument is outside its range or names nothing known.
-        DataError: if the data or the weights file cannot be used.
+        DataError: if the data cannot be used.
+        WeightsError: if the weights file cannot be used.
+        TrainingError: if the training diverged, or a saved model predicts otherwise than the
+            model in memory.
         FileExistsError: if `output` is not empty; with `overwrite=True`, if it holds anything
             that is not of a run.
         OSError: if the artefacts cannot be written.
@@ -132,10 +135,12 @@ def train_classifier(
         arguments.update(
             backbone=DEFAULT_BACKBONE["backbone"],
             backbone_arguments=backbone_arguments or DEFAULT_BACKBONE["backbone_arguments"],
-            where=where or DEFAULT_BACKBONE["where"],
         )
+        if where is None:
+            arguments["where"] = DEFAULT_BACKBONE["where"]
     arguments["backbone_arguments"] = arguments["backbone_arguments"] or {}
-    arguments["where"] = arguments["where"] or "auto"
+    if arguments["where"] is None:
+        arguments["where"] = "auto"
     if learning_rate is None:
         arguments["learning_rate"] = 0.15 if weights is None else 0.01
     _validate(**arguments)
@@ -147,6 +152,11 @@ def train_classifier(
         history = _fit(model, data_set, arguments, verbose)
         trained = time.perf_counter()
         probabilities = model.predict(data_set.test_images, batch_size=batch_size, verbose=0)
+        if not np.isfinite(probabilities).all():
+            raise TrainingError(
+                "The training diverged: the probabilities are not finite. Lower the learning rate. "
+                f"Received: learning_rate={arguments['learning_rate']}"
+            )
         report = {
             **classification_report(data_set.test_labels, probabilities, data_set.class_names),
             "data": {
@@ -162,10 +172,8 @@ def train_classifier(
             },
             "seconds": {"training": round(trained - start, 1)},
             "versions": versions(),
-            "arguments": {
-                name: value if isinstance(value, _JSON_TYPES) else str(value)
-                for name, value in arguments.items()
-            },
+            # As they stand in the file: what JSON has no form for, as text.
+            "arguments": json.loads(json.dumps(arguments, default=str)),
         }
         if folder is not None:
             sample = data_set.test_images[:SAMPLE_SIZE]
@@ -199,11 +207,12 @@ def _validate(**arguments):
             f"Received: precision={arguments['precision']!r}"
         )
     find_application(arguments["backbone"])
-    if arguments["attention"] is not None:
-        attention_layer(arguments["attention"], "site")
+    attention = arguments["attention"]
+    if attention is not None and not callable(attention):
+        attention_layer(attention, "site")
     weights = arguments["weights"]
     if weights is not None and weights != "imagenet" and not os.path.isfile(weights):
-        raise DataError(f"No such weights file: {str(weights)!r}.")
+        raise WeightsError(f"No such weights file: {str(weights)!r}.")
 
 
 @contextlib.contextmanager
@@ -233,15 +242,11 @@ def _build(data_set, arguments):
             f"{arguments['backbone']} does not take these arguments: {error}. "
             f"Received: backbone_arguments={arguments['backbone_arguments']}"
         ) from error
-    except ValueError as error:
-        if weights in (None, "imagenet"):
-            raise
-        raise DataError(str(error)) from error
     except Exception as error:
         # Keras raises a bare Exception where a download fails.
         if "URL fetch failure" not in str(error):
             raise
-        raise DataError(f"The ImageNet weights cannot be downloaded: {error}") from error
+        raise WeightsError(f"The ImageNet weights cannot be downloaded: {error}") from error
     if weights is None:
         # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
         for layer in model._flatten_layers():
@@ -254,23 +259,21 @@ def _fit(model, data_set, arguments, verbose):
     steps = arguments["epochs"] * math.ceil(len(data_set.train_labels) / arguments["batch_size"])
     warmup = max(1, steps // 5)
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
+        initial_learning_rate=arguments["learning_rate"] / warmup,
         decay_steps=max(1, steps - warmup),
         warmup_target=arguments["learning_rate"],
         warmup_steps=warmup,
     )
     model.compile(
         optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
+        loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=arguments["xla"],
     )
-    num_classes = len(data_set.class_names)
-    test = batches(data_set.test_images, data_set.test_labels, num_classes, arguments["batch_size"])
+    test = batches(data_set.test_images, data_set.test_labels, arguments["batch_size"])
     train = batches(
         data_set.train_images,
         data_set.train_labels,
-        num_classes,
         arguments["batch_size"],
         shuffle_seed=arguments["seed"],
         flip=arguments["flip"],

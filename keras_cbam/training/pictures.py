@@ -33,7 +33,7 @@ def printable(text):
 def list_folder(folder, root):
     """What a data folder holds, in the order of plain string sorting.
 
-    Hidden entries and files without the suffix of a picture are ignored.
+    Hidden entries are ignored.
 
     Args:
         folder: string, path of the folder.
@@ -41,7 +41,8 @@ def list_folder(folder, root):
 
     Returns:
         Three lists: the paths of the subfolders, the paths of the pictures, and a line
-        `"path: reason"` for each link that leads outside `root`.
+        `"path: reason"` for each file without the suffix of a picture and each link that leads
+        outside `root`.
 
     Raises:
         OSError: if the folder cannot be read.
@@ -50,10 +51,12 @@ def list_folder(folder, root):
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         is_folder = os.path.isdir(path)
-        if name.startswith(".") or not (is_folder or name.lower().endswith(SUFFIXES)):
+        if name.startswith("."):
             continue
         if os.path.islink(path) and not pathlib.Path(os.path.realpath(path)).is_relative_to(root):
             skipped.append(f"{printable(path)}: a symbolic link that leads outside the data folder")
+        elif not is_folder and not name.lower().endswith(SUFFIXES):
+            skipped.append(f"{printable(path)}: not named as a JPEG, PNG, BMP or GIF picture")
         else:
             (folders if is_folder else pictures).append(path)
     return folders, pictures, skipped

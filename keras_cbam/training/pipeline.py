@@ -1,13 +1,12 @@
 """Arrays of pictures as a `tf.data.Dataset` of batches."""
 
 
-def batches(images, labels, num_classes, batch_size, shuffle_seed=None, flip=False):
+def batches(images, labels, batch_size, shuffle_seed=None, flip=False):
     """Batches of pictures and labels; with a seed in a new order and newly flipped every epoch.
 
     Args:
         images: uint8 array of shape `(pictures, height, width, channels)`.
-        labels: int array of shape `(pictures,)`, values in `[0, num_classes)`.
-        num_classes: int.
+        labels: int array of shape `(pictures,)`.
         batch_size: int.
         shuffle_seed: int, of the order and the flips, or `None` for the given order.
             Defaults to `None`.
@@ -16,17 +15,14 @@ def batches(images, labels, num_classes, batch_size, shuffle_seed=None, flip=Fal
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`, uint8 `(batch, height, width, channels)` and
-        one-hot float32 `(batch, num_classes)`. The last batch of an epoch may be smaller.
+        int32 `(batch,)`. The last batch of an epoch may be smaller.
     """
     import tensorflow as tf
 
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
     if shuffle_seed is not None:
         dataset = dataset.shuffle(len(images), seed=shuffle_seed, reshuffle_each_iteration=True)
-    dataset = dataset.batch(batch_size).map(
-        lambda pictures, classes: (pictures, tf.one_hot(classes, num_classes)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    dataset = dataset.batch(batch_size)
     if flip:
         # Each epoch draws new seeds, all from `shuffle_seed` alone.
         seeds = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)

@@ -94,7 +94,7 @@ def test_dtype_policy_is_that_of_the_site():
 
 
 def test_data_format_is_that_of_the_model():
-    inputs = keras.Input((4, 8, 8))
+    inputs = keras.Input((4, None, None))
     x = conv("a", data_format="channels_first")(inputs)
     x = keras.layers.BatchNormalization(axis=1, name="b")(x)
     copy = insert_attention(keras.Model(inputs, keras.layers.Add()([inputs, x])))
@@ -108,6 +108,35 @@ def test_compiled_model_gives_an_uncompiled_copy():
     copy = insert_attention(model)
     assert not copy.compiled
     np.testing.assert_array_equal(call(copy), call(model))
+
+
+def test_compiled_subclass_of_functional_keeps_its_class():
+    class Mine(keras.Model):
+        pass
+
+    inputs = keras.Input((8, 8, 4))
+    model = Mine(inputs, inputs + conv("a")(inputs))
+    model.compile("sgd", "mse")
+    copy = insert_attention(model)
+    assert type(copy) is Mine
+    assert model.compiled
+    assert not copy.compiled
+
+
+def test_nested_model_as_residual_branch():
+    branch = keras.Sequential([keras.Input((8, 8, 4)), conv("a"), conv("b")], name="branch")
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, keras.layers.Add()([inputs, branch(inputs)]))
+    copy = insert_attention(model)
+    assert attention_names(copy) == ["branch_cbam"]
+    np.testing.assert_array_equal(call(copy), call(model))
+
+
+def test_lambda_layer_is_refused():
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.Lambda(lambda x: x + 1, name="plus_one")(inputs)
+    with pytest.raises(ValueError, match=r"A Lambda layer cannot be copied.*'plus_one'"):
+        insert_attention(keras.Model(inputs, inputs + conv("a")(x)))
 
 
 def test_dropout_seed_state_is_carried_over():
@@ -194,7 +223,7 @@ def test_templates(pass_as):
     assert layer is not template
     assert not template.built
     assert layer.reduction_ratio == 2
-    assert layer.start_as_identity is (pass_as != "callable")
+    assert layer.start_as_identity
     assert attention_names(copy) == (["b_cbam"] if pass_as == "callable" else ["a_cbam", "b_cbam"])
 
 

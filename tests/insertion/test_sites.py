@@ -98,6 +98,8 @@ def test_where(where, expected):
         (["conv1", "no_such_layer"], "No layer 'no_such_layer'.*conv1_relu"),
         (lambda layer: False, "No site for attention"),
         ("(", "not a valid regular expression"),
+        (None, "Received: where=None"),
+        (3, "Received: where=3"),
     ],
 )
 def test_nothing_chosen_lists_what_could_be(where, message):

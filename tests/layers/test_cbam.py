@@ -190,3 +190,17 @@ def test_any_shape_and_arguments(shape, space, **arguments):
     last = arguments["data_format"] == "channels_last"
     inputs = random_input((batch, *space, channels) if last else (batch, channels, *space))
     check_outputs(CBAM, oracle.cbam, arguments, inputs)
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_frozen_from_the_start_keeps_its_statistics(reloaded):
+    layer = CBAM(use_batch_norm=True, trainable=False)
+    if reloaded:
+        layer = CBAM.from_config(layer.get_config())
+    inputs = random_input((2, 5, 4, 6))
+    layer(inputs, training=True)
+    statistics = layer.spatial_attention.batch_norm.non_trainable_weights
+    np.testing.assert_array_equal(to_numpy(layer.spatial_attention.batch_norm.moving_mean), 0)
+    assert len(statistics) == 4
+    layer.trainable = True
+    assert len(layer.trainable_weights) == 7

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_cbam import CBAM
-from keras_cbam.training.artefacts import output_folder, verify, write_artefacts
+from keras_cbam.training.artefacts import TrainingError, output_folder, verify, write_artefacts
 
 HISTORY = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.75]}
 SAMPLE = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
@@ -23,12 +23,21 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
     output = tmp_path / "new" / "run"
     with pytest.raises(FileNotFoundError), output_folder(output) as folder:
         (folder / "missing" / "report.json").write_text("{}")
-    assert not list(output.parent.iterdir())
+    assert not list(tmp_path.iterdir())
     with output_folder(output) as folder:
         (folder / "report.json").write_text("{}")
         assert not output.exists()
     assert [path.name for path in output.parent.iterdir()] == ["run"]
     assert (output / "report.json").read_text() == "{}"
+
+
+def test_symbolic_link_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    with output_folder(tmp_path / "link") as folder:
+        (folder / "report.json").touch()
+    assert (tmp_path / "disk" / "report.json").exists()
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_empty_folder_is_used(tmp_path):
@@ -79,10 +88,10 @@ def test_other_predictions_are_found(model, tmp_path):
     write_artefacts(tmp_path, model, HISTORY, SAMPLE)
     for weight in model.weights:
         weight.assign(weight + 1)
-    with pytest.raises(RuntimeError, match=r"reloaded model\.keras predicts otherwise"):
+    with pytest.raises(TrainingError, match=r"reloaded model\.keras predicts otherwise"):
         verify(tmp_path, model, SAMPLE)
     (tmp_path / "model.keras").write_bytes(b"no archive")
-    with pytest.raises(RuntimeError, match="cannot be loaded in a fresh process"):
+    with pytest.raises(TrainingError, match="cannot be loaded in a fresh process"):
         verify(tmp_path, model, SAMPLE)
 
 

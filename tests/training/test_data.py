@@ -433,15 +433,18 @@ def test_order_and_what_is_read(tmp_path):
         save(tmp_path / "train" / name / "1.png", solid(0, mode="L"))
     for name in ("ä", "Z", "b", "B"):
         save(tmp_path / "test" / name / "1.png", solid(0, mode="L"))
-    for ignored in ("ä/notes.txt", "ä/.hidden.png", "ä/.hidden/1.png", ".hidden/1.png", "ä/jpg"):
-        (tmp_path / "train" / ignored).parent.mkdir(exist_ok=True)
-        (tmp_path / "train" / ignored).write_bytes(b"")
+    for other in ("ä/notes.txt", "ä/.hidden.png", "ä/.hidden/1.png", ".hidden/1.png", "ä/jpg"):
+        (tmp_path / "train" / other).parent.mkdir(exist_ok=True)
+        (tmp_path / "train" / other).write_bytes(b"")
     data_set = load_data(tmp_path, SIZE)
     assert data_set.class_names == ["B", "Z", "b", "ä"]
     assert data_set.train_labels.tolist() == [0, 1, 2] + [3] * 7
     levels = np.array(grey_level(data_set.train_images)[3:])
     np.testing.assert_allclose(levels, np.arange(7) * 20, atol=1)
-    assert data_set.skipped == []
+    assert data_set.skipped == [
+        f"{tmp_path / 'train' / 'ä' / name}: not named as a JPEG, PNG, BMP or GIF picture"
+        for name in ("jpg", "notes.txt")
+    ]
 
 
 def test_threads_do_not_change_the_result(folder, monkeypatch):
@@ -470,6 +473,7 @@ def test_folder_with_two_parts(tmp_path, parts):
     assert data_set.test_labels.tolist() == [0, 1]
     assert data_set.class_names == ["cat", "dog"]
     assert [line.split(": ")[0] for line in data_set.skipped] == [
+        str(tmp_path / "notes.txt"),
         str(tmp_path / "stray.png"),
         str(tmp_path / parts[1] / "cat" / "bad.png"),
     ]
@@ -610,20 +614,20 @@ def test_links_that_lead_outside(folder, tmp_path):
         "cat/b.png": pathlib.Path("../../outside/secret.png"),
         "cat/broken.png": tmp_path / "nothing.png",
         "cat/nested": outside,
+        "cat/notes.txt": outside / "notes.txt",
         "cat/up": tmp_path,
         "cow": outside,
         "data2": tmp_path / "data2",
     }.items():
         (folder / link).symlink_to(target)
         expected[str(folder / link)] = "a symbolic link that leads outside the data folder"
-    (folder / "cat" / "notes.txt").symlink_to(outside / "notes.txt")
     (folder / "cat" / ".hidden").symlink_to(outside)
     data_set = load_data(folder, SIZE)
     assert dict(line.split(": ") for line in data_set.skipped) == expected
     assert len(data_set.skipped) == len(expected)
     assert data_set.class_names == ["cat", "dog"]
     assert len(data_set.train_labels) + len(data_set.test_labels) == 20
-    with pytest.raises(DataError, match=r"7 skipped, the first is .*leads outside"):
+    with pytest.raises(DataError, match=r"8 skipped, the first is .*leads outside"):
         load_data(folder, SIZE, strict=True)
 
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from keras_cbam import CBAM
 from keras_cbam.training import artefacts
-from keras_cbam.training.data_set import DataError
 from keras_cbam.training.fit import classification_report, train_classifier
+from keras_cbam.weight_files import WeightsError
 
 TINY = {
     "backbone": "MobileNet",
@@ -108,13 +108,13 @@ def test_trained_weights_start_another_training(run, data):
 
 
 def test_weights_that_do_not_fit(run, data):
-    with pytest.raises(DataError, match=r"does not fit 'mobilenet_0\.50_32'.*layers differ"):
+    with pytest.raises(WeightsError, match=r"does not fit 'mobilenet_0\.50_32'.*layers differ"):
         train_classifier(
             data,
             weights=run.output / "model.keras",
             **{**TINY, "backbone_arguments": {"alpha": 0.5}},
         )
-    with pytest.raises(DataError, match=r"No such weights file: 'nowhere\.npz'"):
+    with pytest.raises(WeightsError, match=r"No such weights file: 'nowhere\.npz'"):
         train_classifier(data, weights="nowhere.npz", **TINY)
 
 
@@ -138,6 +138,33 @@ def test_bad_arguments_leave_nothing_behind(data, arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         train_classifier(data, output=tmp_path / "run", **{**TINY, **arguments})
     assert not list(tmp_path.iterdir())
+
+
+def test_one_step_trains(data):
+    result = train_classifier(data, **{**TINY, "epochs": 1, "batch_size": 64, "where": "pw_1_relu"})
+    gate = result.model.get_layer(index=-4).get_layer("conv_pw_1_relu_cbam")
+    assert abs(float(gate.channel_attention.identity_scale)) > 0
+
+
+def test_divergence_is_said(data, tmp_path):
+    with pytest.raises(artefacts.TrainingError, match=r"diverged.*Received: learning_rate=1e"):
+        train_classifier(data, learning_rate=1e30, output=tmp_path / "run", **TINY)
+    assert not list(tmp_path.iterdir())
+
+
+def test_attention_of_a_callable_and_a_config_with_objects(data):
+    sites = []
+
+    def attention(site):
+        sites.append(site)
+        return {
+            "class_name": "cbam",
+            "config": {"kernel_initializer": keras.initializers.HeNormal()},
+        }
+
+    result = train_classifier(data, attention=attention, **{**TINY, "epochs": 1})
+    assert sites == ["conv_pw_13_relu"]
+    json.dumps(result.report)
 
 
 def test_report_of_a_class_without_pictures():
