@@ -69,7 +69,7 @@ def _parser():
     )
     add("--weights", default="none", metavar="WEIGHTS", help="imagenet, none or a weights file")
     add("--image-size", type=int, default=32, metavar="PIXELS", help="side of the pictures")
-    add("--epochs", type=int, default=11, metavar="N", help="passes over the training pictures")
+    add("--epochs", type=int, default=9, metavar="N", help="passes over the training pictures")
     add("--batch-size", type=int, default=128, metavar="N", help="pictures a training step")
     add(
         "--learning-rate",

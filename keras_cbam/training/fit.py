@@ -27,11 +27,11 @@ from keras_cbam.training.pipeline import batches
 from keras_cbam.weight_files import WeightsError
 
 # What `backbone=None` stands for: a network that fits small pictures and two CPU cores, with
-# attention at the end of each block.
+# attention at the end of each of its five resolutions.
 DEFAULT_BACKBONE = {
     "backbone": "MobileNet",
     "backbone_arguments": {"alpha": 0.5},
-    "where": r"conv_pw_\d+_relu",
+    "where": r"conv_pw_(1|3|5|11|13)_relu",
 }
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 # Test pictures on which the reloaded artefacts are compared with the model in memory.
@@ -62,7 +62,7 @@ def train_classifier(
     where=None,
     weights=None,
     image_size=32,
-    epochs=11,
+    epochs=9,
     batch_size=128,
     learning_rate=None,
     precision="float32",
@@ -85,12 +85,12 @@ def train_classifier(
         data: `None` for the embedded Fashion-MNIST pictures, a folder, an `.npz` file or the name
             of a `keras.datasets` set, see `load_data`. Defaults to `None`.
         backbone: string, name in `keras.applications`. Defaults to `None`: MobileNet of width
-            0.5, attended at the end of each block.
+            0.5, attended at the end of each of its five resolutions.
         attention: see `insert_attention`, or `None` for the plain backbone. Defaults to `"cbam"`.
         where: see `insert_attention`. Defaults to `None`: `"auto"` for a named backbone.
         weights: `"imagenet"`, `None` or a file, see `attention_backbone`. Defaults to `None`.
         image_size: int, side of the square pictures in pixels, at least 32. Defaults to `32`.
-        epochs: int. Defaults to `11`.
+        epochs: int. Defaults to `9`.
         batch_size: int. Defaults to `128`.
         learning_rate: float, the highest rate of the schedule. Defaults to `None`: 0.15 from
             random weights, 0.01 from given ones.
