@@ -23,6 +23,7 @@ from keras_cbam.training.artefacts import (
     write_report,
 )
 from keras_cbam.training.data import load_data
+from keras_cbam.training.evaluation import classification_report
 from keras_cbam.training.pipeline import batches
 from keras_cbam.weight_files import WeightsError
 
@@ -282,30 +283,3 @@ def _fit(model, data_set, arguments, verbose):
         train, validation_data=test, shuffle=False, epochs=arguments["epochs"], verbose=verbose
     )
     return history.history
-
-
-def classification_report(labels, probabilities, class_names):
-    """Accuracy, recall of each class and the confusion matrix.
-
-    Args:
-        labels: int array of shape `(pictures,)`.
-        probabilities: float array of shape `(pictures, classes)`.
-        class_names: list of strings.
-
-    Returns:
-        Dict: `"accuracy"`, `"per_class_recall"` (`{name: recall}`, `None` for a class without
-        pictures) and `"confusion_matrix"`, rows the true and columns the predicted classes.
-    """
-    classes = len(class_names)
-    predicted = np.argmax(probabilities, axis=-1)
-    matrix = np.bincount(labels * classes + predicted, minlength=classes**2)
-    matrix = matrix.reshape(classes, classes)
-    pictures = matrix.sum(axis=1)
-    return {
-        "accuracy": float(np.mean(predicted == labels)),
-        "per_class_recall": {
-            name: float(matrix[i, i] / pictures[i]) if pictures[i] else None
-            for i, name in enumerate(class_names)
-        },
-        "confusion_matrix": matrix.tolist(),
-    }

@@ -7,7 +7,7 @@ from PIL import Image
 
 from keras_cbam import CBAM
 from keras_cbam.training import artefacts
-from keras_cbam.training.fit import classification_report, train_classifier
+from keras_cbam.training.fit import train_classifier
 from keras_cbam.weight_files import WeightsError
 
 TINY = {
@@ -165,12 +165,3 @@ def test_attention_of_a_callable_and_a_config_with_objects(data):
     result = train_classifier(data, attention=attention, **{**TINY, "epochs": 1})
     assert sites == ["conv_pw_13_relu"]
     json.dumps(result.report)
-
-
-def test_report_of_a_class_without_pictures():
-    report = classification_report(
-        np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], ["empty below", "none", "right"]
-    )
-    assert report["accuracy"] == pytest.approx(2 / 3)
-    assert report["per_class_recall"] == {"empty below": 0.5, "none": None, "right": 1.0}
-    assert report["confusion_matrix"] == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
