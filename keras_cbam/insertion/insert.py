@@ -1,6 +1,7 @@
 """A copy of a Functional model with attention in it."""
 
 import keras
+from keras import ops
 
 from keras_cbam.attention import attention_layer
 from keras_cbam.insertion.sites import data_format, is_functional, is_searchable, select_sites
@@ -139,7 +140,9 @@ class _Copier:
             ):
                 inner_copy.trainable = inner.trainable
             for variable, variable_copy in zip(source.variables, copy.variables, strict=True):
-                variable_copy.assign(variable)
+                # By way of NumPy: JAX would share the array, and a model that trains gives up its
+                # own.
+                variable_copy.assign(ops.convert_to_numpy(variable))
 
 
 class _Names:

@@ -66,6 +66,17 @@ def test_source_is_untouched_and_shares_no_variable():
     assert not {id(v) for v in model.variables} & {id(v) for v in copy.variables}
 
 
+def test_training_the_copy_leaves_the_source_usable():
+    model = residual_model()
+    before = call(model)
+    copy = insert_attention(model)
+    copy.compile("sgd", "mse")
+    copy.fit(PICTURES, PICTURES, epochs=2, verbose=0)
+    copy.predict(PICTURES, verbose=0)
+    np.testing.assert_array_equal(call(model), before)
+    assert np.max(np.abs(call(copy) - before)) > 0
+
+
 def test_names_and_order_are_kept():
     model = residual_model()
     copy = insert_attention(model)
