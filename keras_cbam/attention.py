@@ -18,7 +18,7 @@ ATTENTION = {
 
 
 def near_names(name, names):
-    """ " Did you mean 'cbam'?" for a misspelt name, or all names where none is near."""
+    """A sentence that suggests the names near to a misspelt one, or lists all if none is."""
     near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in names], n=3)
     close = [known for known in names if known.lower() in near]
     if close:

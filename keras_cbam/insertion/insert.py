@@ -43,7 +43,7 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
     >>> len(attended.layers) - len(model.layers)
     16
     """
-    sites = {id(layer): path for path, layer in select_sites(model, where).items()}
+    sites = {id(layer) for layer in select_sites(model, where).values()}
     copier = _Copier(model, attention, sites, start_as_identity)
     copy = copier.copy(model)
     copier.carry_over()
