@@ -2,6 +2,7 @@
 
 from keras_cbam.applications import attention_backbone, attention_classifier
 from keras_cbam.insertion.insert import insert_attention
+from keras_cbam.insertion.remove import remove_attention
 from keras_cbam.insertion.sites import find_sites
 from keras_cbam.layers.cbam import CBAM
 from keras_cbam.layers.channel_attention import ChannelAttention
@@ -17,4 +18,5 @@ __all__ = [
     "attention_classifier",
     "find_sites",
     "insert_attention",
+    "remove_attention",
 ]

@@ -4,10 +4,13 @@ import inspect
 import numbers
 import os
 
+import h5py
 import keras
 
 from keras_cbam.attention import near_names
+from keras_cbam.cost import cost_table
 from keras_cbam.insertion.insert import insert_attention
+from keras_cbam.insertion.sites import select_sites
 from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.weight_files import WeightsError, load_named_weights
 
@@ -25,6 +28,15 @@ def find_application(name):
             f"Received: name={name!r}"
         )
     return getattr(keras.applications, name)
+
+
+def _holds_more_layers(path, model):
+    """Whether a `.weights.h5` file is that of an attended model: Keras would ignore the rest."""
+    try:
+        with h5py.File(path) as file:
+            return len(file.get("layers", ())) > len(model.layers)
+    except OSError as error:
+        raise WeightsError(f"The weights file {str(path)!r} is not an HDF5 file.") from error
 
 
 def _load_weights_of_application(model, path):
@@ -51,7 +63,7 @@ def attention_backbone(
         where: see `insert_attention`. Defaults to `"auto"`.
         weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
             backbone's layers, attended or not), `.npz` keyed `<layer>/<index>`, or a
-            `.weights.h5` of the plain application. Defaults to `"imagenet"`.
+            `.weights.h5` of the application, plain or attended. Defaults to `"imagenet"`.
         **application_kwargs: further arguments of the application, `input_shape` or `alpha` for
             example. `include_top` defaults to `False`.
 
@@ -77,10 +89,14 @@ def attention_backbone(
             f"Received: weights={weights!r}"
         )
     model = application(weights="imagenet" if weights == "imagenet" else None, **application_kwargs)
-    if weights is not None and weights != "imagenet" and not is_named:
+    is_h5 = weights is not None and weights != "imagenet" and not is_named
+    is_attended = is_h5 and _holds_more_layers(weights, model)
+    if is_h5 and not is_attended:
         _load_weights_of_application(model, weights)
     if attention is not None:
         model = insert_attention(model, attention=attention, where=where)
+    if is_attended:
+        _load_weights_of_application(model, weights)
     if is_named:
         load_named_weights(model, weights)
     return model
@@ -148,3 +164,56 @@ def attention_classifier(
         num_classes, activation="softmax", dtype="float32", name="probabilities"
     )(x)
     return keras.Model(inputs, outputs, name=f"{backbone.name}_classifier")
+
+
+def application_cost(name, attention="cbam", where="auto", image_size=None):
+    """What attention costs in a model of `keras.applications`, with its ImageNet classifier.
+
+    Args:
+        name: string, name in `keras.applications`.
+        attention: see `insert_attention`. Defaults to `"cbam"`.
+        where: see `insert_attention`. Defaults to `"auto"`.
+        image_size: int, side of the square pictures in pixels. Defaults to `None`: that of the
+            model's ImageNet weights.
+
+    Returns:
+        Dict: `"model"`, `"image_size"`, `"sites"` (list of names), `"plain"` and `"attended"`, each
+        `{"parameters": int, "multiply_adds": int, "layers": list of LayerCost}`, see
+        `keras_cbam.cost`.
+
+    Raises:
+        ValueError: as `attention_backbone` does.
+
+    Example:
+
+    >>> application_cost("ResNet50")["attended"]["parameters"]
+    28116184
+    """
+    application = find_application(name)
+    if image_size is None:
+        model = application(weights=None)
+    else:
+        size = positive_integer("image_size", image_size)
+        is_first = keras.config.image_data_format() == "channels_first"
+        model = application(
+            weights=None, input_shape=(3, size, size) if is_first else (size, size, 3)
+        )
+    # MobileNetV3 takes pictures of any size; its weights are for this one.
+    input_shape = tuple(size or 224 for size in model.input_shape[1:])
+    attended = insert_attention(model, attention=attention, where=where)
+    return {
+        "model": name,
+        "image_size": input_shape[1],
+        "sites": list(select_sites(model, where)),
+        "plain": _cost(model, input_shape),
+        "attended": _cost(attended, input_shape),
+    }
+
+
+def _cost(model, input_shape):
+    rows = cost_table(model, input_shape)
+    return {
+        "parameters": sum(row.parameters for row in rows),
+        "multiply_adds": sum(row.multiply_adds for row in rows),
+        "layers": rows,
+    }

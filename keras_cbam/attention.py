@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import typing
 
 import keras
 
@@ -26,11 +27,20 @@ def near_names(name, names):
     return f"Known: {', '.join(map(repr, names))}."
 
 
-def _template(attention):
-    """A name, a config dict or a layer, as a layer to copy the config of, and its short name."""
+class Template(typing.NamedTuple):
+    """A layer to copy the config of, and its short name."""
+
+    layer: keras.layers.Layer
+    short_name: str
+
+
+def attention_template(attention):
+    """What `attention_layer` takes, but for a callable, as a `Template`: for many layers."""
+    if isinstance(attention, Template):
+        return attention
     if isinstance(attention, keras.layers.Layer):
         name = attention.__class__.__name__
-        return attention, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+        return Template(attention, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
     if isinstance(attention, str):
         attention = {"class_name": attention}
     if not isinstance(attention, dict) or not isinstance(attention.get("class_name"), str):
@@ -41,12 +51,18 @@ def _template(attention):
     name = attention["class_name"]
     if name in ATTENTION:
         layer_class, arguments = ATTENTION[name]
-        return layer_class(**{**arguments, **(attention.get("config") or {})}), name
+        layer = layer_class(**{**arguments, **(attention.get("config") or {})})
+        return Template(layer, name)
     if "module" in attention or "registered_name" in attention:
-        return _template(keras.saving.deserialize_keras_object(attention))
+        return attention_template(keras.saving.deserialize_keras_object(attention))
     raise ValueError(
         f"Unknown attention. {near_names(name, ATTENTION)} Received: attention={name!r}"
     )
+
+
+def is_choice(attention):
+    """Whether it is a function of the site, which names the attention of each."""
+    return callable(attention) and not isinstance(attention, (keras.layers.Layer, type))
 
 
 def attention_layer(attention, site, start_as_identity=True, dtype=None, data_format=None):
@@ -78,11 +94,11 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
     >>> attention_layer("cbam", "conv1").name
     'conv1_cbam'
     """
-    if callable(attention) and not isinstance(attention, (keras.layers.Layer, type)):
+    if is_choice(attention):
         attention = attention(site)
         if attention is None:
             return None
-    template, short_name = _template(attention)
+    template, short_name = attention_template(attention)
     config = template.get_config()
     if "start_as_identity" in config:
         config["start_as_identity"] = start_as_identity

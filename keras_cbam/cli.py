@@ -2,11 +2,15 @@
 
 import argparse
 import ast
+import dataclasses
+import json
 import sys
 
+from keras_cbam.applications import application_cost
+from keras_cbam.training.arguments import PRECISIONS
 from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.data_set import DataError
-from keras_cbam.training.fit import PRECISIONS, train_classifier
+from keras_cbam.training.train import train_classifier
 from keras_cbam.weight_files import WeightsError
 
 
@@ -34,6 +38,12 @@ def _backbone_argument(text):
 def _parser():
     parser = _Parser(prog="keras-cbam", description="CBAM attention for Keras image models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_cost(commands)
+    return parser
+
+
+def _add_train(commands):
     train = commands.add_parser(
         "train",
         help="train an image classifier with attention",
@@ -75,7 +85,23 @@ def _parser():
         "--learning-rate",
         type=float,
         metavar="RATE",
-        help="highest rate; by default 0.15 from random weights, 0.01 from given ones",
+        help="highest rate; by default 0.15 from random weights, 0.01 from given ones, 0.05 with "
+        "--freeze-epochs",
+    )
+    add(
+        "--freeze-epochs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="fine-tuning: for the first N epochs only the attention and the head train, then "
+        "everything at a lower rate; needs --weights",
+    )
+    add(
+        "--weight-decay",
+        type=float,
+        metavar="DECAY",
+        help="decoupled weight decay of kernels; by default 0 from random weights, 1e-4 from "
+        "given ones",
     )
     add("--precision", choices=PRECISIONS, default="float32", help="dtype policy")
     add(
@@ -94,7 +120,29 @@ def _parser():
     add("--output", default="keras_cbam_run", metavar="DIR", help="folder of the artefacts")
     add("--overwrite", action="store_true", help="replace an earlier run in the output folder")
     add("--strict", action="store_true", help="an unreadable picture is an error, not skipped")
-    return parser
+
+
+def _add_cost(commands):
+    cost = commands.add_parser(
+        "cost",
+        help="count parameters and multiply-adds with and without attention",
+        description="Counts parameters and multiply-adds of a model of keras.applications, with "
+        "and without attention.",
+        formatter_class=_HelpFormatter,
+    )
+    cost.set_defaults(run=_cost)
+    add = cost.add_argument
+    add("name", metavar="NAME", help="a model of keras.applications")
+    add("--attention", default="cbam", metavar="NAME", help="cbam, se, channel or spatial")
+    add("--where", default="auto", metavar="REGEX", help="the layers to attend")
+    add(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the pictures; by default that of the ImageNet weights",
+    )
+    add("--layers", action="store_true", help="also print the cost of every layer")
+    add("--json", action="store_true", help="print JSON, with the cost of every layer")
 
 
 def _none(name):
@@ -113,6 +161,8 @@ def _train(options):
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
+        freeze_epochs=options.freeze_epochs,
+        weight_decay=options.weight_decay,
         precision=options.precision,
         xla=options.xla,
         flip=options.flip,
@@ -143,6 +193,29 @@ def _train(options):
         f"  model = keras.models.load_model({str(output / 'model.keras')!r})\n"
         f"  probabilities = model.predict(pixels)  # (batch, {size}, {size}, 3), 0 to 255"
     )
+
+
+def _cost(options):
+    cost = application_cost(
+        options.name, options.attention, options.where, image_size=options.image_size
+    )
+    if options.json:
+        print(json.dumps(cost, indent=2, default=dataclasses.asdict))
+        return
+    plain, attended = cost["plain"], cost["attended"]
+    print(
+        f"{cost['model']}, pictures of {cost['image_size']} x {cost['image_size']} pixels, "
+        f"{options.attention} at {len(cost['sites'])} sites"
+    )
+    print(f"{'':14}{'plain':>16}{'attended':>16}{'more':>9}")
+    for label, key in (("parameters", "parameters"), ("multiply-adds", "multiply_adds")):
+        more = 100 * (attended[key] / plain[key] - 1)
+        print(f"{label:14}{plain[key]:>16,}{attended[key]:>16,}{more:>8.2f}%")
+    if options.layers:
+        print(f"\n{'layer':44}{'output':>24}{'parameters':>14}{'multiply-adds':>16}")
+        for row in attended["layers"]:
+            shape = str(row.output_shape)
+            print(f"{row.name:44}{shape:>24}{row.parameters:>14,}{row.multiply_adds:>16,}")
 
 
 def main(arguments=None):

@@ -4,101 +4,44 @@ import re
 
 import keras
 
+from keras_cbam.insertion.graph import (
+    candidates,
+    choose,
+    data_format,
+    graph_nodes,
+    is_attendable,
+    is_searchable,
+    list_layers,
+)
 from keras_cbam.layers.attention_layer import AttentionLayer
 
-# One row a family that the residual rule does not describe: a pattern that every site's name
-# matches in full, and only in that family.
+# One row a family of keras.applications that the residual rule does not describe: a pattern that
+# only layers of that family match, and the pattern of the sites. Of the layers that agree in the
+# group `block`, the last is the site. Patterns match whole names.
 FAMILIES = {
+    # Before the layer scale, which starts at 1e-6 and would leave the gates nothing to see.
+    "ConvNeXt": (r"convnext_.*_layer_scale", r".*_pointwise_conv_2"),
+    "DenseNet": (r"conv\d_block\d+_concat", r"conv\d_block\d+_2_conv"),
+    # Inverted residuals: a block with stride 2 or other channels has no addition, and is attended
+    # at its last layer all the same. Here before the stochastic depth.
+    "EfficientNet": (
+        r"block\d[a-z]_project_bn",
+        r"(?P<block>block\d[a-z])_project_(bn|activation)",
+    ),
+    "MobileNetV2": (r"block_\d+_project_BN", r"(expanded_conv|block_\d+)_project_BN"),
+    "MobileNetV3": (r"expanded_conv(_\d+)?_project_bn",) * 2,
+    # Its additions are in layers of its own. The cells without one are attended at their concat.
+    "InceptionResNet": (r"block35_\d+_mixed", r"block(35|17|8)_\d+_conv|mixed_\d[ab]"),
+    "Inception": (r"mixed\d+",) * 2,
     # No residual connections. "After each depthwise and each pointwise unit" is the reading that
     # gives the paper's parameter counts.
-    "MobileNet": r"conv_(dw|pw)_\d+_relu",
-    # Its stride-2 blocks have no addition, and are attended at their last layer all the same.
-    "MobileNetV2": r"(expanded_conv|block_\d+)_project_BN",
+    "MobileNet": (r"conv_(dw|pw)_\d+_relu",) * 2,
+    "NASNet": (r"(normal|reduction)_concat_.+",) * 2,
+    # `block1_conv1` is a name in Xception too.
+    "VGG": (r"block[2-5]_conv\d", r"(?P<block>block\d)_conv\d"),
 }
-
-
-def is_functional(model):
-    return isinstance(model, keras.Model) and isinstance(model, keras.Function)
-
-
-def is_searchable(model):
-    return is_functional(model) or isinstance(model, keras.Sequential)
-
-
-def require_searchable(model):
-    """Raises ValueError unless `model` has a graph of layers that can be read."""
-    if not is_searchable(model):
-        raise ValueError(
-            "Attention can be inserted in Functional and Sequential models only: the graph of a "
-            "subclassed model is not known. Rebuild it as `keras.Model(inputs, outputs)`, where "
-            "`outputs` come from calling its layers one after the other on `keras.Input` tensors, "
-            f"or put the attention layer into its `call`. Received: {model!r}"
-        )
-    if not model.built or not getattr(model, "inputs", None):
-        raise ValueError(
-            "A Sequential model without an input shape has no graph yet: start it with a "
-            f"`keras.Input`, or call `build(input_shape)`. Received: {model!r}"
-        )
-
-
-def data_format(model):
-    """The data format of a model's first layer that has one; its other layers need not say."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "data_format", None) is not None:
-            return layer.data_format
-    return None
-
-
-def graph_nodes(model):
-    """The calls that lead from the model's inputs to its outputs, each after the calls it needs."""
-    inputs = {id(tensor) for tensor in model.inputs}
-    ordered, seen = [], set()
-    stack = [(tensor, False) for tensor in reversed(model.outputs)]
-    while stack:
-        tensor, is_expanded = stack.pop()
-        operation, node_index, _ = tensor._keras_history
-        node = operation._inbound_nodes[node_index]
-        if is_expanded:
-            if id(node) not in seen:
-                seen.add(id(node))
-                ordered.append(node)
-        elif id(node) not in seen:
-            stack.append((tensor, True))
-            if id(tensor) not in inputs:
-                stack.extend((parent, False) for parent in reversed(node.input_tensors))
-    return ordered
-
-
-def candidates(model, prefix=""):
-    """`{path: layer}` of the layers whose output attention can refine, nested models and theirs.
-
-    The path of a layer in a nested model is `<model>/<layer>`.
-    """
-    require_searchable(model)
-    found = {}
-    model_format = data_format(model)
-    for node in graph_nodes(model):
-        layer = node.operation
-        if not isinstance(layer, keras.layers.Layer):
-            continue
-        if is_searchable(layer):
-            found.update(candidates(layer, prefix=f"{prefix}{layer.name}/"))
-        if _is_attendable(layer, node, model_format):
-            found[prefix + layer.name] = layer
-    return found
-
-
-def _is_attendable(layer, node, model_format):
-    if isinstance(layer, (keras.layers.InputLayer, AttentionLayer)) or len(node.outputs) != 1:
-        return False
-    output = node.outputs[0]
-    layer_format = getattr(layer, "data_format", None) or model_format
-    channel_axis = 1 if layer_format == "channels_first" else -1
-    return (
-        3 <= len(output.shape) <= 5
-        and output.shape[channel_axis] is not None
-        and "float" in keras.backend.standardize_dtype(output.dtype)
-    )
+# Layers that change nothing but the scale of what they do not drop, and that only in training.
+DROPS = re.compile(r"Dropout|DropPath|StochasticDepth")
 
 
 def residual_sites(model):
@@ -134,25 +77,37 @@ def residual_sites(model):
         if weights[0] == weights[1] or branches[residual] & additions:
             continue
         site = parents[residual]
-        while not isinstance(site.operation, keras.layers.Layer) or isinstance(
-            site.operation, AttentionLayer
-        ):
+        while not _ends_branch(site.operation):
             if len(site.input_tensors) != 1:
                 break
             site = producer[id(site.input_tensors[0])]
-        if _is_attendable(site.operation, site, model_format) and site.operation not in sites:
+        if is_attendable(site.operation, site, model_format) and site.operation not in sites:
             sites.append(site.operation)
     return sites
 
 
+def _ends_branch(operation):
+    if not isinstance(operation, keras.layers.Layer) or isinstance(operation, AttentionLayer):
+        return False
+    is_linear = getattr(operation, "activation", None) is keras.activations.linear
+    if isinstance(operation, keras.layers.Activation) and is_linear:
+        return False
+    return not DROPS.search(operation.__class__.__name__)
+
+
+def _family_sites(names):
+    """The sites among the layer names of a graph, if it is one of `FAMILIES`; else `None`."""
+    for mark, pattern in FAMILIES.values():
+        if any(re.fullmatch(mark, name) for name in names):
+            found = filter(None, (re.fullmatch(pattern, name) for name in names))
+            return {match.groupdict().get("block", match[0]): match[0] for match in found}.values()
+    return None
+
+
 def _automatic_sites(model, prefix=""):
     layers = [node.operation for node in graph_nodes(model)]
-    names = {layer.name for layer in layers}
-    for pattern in FAMILIES.values():
-        if any(re.fullmatch(pattern, name) for name in names):
-            chosen = {layer.name for layer in layers if re.fullmatch(pattern, layer.name)}
-            break
-    else:
+    chosen = _family_sites([layer.name for layer in layers])
+    if chosen is None:
         chosen = {layer.name for layer in residual_sites(model)}
     found = {}
     for layer in layers:
@@ -168,54 +123,35 @@ def select_sites(model, where="auto"):
     possible = candidates(model)
     if isinstance(where, str) and where == "auto":
         chosen = _automatic_sites(model)
-    elif isinstance(where, str):
-        try:
-            pattern = re.compile(where)
-        except re.error as error:
-            raise ValueError(
-                f"`where` is not a valid regular expression: {error}. Received: where={where!r}"
-            ) from error
-        chosen = {path: layer for path, layer in possible.items() if pattern.search(path)}
-    elif callable(where):
-        chosen = {path: layer for path, layer in possible.items() if where(layer)}
-    elif not isinstance(where, (list, tuple, set, frozenset)):
-        raise ValueError(
-            '`where` must be "auto", a regular expression, a collection of names or a predicate. '
-            f"Received: where={where!r}"
-        )
     else:
-        chosen = {}
-        for name in where:
-            matches = {p: layer for p, layer in possible.items() if name in (p, layer.name)}
-            if not matches:
-                raise ValueError(
-                    f"No layer {name!r} with an output that attention can refine. "
-                    f"{_list_candidates(possible)} Received: where={where!r}"
-                )
-            chosen.update(matches)
+        chosen = choose(possible, where)
     if not chosen:
         raise ValueError(
             f"No site for attention found in model {model.name!r}. "
-            f"{_list_candidates(possible)} Received: where={where!r}"
+            f"{list_layers(possible)} Received: where={where!r}"
         )
     return chosen
-
-
-def _list_candidates(possible):
-    if not possible:
-        return "The model has no layer with spatial axes."
-    shown = ", ".join(list(possible)[:40])
-    more = f" and {len(possible) - 40} more" if len(possible) > 40 else ""
-    return f"Pass `where` to choose among its layers with spatial axes: {shown}{more}."
 
 
 def find_sites(model):
     """The layers that `insert_attention(model, where="auto")` attends.
 
-    - Residual networks: the last layer of each residual branch, before the addition with the
-      shortcut. Additions are found in the graph, as layers and as the operator `+`.
-    - MobileNet: the end of each depthwise and each pointwise unit.
-    - MobileNetV2: the last layer of each block, with or without an addition.
+    | model | sites |
+    |---|---|
+    | ResNet, ResNetV2, Xception, any residual graph | end of each residual branch |
+    | MobileNetV2, MobileNetV3, EfficientNet, EfficientNetV2 | last layer of each block, before
+      its stochastic depth; also where the block has no addition |
+    | ConvNeXt | last convolution of each block, before the layer scale |
+    | InceptionResNetV2 | end of each residual branch; concatenation of each other cell |
+    | InceptionV3, NASNet | concatenation of each cell |
+    | DenseNet | last convolution of each block |
+    | MobileNet | end of each depthwise and each pointwise unit |
+    | VGG | last convolution of each stage |
+
+    Models that are not from `keras.applications` are read as residual graphs: at every addition
+    of two tensors, by the layer `Add` or the operator `+`, the site is the last layer of the
+    residual branch, which is the one with more layers that hold weights, not the shortcut.
+    Dropout and stochastic depth at the end of a branch are passed over.
 
     Nested models are searched too; their layers are named `<model>/<layer>`.
 

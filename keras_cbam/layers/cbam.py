@@ -212,6 +212,11 @@ class CBAM(AttentionLayer):
             return gate * ops.cast(self.identity_scale, gate.dtype)
         return super().blend(gate)
 
+    def multiply_adds(self, input_shape):
+        """Of both gates, for one example of that shape (without the batch)."""
+        gates = (self.channel_attention, self.spatial_attention)
+        return sum(gate.multiply_adds(input_shape) for gate in gates if gate is not None)
+
     def compute_scores_spec(self, input_shape):
         if None in (self.channel_attention, self.spatial_attention):
             raise ValueError(

@@ -1,3 +1,5 @@
+import math
+
 import keras
 from keras import ops
 
@@ -122,6 +124,12 @@ class ChannelAttention(AttentionLayer):
         )
         space = [position for position in range(1, len(inputs.shape)) if position != axis]
         return ops.expand_dims(logits, space)
+
+    def multiply_adds(self, input_shape):
+        """Of the MLP, for one example of that shape (without the batch)."""
+        return len(self.pooling) * sum(
+            math.prod(kernel.shape) for kernel in (self.hidden_kernel, self.output_kernel)
+        )
 
     def compute_scores_spec(self, input_shape):
         axis = self.channel_axis(len(input_shape))

@@ -1,3 +1,5 @@
+import math
+
 import keras
 from keras import ops
 
@@ -142,6 +144,13 @@ class SpatialAttention(AttentionLayer):
         if self.batch_norm is not None:
             logits = self.batch_norm(logits, training=training)
         return ops.expand_dims(ops.squeeze(logits, -1), axis)
+
+    def multiply_adds(self, input_shape):
+        """Of the convolutions, for one example of that shape (without the batch)."""
+        axis = self.channel_axis(len(input_shape) + 1) - 1
+        positions = math.prod(size for i, size in enumerate(input_shape) if i != axis)
+        kernels = [self.kernel] + ([self.pooling_kernel] if "conv" in self.pooling else [])
+        return positions * sum(math.prod(kernel.shape) for kernel in kernels)
 
     def compute_scores_spec(self, input_shape):
         axis = self.channel_axis(len(input_shape))

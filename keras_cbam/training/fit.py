@@ -1,285 +1,168 @@
-"""Data set in, trained classifier and its artefacts out."""
+"""The recipe: a compiled `model.fit` of a classifier, from random weights or from given ones."""
 
 import contextlib
-import dataclasses
-import json
 import math
-import numbers
-import os
-import pathlib
-import time
 
 import keras
-import numpy as np
 
-from keras_cbam.applications import attention_classifier, find_application
-from keras_cbam.attention import attention_layer
-from keras_cbam.layers.attention_layer import positive_integer
-from keras_cbam.training.artefacts import (
-    TrainingError,
-    output_folder,
-    versions,
-    write_artefacts,
-    write_report,
-)
-from keras_cbam.training.data import load_data
-from keras_cbam.training.evaluation import classification_report
+from keras_cbam.insertion.graph import is_searchable
+from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training.pipeline import batches
-from keras_cbam.weight_files import WeightsError
 
-# What `backbone=None` stands for: a network that fits small pictures and two CPU cores, with
-# attention at the end of each of its five resolutions.
-DEFAULT_BACKBONE = {
-    "backbone": "MobileNet",
-    "backbone_arguments": {"alpha": 0.5},
-    "where": r"conv_pw_(1|3|5|11|13)_relu",
-}
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-# Test pictures on which the reloaded artefacts are compared with the model in memory.
-SAMPLE_SIZE = 64
+# The rate of the second phase of a fine-tuning, as a part of that of the first.
+SECOND_PHASE_RATE = 0.1
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingRun:
-    """What `train_classifier` gives back.
-
-    Attributes:
-        model: the trained `keras.Model`, pixels in, probabilities out.
-        history: dict of lists, one number for each epoch.
-        report: dict, the contents of `report.json`.
-        output: `pathlib.Path` of the folder with the artefacts, or `None` if none were written.
-    """
-
-    model: keras.Model
-    history: dict
-    report: dict
-    output: object = None
-
-
-def train_classifier(
-    data=None,
-    backbone=None,
-    attention="cbam",
-    where=None,
-    weights=None,
-    image_size=32,
-    epochs=9,
+def fit_classifier(
+    model,
+    data_set,
+    epochs,
     batch_size=128,
-    learning_rate=None,
-    precision="float32",
+    learning_rate=0.15,
+    freeze_epochs=0,
+    weight_decay=0.0,
     xla=False,
     flip=True,
     seed=0,
-    output=None,
-    overwrite=False,
-    strict=False,
     verbose="auto",
-    backbone_arguments=None,
 ):
-    """Trains an attended image classifier and writes what is needed to use it.
+    """Trains a classifier, with `freeze_epochs` in two phases: fine-tuning.
 
-    Stochastic gradient descent with Nesterov momentum 0.9, linear warm-up over the first fifth of
-    the steps and cosine decay. Calls `keras.utils.set_random_seed(seed)`: the same arguments give
-    the same weights and history again on one machine.
+    Stochastic gradient descent with Nesterov momentum 0.9. In each phase the rate rises linearly
+    over the first fifth of the steps and falls by a cosine.
+
+    Fine-tuning: for `freeze_epochs` epochs only the attention layers and the layers outside the
+    backbone train; then everything does, at a tenth of the learning rate. The batch normalization
+    of the backbone is in inference mode in both phases: its statistics are those of the pretrained
+    weights, and small batches cannot spoil them.
+
+    Decoupled weight decay, `w -= rate * weight_decay * w`, is for the kernels of the network: the
+    attention layers, with their scalars `s`, and all biases and normalization parameters have none.
 
     Args:
-        data: `None` for the embedded Fashion-MNIST pictures, a folder, an `.npz` file or the name
-            of a `keras.datasets` set, see `load_data`. Defaults to `None`.
-        backbone: string, name in `keras.applications`. Defaults to `None`: MobileNet of width
-            0.5, attended at the end of each of its five resolutions.
-        attention: see `insert_attention`, or `None` for the plain backbone. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `None`: `"auto"` for a named backbone.
-        weights: `"imagenet"`, `None` or a file, see `attention_backbone`. Defaults to `None`.
-        image_size: int, side of the square pictures in pixels, at least 32. Defaults to `32`.
-        epochs: int. Defaults to `9`.
+        model: Functional `keras.Model` from pictures to class probabilities. Models inside it are
+            the backbone.
+        data_set: `DataSet`.
+        epochs: int, passes over the training pictures, those of `freeze_epochs` included.
         batch_size: int. Defaults to `128`.
-        learning_rate: float, the highest rate of the schedule. Defaults to `None`: 0.15 from
-            random weights, 0.01 from given ones.
-        precision: dtype policy: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
-            Defaults to `"float32"`.
+        learning_rate: float, the highest rate. Defaults to `0.15`.
+        freeze_epochs: int, at most `epochs`. Defaults to `0`: everything trains throughout.
+        weight_decay: float. Defaults to `0.0`.
         xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
-        flip: bool, whether training pictures are flipped left to right at random; not for digits.
+        flip: bool, whether training pictures are flipped left to right at random.
             Defaults to `True`.
-        seed: int, of the initial weights, the order of the pictures and their augmentation.
-            Defaults to `0`.
-        output: path of a folder to be made, or `None` to write nothing. It gets `model.keras`,
-            `saved_model/`, `history.csv`, `learning_curves.png` and `report.json`, all at once
-            at the end of a run in which nothing failed. Defaults to `None`.
-        overwrite: bool, whether an earlier run in `output` is replaced. Defaults to `False`.
-        strict: bool, whether an unreadable picture is an error; else it is skipped and reported.
-            Defaults to `False`.
+        seed: int, of the order of the pictures and the flips. Defaults to `0`.
         verbose: see `keras.Model.fit`. Defaults to `"auto"`.
-        backbone_arguments: dict of further arguments of the application, `{"alpha": 0.5}` for
-            example. Defaults to `None`.
 
     Returns:
-        A `TrainingRun`.
+        Dict of lists, one number for each epoch: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
+        The model's trainable flags are as they were.
 
     Raises:
-        ValueError: if an argument is outside its range or names nothing known.
-        DataError: if the data cannot be used.
-        WeightsError: if the weights file cannot be used.
-        TrainingError: if the training diverged, or a saved model predicts otherwise than the
-            model in memory.
-        FileExistsError: if `output` is not empty; with `overwrite=True`, if it holds anything
-            that is not of a run.
-        OSError: if the artefacts cannot be written.
+        ValueError: if `freeze_epochs` is given and the model has no backbone.
 
     Example:
 
-    >>> run = train_classifier(epochs=1, output="run")
-    >>> run.report["accuracy"]
+    >>> model = attention_classifier("MobileNetV2", 10, input_shape=(96, 96, 3))
+    >>> fit_classifier(model, data_set, epochs=3, freeze_epochs=1, learning_rate=0.05)
     """
-    arguments = dict(locals())
-    start = time.perf_counter()
-    if backbone is None:
-        arguments.update(
-            backbone=DEFAULT_BACKBONE["backbone"],
-            backbone_arguments=backbone_arguments or DEFAULT_BACKBONE["backbone_arguments"],
-        )
-        if where is None:
-            arguments["where"] = DEFAULT_BACKBONE["where"]
-    arguments["backbone_arguments"] = arguments["backbone_arguments"] or {}
-    if arguments["where"] is None:
-        arguments["where"] = "auto"
-    if learning_rate is None:
-        arguments["learning_rate"] = 0.15 if weights is None else 0.01
-    _validate(**arguments)
-    with output_folder(output, overwrite) as folder:
-        data_set = load_data(data, image_size, seed=seed, strict=strict)
-        keras.utils.set_random_seed(seed)
-        with _dtype_policy(precision):
-            model = _build(data_set, arguments)
-        history = _fit(model, data_set, arguments, verbose)
-        trained = time.perf_counter()
-        probabilities = model.predict(data_set.test_images, batch_size=batch_size, verbose=0)
-        if not np.isfinite(probabilities).all():
-            raise TrainingError(
-                "The training diverged: the probabilities are not finite. Lower the learning rate. "
-                f"Received: learning_rate={arguments['learning_rate']}"
-            )
-        report = {
-            **classification_report(data_set.test_labels, probabilities, data_set.class_names),
-            "data": {
-                "name": data_set.name,
-                "training_pictures": len(data_set.train_labels),
-                "test_pictures": len(data_set.test_labels),
-                "class_names": data_set.class_names,
-                "skipped": data_set.skipped,
-            },
-            "parameters": {
-                "trainable": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
-                "total": model.count_params(),
-            },
-            "seconds": {"training": round(trained - start, 1)},
-            "versions": versions(),
-            # As they stand in the file: what JSON has no form for, as text.
-            "arguments": json.loads(json.dumps(arguments, default=str)),
-        }
-        if folder is not None:
-            sample = data_set.test_images[:SAMPLE_SIZE]
-            report["largest_difference_after_reload"] = write_artefacts(
-                folder, model, history, sample
-            )
-            report["seconds"]["total"] = round(time.perf_counter() - start, 1)
-            write_report(folder, report)
-    return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
-
-
-def _validate(**arguments):
-    for name in ("epochs", "batch_size", "image_size"):
-        positive_integer(name, arguments[name])
-    if arguments["image_size"] < 32:
-        raise ValueError(
-            "`image_size` must be at least 32, the smallest that the models of "
-            f"keras.applications take. Received: image_size={arguments['image_size']}"
-        )
-    rate = arguments["learning_rate"]
-    if not isinstance(rate, numbers.Real) or not 0 < rate < math.inf:
-        raise ValueError(
-            f"`learning_rate` must be a positive number. Received: learning_rate={rate!r}"
-        )
-    seed = arguments["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be an integer in [0, 2**32). Received: seed={seed!r}")
-    if arguments["precision"] not in PRECISIONS:
-        raise ValueError(
-            f"`precision` must be one of {PRECISIONS}. "
-            f"Received: precision={arguments['precision']!r}"
-        )
-    find_application(arguments["backbone"])
-    attention = arguments["attention"]
-    if attention is not None and not callable(attention):
-        attention_layer(attention, "site")
-    weights = arguments["weights"]
-    if weights is not None and weights != "imagenet" and not os.path.isfile(weights):
-        raise WeightsError(f"No such weights file: {str(weights)!r}.")
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _build(data_set, arguments):
-    weights = arguments["weights"]
-    try:
-        model = attention_classifier(
-            arguments["backbone"],
-            num_classes=len(data_set.class_names),
-            attention=arguments["attention"],
-            where=arguments["where"],
-            weights=weights,
-            input_shape=data_set.train_images.shape[1:],
-            **arguments["backbone_arguments"],
-        )
-    except TypeError as error:
-        raise ValueError(
-            f"{arguments['backbone']} does not take these arguments: {error}. "
-            f"Received: backbone_arguments={arguments['backbone_arguments']}"
-        ) from error
-    except Exception as error:
-        # Keras raises a bare Exception where a download fails.
-        if "URL fetch failure" not in str(error):
-            raise
-        raise WeightsError(f"The ImageNet weights cannot be downloaded: {error}") from error
-    if weights is None:
-        # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = 0.9
-    return model
-
-
-def _fit(model, data_set, arguments, verbose):
-    steps = arguments["epochs"] * math.ceil(len(data_set.train_labels) / arguments["batch_size"])
-    warmup = max(1, steps // 5)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=arguments["learning_rate"] / warmup,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=arguments["learning_rate"],
-        warmup_steps=warmup,
-    )
-    model.compile(
-        optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=arguments["xla"],
-    )
-    test = batches(data_set.test_images, data_set.test_labels, arguments["batch_size"])
+    test = batches(data_set.test_images, data_set.test_labels, batch_size)
     train = batches(
         data_set.train_images,
         data_set.train_labels,
-        arguments["batch_size"],
-        shuffle_seed=arguments["seed"],
-        flip=arguments["flip"],
+        batch_size,
+        shuffle_seed=seed,
+        flip=flip,
     )
-    history = model.fit(
-        train, validation_data=test, shuffle=False, epochs=arguments["epochs"], verbose=verbose
+    steps = math.ceil(len(data_set.train_labels) / batch_size)
+    phases = [(freeze_epochs, learning_rate, _is_attention)] if freeze_epochs else []
+    if epochs > freeze_epochs:
+        phases.append(
+            (epochs - freeze_epochs, SECOND_PHASE_RATE * learning_rate, _is_no_batch_norm)
+            if freeze_epochs
+            else (epochs, learning_rate, None)
+        )
+    history = {}
+    done = 0
+    for length, rate, is_trained in phases:
+        with _frozen(model, is_trained):
+            model.compile(
+                optimizer=_optimizer(model, length * steps, rate, weight_decay),
+                loss="sparse_categorical_crossentropy",
+                metrics=["accuracy"],
+                jit_compile=xla,
+            )
+            phase = model.fit(
+                train,
+                validation_data=test,
+                shuffle=False,
+                initial_epoch=done,
+                epochs=done + length,
+                verbose=verbose,
+            )
+        done += length
+        for name, values in phase.history.items():
+            history.setdefault(name, []).extend(values)
+    return history
+
+
+def _is_attention(layer):
+    return isinstance(layer, AttentionLayer)
+
+
+def _is_no_batch_norm(layer):
+    return not isinstance(layer, keras.layers.BatchNormalization)
+
+
+@contextlib.contextmanager
+def _frozen(model, is_trained):
+    """Within the block, only those layers of the backbone train of which `is_trained` is true."""
+    if is_trained is None:
+        yield
+        return
+    backbones = [layer for layer in model.layers if is_searchable(layer)]
+    if not backbones:
+        raise ValueError(
+            "`freeze_epochs` needs a model with a backbone: a model among its layers. "
+            f"Received: {model!r}"
+        )
+    # An attention layer is one, with its gates and their batch normalization.
+    layers = [layer for backbone in backbones for layer in _leaves(backbone)]
+    before = [layer.trainable for layer in layers]
+    for layer in layers:
+        layer.trainable = layer.trainable and is_trained(layer)
+    try:
+        yield
+    finally:
+        for layer, flag in zip(layers, before):
+            layer.trainable = flag
+
+
+def _leaves(model):
+    for layer in model.layers:
+        if is_searchable(layer):
+            yield from _leaves(layer)
+        else:
+            yield layer
+
+
+def _optimizer(model, steps, rate, weight_decay):
+    warmup = max(1, steps // 5)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=rate / warmup,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=rate,
+        warmup_steps=warmup,
     )
-    return history.history
+    optimizer = keras.optimizers.SGD(
+        schedule, momentum=0.9, nesterov=True, weight_decay=weight_decay or None
+    )
+    if weight_decay:
+        optimizer.exclude_from_weight_decay(var_list=_without_decay(model))
+    return optimizer
+
+
+def _without_decay(model):
+    attention = [layer for layer in model._flatten_layers() if _is_attention(layer)]
+    small = [weight for weight in model.weights if len(weight.shape) < 2]
+    return small + [weight for layer in attention for weight in layer.weights]

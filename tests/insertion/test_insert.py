@@ -4,31 +4,7 @@ import pytest
 from keras import ops
 
 from keras_cbam import CBAM, ChannelAttention, insert_attention
-
-PICTURES = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
-
-
-def conv(name, **arguments):
-    return keras.layers.Conv2D(4, 3, padding="same", name=name, **arguments)
-
-
-def residual_model(**arguments):
-    inputs = keras.Input((8, 8, 4), name="pictures")
-    x = conv("a", **arguments)(inputs)
-    x = keras.layers.BatchNormalization(name="b", **arguments)(x)
-    outputs = keras.layers.Add(name="add", **arguments)([inputs, x])
-    return randomized(keras.Model(inputs, outputs, name="residual"))
-
-
-def randomized(model):
-    generator = np.random.default_rng(1)
-    for weight in model.weights:
-        weight.assign(generator.uniform(0.1, 0.9, weight.shape))
-    return model
-
-
-def call(model, pictures=PICTURES, **arguments):
-    return ops.convert_to_numpy(model(pictures, **arguments))
+from tests.insertion.models import PICTURES, call, conv, nested_model, randomized, residual_model
 
 
 def attention_names(model):
@@ -177,14 +153,6 @@ def test_shared_layer_gets_one_attention_for_each_call():
     x = x + first(copy.get_layer("shared")(x))
     expected = x + second(copy.get_layer("shared")(x))
     np.testing.assert_allclose(call(copy), ops.convert_to_numpy(expected), atol=1e-5)
-
-
-def nested_model():
-    inner = residual_model()
-    sequential = keras.Sequential([keras.Input((8, 8, 4)), conv("c"), inner], name="sequential")
-    inputs = keras.Input((8, 8, 4))
-    x = sequential(inputs)
-    return keras.Model(inputs, [keras.layers.GlobalAveragePooling2D()(x), inner(x)])
 
 
 def test_nested_and_shared_models():

@@ -95,7 +95,7 @@ def test_where(where, expected):
     ("where", "message"),
     [
         ("no_such_layer", "No site for attention.*conv1_relu.*Received: where='no_such_layer'"),
-        (["conv1", "no_such_layer"], "No layer 'no_such_layer'.*conv1_relu"),
+        (["conv1", "no_such_layer"], "could choose: 'no_such_layer'.*conv1_relu"),
         (lambda layer: False, "No site for attention"),
         ("(", "not a valid regular expression"),
         (None, "Received: where=None"),

@@ -7,7 +7,7 @@ from PIL import Image
 
 from keras_cbam import CBAM
 from keras_cbam.training import artefacts
-from keras_cbam.training.fit import train_classifier
+from keras_cbam.training.train import train_classifier
 from keras_cbam.weight_files import WeightsError
 
 TINY = {

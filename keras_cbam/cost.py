@@ -1,0 +1,225 @@
+"""Parameters and multiply-adds of a model, counted from its graph."""
+
+import dataclasses
+import math
+
+import keras
+
+from keras_cbam.insertion.graph import is_searchable, require_searchable
+
+# Layers and operations whose products are elementwise, or that have weights and no products.
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """One call of a layer.
+
+    Attributes:
+        name: string, `<model>/<layer>` in nested models.
+        class_name: string.
+        output_shape: tuple, without the batch; a list of tuples if there are several outputs.
+        parameters: int, see `count_parameters`; 0 for further calls of a shared layer.
+        multiply_adds: int, for one example, see `count_multiply_adds`.
+    """
+
+    name: str
+    class_name: str
+    output_shape: tuple
+    parameters: int
+    multiply_adds: int
+
+
+def _parameters(layer):
+    # Those of frozen layers count too, which `trainable_weights` would leave out.
+    return {
+        id(weight): math.prod(weight.shape)
+        for inner in layer._flatten_layers()
+        for weight in inner._trainable_variables
+    }
+
+
+def count_parameters(model):
+    """The number of parameters that training can change, each counted once.
+
+    Frozen layers count, moving statistics and the states of random seeds do not: what PyTorch and
+    papers count. (`model.count_params()` counts the statistics too.)
+
+    Args:
+        model: built `keras.Model` or layer.
+
+    Returns:
+        int.
+
+    Example:
+
+    >>> count_parameters(keras.applications.ResNet50(weights=None))
+    25583592
+    """
+    return sum(_parameters(model).values())
+
+
+def count_multiply_adds(model, input_shape=None):
+    """The multiplications of one example's forward pass that are added up.
+
+    Convolutions, matrix products and `einsum` count, one for each multiplication with addition
+    (half of what is called floating-point operations); biases, normalization, pooling and
+    elementwise products do not. For a convolution these are
+
+    ```
+    output height * output width * kernel height * kernel width * input channels / groups * filters
+    ```
+
+    Args:
+        model: Functional or built Sequential `keras.Model`; nested models are counted too.
+        input_shape: tuple without the batch, or a structure of tuples like the model's inputs,
+            for models with unknown sizes or to count at other sizes. Defaults to `None`, the
+            model's own.
+
+    Returns:
+        int.
+
+    Raises:
+        ValueError: see `cost_table`.
+
+    Example:
+
+    >>> count_multiply_adds(keras.applications.MobileNetV2(weights=None))
+    300774272
+    """
+    return sum(row.multiply_adds for row in cost_table(model, input_shape))
+
+
+def cost_table(model, input_shape=None):
+    """Parameters and multiply-adds of each call of a layer or operation, in the graph's order.
+
+    Args:
+        model: see `count_multiply_adds`.
+        input_shape: see `count_multiply_adds`.
+
+    Returns:
+        List of `LayerCost`.
+
+    Raises:
+        ValueError: if the model is subclassed, a size is unknown, or a layer holds a kernel and
+            its products are not known: give its class a method
+            `multiply_adds(input_shape) -> int`, for shapes without the batch.
+
+    Example:
+
+    >>> model = keras.applications.MobileNetV2(weights=None)
+    >>> max(cost_table(model), key=lambda row: row.multiply_adds).name
+    'Conv_1'
+    """
+    require_searchable(model)
+    inputs = [_with_shape(tensor, shape) for tensor, shape in _inputs(model, input_shape)]
+    rows, seen = [], set()
+    _walk(model, inputs, "", rows, seen)
+    return rows
+
+
+def _inputs(model, input_shape):
+    if input_shape is None:
+        shapes = [tensor.shape[1:] for tensor in model.inputs]
+    elif len(model.inputs) == 1:
+        shapes = [input_shape]
+    else:
+        # In the order of the model's inputs: `map_shape_structure` takes a tuple for a leaf.
+        shapes = []
+        keras.tree.map_shape_structure(shapes.append, input_shape)
+    for tensor, shape in zip(model.inputs, shapes, strict=True):
+        if len(shape) != len(tensor.shape) - 1 or None in shape:
+            raise ValueError(
+                "`input_shape` must give every size of the inputs but the batch, which are "
+                f"{tensor.shape[1:]}. Received: input_shape={input_shape!r}"
+            )
+    return zip(model.inputs, shapes)
+
+
+def _with_shape(tensor, shape):
+    return keras.KerasTensor((1, *shape), dtype=tensor.dtype)
+
+
+def _walk(model, inputs, prefix, rows, seen):
+    """Runs shapes through the graph of a model and notes the cost of every call."""
+
+    def counted(operation):
+        def call(*arguments, **options):
+            path = prefix + operation.name
+            tensors = keras.tree.flatten((arguments, options))
+            shapes = [t.shape for t in tensors if isinstance(t, keras.KerasTensor)]
+            if is_searchable(operation):
+                return _walk(operation, tensors[: len(operation.inputs)], f"{path}/", rows, seen)
+            outputs = operation.compute_output_spec(*arguments, **options)
+            weights = _parameters(operation) if isinstance(operation, keras.layers.Layer) else {}
+            new = sum(size for key, size in weights.items() if key not in seen)
+            seen.update(weights)
+            output_shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
+            rows.append(
+                LayerCost(
+                    path,
+                    operation.__class__.__name__,
+                    output_shapes[0] if len(output_shapes) == 1 else output_shapes,
+                    new,
+                    _multiply_adds(operation, path, shapes, (1, *output_shapes[0])),
+                )
+            )
+            return outputs
+
+        return call
+
+    return model._run_through_graph(inputs, operation_fn=counted)
+
+
+def _multiply_adds(operation, path, inputs, output):
+    """Of one call, for shapes with a batch of 1."""
+    kind = operation.__class__.__name__
+    if hasattr(operation, "multiply_adds"):
+        return operation.multiply_adds(inputs[0][1:])
+    if isinstance(operation, _SEPARABLE):
+        positions = math.prod(_spatial(operation, output))
+        kernels = (operation.depthwise_kernel, operation.pointwise_kernel)
+        return positions * sum(math.prod(kernel.shape) for kernel in kernels)
+    if isinstance(operation, _TRANSPOSED):
+        return math.prod(_spatial(operation, inputs[0])) * math.prod(operation.kernel.shape)
+    if isinstance(operation, _DEPTHWISE):
+        return math.prod(_spatial(operation, output)) * math.prod(operation.kernel.shape)
+    if isinstance(operation, _CONVOLUTIONS):
+        return math.prod(_spatial(operation, output)) * math.prod(operation.kernel.shape)
+    if isinstance(operation, keras.layers.Dense):
+        return math.prod(output) * inputs[0][-1]
+    if isinstance(operation, keras.layers.EinsumDense):
+        return _einsum(operation.equation, [inputs[0], operation.kernel.shape])
+    if kind == "Einsum":
+        return _einsum(operation.subscripts, inputs)
+    if kind in ("Matmul", "Dot"):
+        axes = operation.axes if isinstance(operation, keras.layers.Dot) else -1
+        return math.prod(output) * inputs[0][axes if isinstance(axes, int) else axes[0]]
+    if any(len(weight.shape) > 1 for weight in getattr(operation, "weights", [])):
+        raise ValueError(
+            f"The multiply-adds of the layer {path!r} are not known. Give its class a method "
+            f"`multiply_adds(input_shape) -> int`. Received: a layer of class {kind}"
+        )
+    return 0
+
+
+def _spatial(layer, shape):
+    return shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
+
+
+def _einsum(equation, shapes):
+    """The product of the sizes of all indices, an ellipsis counting as the axes it stands for."""
+    sizes = {}
+    for term, shape in zip(equation.replace(" ", "").partition("->")[0].split(","), shapes):
+        before, ellipsis, after = term.partition("...")
+        hidden = len(shape) - len(before) - len(after)
+        names = [*before, *(f"...{i}" for i in range(hidden if ellipsis else 0)), *after]
+        sizes.update(zip(names, shape, strict=True))
+    return math.prod(sizes.values())

@@ -1,0 +1,245 @@
+"""Data set in, trained classifier and its artefacts out."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+from keras_cbam.applications import attention_classifier
+from keras_cbam.training.arguments import validate
+from keras_cbam.training.artefacts import (
+    TrainingError,
+    output_folder,
+    versions,
+    write_artefacts,
+    write_report,
+)
+from keras_cbam.training.data import load_data
+from keras_cbam.training.evaluation import classification_report
+from keras_cbam.training.fit import fit_classifier
+from keras_cbam.weight_files import WeightsError
+
+# What `backbone=None` stands for: a network that fits small pictures and two CPU cores, with
+# attention at the end of each of its five resolutions.
+DEFAULT_BACKBONE = {
+    "backbone": "MobileNet",
+    "backbone_arguments": {"alpha": 0.5},
+    "where": r"conv_pw_(1|3|5|11|13)_relu",
+}
+# The arguments that are those of `fit_classifier`.
+RECIPE = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "freeze_epochs",
+    "weight_decay",
+    "xla",
+    "flip",
+    "seed",
+)
+# Test pictures on which the reloaded artefacts are compared with the model in memory.
+SAMPLE_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """What `train_classifier` gives back.
+
+    Attributes:
+        model: the trained `keras.Model`, pixels in, probabilities out.
+        history: dict of lists, one number for each epoch.
+        report: dict, the contents of `report.json`.
+        output: `pathlib.Path` of the folder with the artefacts, or `None` if none were written.
+    """
+
+    model: keras.Model
+    history: dict
+    report: dict
+    output: object = None
+
+
+def train_classifier(
+    data=None,
+    backbone=None,
+    attention="cbam",
+    where=None,
+    weights=None,
+    image_size=32,
+    epochs=9,
+    batch_size=128,
+    learning_rate=None,
+    freeze_epochs=0,
+    weight_decay=None,
+    precision="float32",
+    xla=False,
+    flip=True,
+    seed=0,
+    output=None,
+    overwrite=False,
+    strict=False,
+    verbose="auto",
+    backbone_arguments=None,
+):
+    """Trains an attended image classifier and writes what is needed to use it.
+
+    The recipe is that of `fit_classifier`. Calls `keras.utils.set_random_seed(seed)`: the same
+    arguments give the same weights and history again on one machine.
+
+    Args:
+        data: `None` for the embedded Fashion-MNIST pictures, a folder, an `.npz` file or the name
+            of a `keras.datasets` set, see `load_data`. Defaults to `None`.
+        backbone: string, name in `keras.applications`. Defaults to `None`: MobileNet of width
+            0.5, attended at the end of each of its five resolutions.
+        attention: see `insert_attention`, or `None` for the plain backbone. Defaults to `"cbam"`.
+        where: see `insert_attention`. Defaults to `None`: `"auto"` for a named backbone.
+        weights: `"imagenet"`, `None` or a file, see `attention_backbone`. Defaults to `None`.
+        image_size: int, side of the square pictures in pixels, at least 32. Defaults to `32`.
+        epochs: int. Defaults to `9`.
+        batch_size: int. Defaults to `128`.
+        learning_rate: float, the highest rate of the schedule. Defaults to `None`: 0.15 from
+            random weights, 0.01 from given ones; 0.05 with `freeze_epochs`.
+        freeze_epochs: int, epochs at the start in which of the backbone only the attention
+            trains; the rest is then fine-tuned, see `fit_classifier`. Needs `weights`.
+            Defaults to `0`.
+        weight_decay: float, not negative, see `fit_classifier`. Defaults to `None`: 0 from random
+            weights, 1e-4 from given ones.
+        precision: dtype policy: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
+            Defaults to `"float32"`.
+        xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
+        flip: bool, whether training pictures are flipped left to right at random; not for digits.
+            Defaults to `True`.
+        seed: int, of the initial weights, the order of the pictures and their augmentation.
+            Defaults to `0`.
+        output: path of a folder to be made, or `None` to write nothing. It gets `model.keras`,
+            `saved_model/`, `history.csv`, `learning_curves.png` and `report.json`, all at once
+            at the end of a run in which nothing failed. Defaults to `None`.
+        overwrite: bool, whether an earlier run in `output` is replaced. Defaults to `False`.
+        strict: bool, whether an unreadable picture is an error; else it is skipped and reported.
+            Defaults to `False`.
+        verbose: see `keras.Model.fit`. Defaults to `"auto"`.
+        backbone_arguments: dict of further arguments of the application, `{"alpha": 0.5}` for
+            example. Defaults to `None`.
+
+    Returns:
+        A `TrainingRun`.
+
+    Raises:
+        ValueError: if an argument is outside its range or names nothing known.
+        DataError: if the data cannot be used.
+        WeightsError: if the weights file cannot be used.
+        TrainingError: if the training diverged, or a saved model predicts otherwise than the
+            model in memory.
+        FileExistsError: if `output` is not empty; with `overwrite=True`, if it holds anything
+            that is not of a run.
+        OSError: if the artefacts cannot be written.
+
+    Example:
+
+    >>> run = train_classifier(epochs=1, output="run")
+    >>> run.report["accuracy"]
+    """
+    arguments = dict(locals())
+    start = time.perf_counter()
+    if backbone is None:
+        arguments.update(
+            backbone=DEFAULT_BACKBONE["backbone"],
+            backbone_arguments=backbone_arguments or DEFAULT_BACKBONE["backbone_arguments"],
+        )
+        if where is None:
+            arguments["where"] = DEFAULT_BACKBONE["where"]
+    arguments["backbone_arguments"] = arguments["backbone_arguments"] or {}
+    if arguments["where"] is None:
+        arguments["where"] = "auto"
+    if learning_rate is None:
+        arguments["learning_rate"] = 0.15 if weights is None else 0.05 if freeze_epochs else 0.01
+    if weight_decay is None:
+        arguments["weight_decay"] = 0.0 if weights is None else 1e-4
+    validate(**arguments)
+    with output_folder(output, overwrite) as folder:
+        data_set = load_data(data, image_size, seed=seed, strict=strict)
+        keras.utils.set_random_seed(seed)
+        with _dtype_policy(precision):
+            model = _build(data_set, arguments)
+        history = fit_classifier(
+            model,
+            data_set,
+            verbose=verbose,
+            **{name: arguments[name] for name in RECIPE},
+        )
+        trained = time.perf_counter()
+        probabilities = model.predict(data_set.test_images, batch_size=batch_size, verbose=0)
+        if not np.isfinite(probabilities).all():
+            raise TrainingError(
+                "The training diverged: the probabilities are not finite. Lower the learning rate. "
+                f"Received: learning_rate={arguments['learning_rate']}"
+            )
+        report = {
+            **classification_report(data_set.test_labels, probabilities, data_set.class_names),
+            "data": {
+                "name": data_set.name,
+                "training_pictures": len(data_set.train_labels),
+                "test_pictures": len(data_set.test_labels),
+                "class_names": data_set.class_names,
+                "skipped": data_set.skipped,
+            },
+            "parameters": {
+                "trainable": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
+                "total": model.count_params(),
+            },
+            "seconds": {"training": round(trained - start, 1)},
+            "versions": versions(),
+            # As they stand in the file: what JSON has no form for, as text.
+            "arguments": json.loads(json.dumps(arguments, default=str)),
+        }
+        if folder is not None:
+            sample = data_set.test_images[:SAMPLE_SIZE]
+            report["largest_difference_after_reload"] = write_artefacts(
+                folder, model, history, sample
+            )
+            report["seconds"]["total"] = round(time.perf_counter() - start, 1)
+            write_report(folder, report)
+    return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(data_set, arguments):
+    weights = arguments["weights"]
+    try:
+        model = attention_classifier(
+            arguments["backbone"],
+            num_classes=len(data_set.class_names),
+            attention=arguments["attention"],
+            where=arguments["where"],
+            weights=weights,
+            input_shape=data_set.train_images.shape[1:],
+            **arguments["backbone_arguments"],
+        )
+    except TypeError as error:
+        raise ValueError(
+            f"{arguments['backbone']} does not take these arguments: {error}. "
+            f"Received: backbone_arguments={arguments['backbone_arguments']}"
+        ) from error
+    except Exception as error:
+        # Keras raises a bare Exception where a download fails.
+        if "URL fetch failure" not in str(error):
+            raise
+        raise WeightsError(f"The ImageNet weights cannot be downloaded: {error}") from error
+    if weights is None:
+        # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.9
+    return model

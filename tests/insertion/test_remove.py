@@ -1,0 +1,109 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_cbam import CBAM, insert_attention, remove_attention
+from tests.insertion.models import PICTURES, call, conv, nested_model, randomized, residual_model
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("attention", ["cbam", "se", "spatial"])
+def test_removal_undoes_insertion(attention, training):
+    model = residual_model()
+    attended = insert_attention(model, attention, start_as_identity=False)
+    plain = remove_attention(attended)
+    assert [layer.name for layer in plain.layers] == [layer.name for layer in model.layers]
+    assert plain.name == model.name
+    np.testing.assert_array_equal(call(plain, training=training), call(model, training=training))
+
+
+def test_source_is_untouched_and_shares_no_variable():
+    attended = insert_attention(residual_model(), start_as_identity=False)
+    before = call(attended)
+    plain = remove_attention(attended)
+    for variable in plain.variables:
+        variable.assign(np.full(variable.shape, 3))
+    np.testing.assert_array_equal(call(attended), before)
+    assert not {id(v) for v in plain.variables} & {id(v) for v in attended.variables}
+
+
+def test_nested_and_shared_models():
+    model = nested_model()
+    model.get_layer("sequential").get_layer("c").trainable = False
+    plain = remove_attention(insert_attention(model))
+    assert plain.get_layer("sequential").get_layer("residual") is plain.get_layer("residual")
+    assert not plain.get_layer("sequential").get_layer("c").trainable
+    for ours, theirs in zip(plain(PICTURES), model(PICTURES)):
+        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+
+
+def test_sequential_model():
+    model = randomized(keras.Sequential([keras.Input((8, 8, 4)), conv("a"), conv("b")]))
+    plain = remove_attention(insert_attention(model, where=["a", "b"]))
+    assert [layer.name for layer in plain.layers] == ["a", "b"]
+    np.testing.assert_array_equal(call(plain), call(model))
+
+
+def test_attention_of_the_user_and_at_the_outputs():
+    inputs = keras.Input((8, 8, 4))
+    x = CBAM(name="first")(inputs)
+    x = CBAM(name="last")(conv("a")(x))
+    model = keras.Model(inputs, x)
+    plain = remove_attention(model)
+    np.testing.assert_array_equal(call(plain), ops.convert_to_numpy(model.get_layer("a")(PICTURES)))
+    one = remove_attention(model, where=["first"])
+    assert [layer.name for layer in one.layers[1:]] == ["a", "last"]
+
+
+def test_flags_and_trained_weights_are_kept():
+    attended = insert_attention(residual_model())
+    attended.get_layer("a").trainable = False
+    attended.compile("sgd", "mse")
+    attended.fit(PICTURES, PICTURES, verbose=0)
+    plain = remove_attention(attended)
+    assert not plain.compiled
+    assert not plain.get_layer("a").trainable
+    for name in ("a", "b"):
+        for ours, theirs in zip(
+            plain.get_layer(name).get_weights(), attended.get_layer(name).get_weights()
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_layers_of_a_foreign_class_by_where():
+    attended = insert_attention(
+        residual_model(), keras.layers.LayerNormalization(), where=["b"], start_as_identity=False
+    )
+    assert attended.get_layer("b_layer_normalization")
+    with pytest.raises(ValueError, match="No attention layer found in model 'residual'"):
+        remove_attention(attended)
+    for where in ("_normalization$", ["b_layer_normalization"]):
+        assert remove_attention(attended, where).get_layer("b") is not None
+        names = [layer.name for layer in remove_attention(attended, where).layers]
+        assert names == ["pictures", "a", "b", "add"]
+    by_class = remove_attention(
+        attended, lambda layer: isinstance(layer, keras.layers.LayerNormalization)
+    )
+    assert len(by_class.layers) == 4
+
+
+def test_reloaded_model(tmp_path):
+    model = residual_model()
+    insert_attention(model).save(tmp_path / "model.keras")
+    plain = remove_attention(keras.models.load_model(tmp_path / "model.keras"))
+    np.testing.assert_allclose(call(plain), call(model), atol=1e-6)
+
+
+def test_what_cannot_be_removed():
+    model = residual_model()
+    with pytest.raises(ValueError, match="No attention layer found"):
+        remove_attention(model)
+    with pytest.raises(ValueError, match="could choose: 'nothing'"):
+        remove_attention(model, where=["nothing"])
+    with pytest.raises(ValueError, match=r"Functional.*subclassed"):
+        remove_attention(CBAM())
+    inputs = keras.Input((8, 8, 4))
+    outputs, scores = CBAM(name="seen")(inputs, return_attention_scores=True)
+    with pytest.raises(ValueError, match=r"scores are used.*Received: layer 'seen'"):
+        remove_attention(keras.Model(inputs, [outputs, scores[0]]))
