@@ -85,7 +85,7 @@ def _add_train(commands):
         "--learning-rate",
         type=float,
         metavar="RATE",
-        help="highest rate; by default 0.15 from random weights, 0.01 from given ones, 0.05 with "
+        help="highest rate; by default 0.15 from random weights, 0.01 from given ones, 0.003 with "
         "--freeze-epochs",
     )
     add(

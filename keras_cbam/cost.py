@@ -175,6 +175,11 @@ def _walk(model, inputs, prefix, rows, seen):
 
         return call
 
+    if isinstance(model, keras.Sequential):
+        (outputs,) = inputs
+        for layer in model.layers:
+            outputs = counted(layer)(outputs)
+        return outputs
     return model._run_through_graph(inputs, operation_fn=counted)
 
 

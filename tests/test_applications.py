@@ -6,6 +6,8 @@ import pytest
 from keras import ops
 
 from keras_cbam import CBAM, attention_backbone, attention_classifier
+from keras_cbam.applications import application_cost
+from keras_cbam.cost import count_multiply_adds, count_parameters
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
 SMALL = {"weights": None, "input_shape": (32, 32, 3)}
@@ -66,3 +68,19 @@ def test_bad_arguments(arguments, message):
     arguments = {"name": "MobileNet", "num_classes": 3, "alpha": 0.25, **SMALL, **arguments}
     with pytest.raises(ValueError, match=message):
         attention_classifier(**arguments)
+
+
+def test_cost_with_and_without_attention():
+    cost = application_cost("MobileNetV3Small", "se", image_size=64)
+    assert cost["model"] == "MobileNetV3Small"
+    assert cost["image_size"] == 64
+    assert len(cost["sites"]) == 11
+    model = keras.applications.MobileNetV3Small(weights=None)
+    plain, attended = cost["plain"], cost["attended"]
+    assert plain["parameters"] == count_parameters(model)
+    assert plain["multiply_adds"] == count_multiply_adds(model, (64, 64, 3))
+    more = [row for row in attended["layers"] if row.name.endswith("_se")]
+    assert len(more) == 11
+    for key in ("parameters", "multiply_adds"):
+        assert attended[key] - plain[key] == sum(getattr(row, key) for row in more)
+    assert application_cost("MobileNetV3Small", where=["conv_bn"])["image_size"] == 224

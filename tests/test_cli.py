@@ -46,10 +46,10 @@ def test_train_in_a_process_of_its_own(tmp_path):
     assert scope["probabilities"].shape == (2, 2)
 
 
-def fails(capsys, code, *arguments):
+def fails(capsys, code, *arguments, command="train"):
     """Runs the command; it must fail with this code and one sentence, which is returned."""
     try:
-        status = main(["train", *arguments])
+        status = main([command, *arguments])
     except SystemExit as error:
         status = error.code
     captured = capsys.readouterr()
@@ -70,6 +70,10 @@ def fails(capsys, code, *arguments):
         (["--image-size=16"], "at least 32"),
         (["--learning-rate=nan"], "positive number"),
         (["--backbone-argument=alpha"], "expected NAME=VALUE"),
+        (["--freeze-epochs=1"], "`freeze_epochs` needs `weights`"),
+        (["--freeze-epochs=-1"], "at least 0. Received: freeze_epochs=-1"),
+        (["--epochs=1", "--freeze-epochs=2"], "Received: freeze_epochs=2, epochs=1"),
+        (["--weight-decay=-1"], "at least 0. Received: weight_decay=-1.0"),
         (["--no-such-option"], "unrecognized arguments"),
         (["--backbone=MobileNet", "--where=("], "not a valid regular expression"),
     ],
@@ -123,3 +127,46 @@ def test_help_names_every_option(capsys):
     text = capsys.readouterr().out
     for option in ("--data", "--backbone", "--attention", "--weights", "--xla", "--no-flip"):
         assert option in text
+
+
+def test_cost(capsys):
+    assert main(["cost", "MobileNet", "--image-size=64", "--where=conv_pw_13_relu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "MobileNet, pictures of 64 x 64 pixels, cbam at 1 sites"
+    plain, attended = 4231976, 4231976 + 2 * 1024 * 64 + 64 + 1024 + 98 + 2
+    assert lines[2].split() == ["parameters", f"{plain:,}", f"{attended:,}", "3.13%"]
+    assert lines[3].split()[0] == "multiply-adds"
+    assert len(lines) == 4
+
+
+def test_cost_of_layers_and_as_json(capsys):
+    arguments = ["cost", "MobileNet", "--image-size=32", "--where=conv_pw_13_relu"]
+    assert main([*arguments, "--layers"]) == 0
+    text = capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["sites"] == ["conv_pw_13_relu"]
+    lines = [line.split() for line in text.splitlines()]
+    for row in cost["attended"]["layers"]:
+        # Keras numbers the names of unnamed layers anew in each model.
+        if row["name"].startswith("conv"):
+            shape = str(tuple(row["output_shape"])).split()
+            counts = [f"{row[key]:,}" for key in ("parameters", "multiply_adds")]
+            assert [row["name"], *shape, *counts] in lines
+    total = sum(row["parameters"] for row in cost["attended"]["layers"])
+    assert total == cost["attended"]["parameters"]
+    assert f"{total:,}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["MobileNetV9"], "Did you mean"),
+        (["MobileNet", "--attention=cbma"], "Did you mean 'cbam'"),
+        (["MobileNet", "--where=nowhere"], "No site for attention"),
+        (["MobileNet", "--image-size=0"], "Received: image_size=0"),
+        ([], "the following arguments are required: NAME"),
+    ],
+)
+def test_wrong_usage_of_cost(arguments, message, capsys):
+    assert message in fails(capsys, 2, *arguments, command="cost")

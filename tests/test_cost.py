@@ -112,6 +112,16 @@ def test_table_of_nested_and_shared_layers():
     assert count_multiply_adds(model) == 2 * 8 * 8 * 16
 
 
+def test_sequential_models():
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 4)), keras.layers.Conv2D(6, 1, name="a"), CBAM(name="b")], name="inner"
+    )
+    model = keras.Sequential([keras.Input((8, 8, 4)), inner, keras.layers.Conv2D(2, 1, name="c")])
+    rows = cost_table(model)
+    assert [row.name for row in rows] == ["inner/a", "inner/b", "c"]
+    assert [row.multiply_adds for row in rows] == [64 * 24, 2 * 2 * 6 + 64 * 98, 64 * 12]
+
+
 def test_frozen_layers_count_and_statistics_do_not():
     model = keras.Sequential(
         [keras.Input((8, 8, 4)), keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization()]

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam import CBAM, attention_backbone, attention_classifier
+from keras_cbam import CBAM, attention_backbone, attention_classifier, insert_attention
 from keras_cbam.weight_files import named_layers
 
 SMALL = {"alpha": 0.25, "input_shape": (32, 32, 3)}
@@ -47,6 +47,24 @@ def test_plain_weights_into_an_attended_backbone(suffix, plain, tmp_path):
     assert any(isinstance(layer, CBAM) for layer in attended.layers)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".keras", ".weights.h5"])
+def test_attended_weights_into_an_attended_backbone(suffix, plain, tmp_path):
+    attended = insert_attention(plain, start_as_identity=True)
+    for layer in attended.layers:
+        if isinstance(layer, CBAM):
+            layer.set_weights([weight + 0.5 for weight in layer.get_weights()])
+    path = tmp_path / f"attended{suffix}"
+    if suffix == ".npz":
+        save_npz(path, attended)
+    elif suffix == ".keras":
+        attended.save(path)
+    else:
+        attended.save_weights(path)
+    assert_same_weights(attention_backbone("MobileNet", weights=path, **SMALL), attended)
+    again = attention_backbone("MobileNet", attention=None, weights=path, **SMALL)
+    assert_same_weights(again, plain)
+
+
 def test_attended_classifier_into_another(tmp_path):
     arguments = {"alpha": 0.25, "input_shape": (32, 32, 3)}
     trained = attention_classifier("MobileNet", 3, weights=None, **arguments)
@@ -63,7 +81,7 @@ def test_what_differs_is_said_and_nothing_is_changed(plain, tmp_path):
         attention_backbone("MobileNetV2", weights=path, input_shape=(32, 32, 3))
 
 
-@pytest.mark.parametrize("name", ["broken.npz", "broken.keras"])
+@pytest.mark.parametrize("name", ["broken.npz", "broken.keras", "broken.weights.h5"])
 def test_broken_file(name, tmp_path):
     (tmp_path / name).write_bytes(b"PK\x03\x04 not an archive")
     with pytest.raises(ValueError, match=name):

@@ -11,6 +11,8 @@ from keras_cbam.training.pipeline import batches
 
 # The rate of the second phase of a fine-tuning, as a part of that of the first.
 SECOND_PHASE_RATE = 0.1
+# Highest rates of training from random weights, from given ones, and of fine-tuning (AdamW).
+RATE, RATE_FROM_WEIGHTS, FINE_TUNING_RATE = 0.15, 0.01, 0.003
 
 
 def fit_classifier(
@@ -18,7 +20,7 @@ def fit_classifier(
     data_set,
     epochs,
     batch_size=128,
-    learning_rate=0.15,
+    learning_rate=None,
     freeze_epochs=0,
     weight_decay=0.0,
     xla=False,
@@ -26,15 +28,15 @@ def fit_classifier(
     seed=0,
     verbose="auto",
 ):
-    """Trains a classifier, with `freeze_epochs` in two phases: fine-tuning.
+    """Trains a classifier; with `freeze_epochs` in two phases, which is fine-tuning.
 
-    Stochastic gradient descent with Nesterov momentum 0.9. In each phase the rate rises linearly
-    over the first fifth of the steps and falls by a cosine.
+    Stochastic gradient descent with Nesterov momentum 0.9. The rate rises linearly over the first
+    fifth of the steps and falls by a cosine.
 
     Fine-tuning: for `freeze_epochs` epochs only the attention layers and the layers outside the
-    backbone train; then everything does, at a tenth of the learning rate. The batch normalization
-    of the backbone is in inference mode in both phases: its statistics are those of the pretrained
-    weights, and small batches cannot spoil them.
+    backbone train; then everything does, at a tenth of the learning rate. Each phase has a rise and
+    fall of its own. The optimizer is AdamW. The batch normalization of the backbone is in inference
+    mode and does not train, in both phases: its statistics are those of the pretrained weights.
 
     Decoupled weight decay, `w -= rate * weight_decay * w`, is for the kernels of the network: the
     attention layers, with their scalars `s`, and all biases and normalization parameters have none.
@@ -45,7 +47,8 @@ def fit_classifier(
         data_set: `DataSet`.
         epochs: int, passes over the training pictures, those of `freeze_epochs` included.
         batch_size: int. Defaults to `128`.
-        learning_rate: float, the highest rate. Defaults to `0.15`.
+        learning_rate: float, the highest rate. Defaults to `None`: 0.15, or 0.003 with
+            `freeze_epochs`.
         freeze_epochs: int, at most `epochs`. Defaults to `0`: everything trains throughout.
         weight_decay: float. Defaults to `0.0`.
         xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
@@ -64,8 +67,10 @@ def fit_classifier(
     Example:
 
     >>> model = attention_classifier("MobileNetV2", 10, input_shape=(96, 96, 3))
-    >>> fit_classifier(model, data_set, epochs=3, freeze_epochs=1, learning_rate=0.05)
+    >>> fit_classifier(model, data_set, epochs=3, freeze_epochs=1)
     """
+    if learning_rate is None:
+        learning_rate = FINE_TUNING_RATE if freeze_epochs else RATE
     test = batches(data_set.test_images, data_set.test_labels, batch_size)
     train = batches(
         data_set.train_images,
@@ -87,7 +92,9 @@ def fit_classifier(
     for length, rate, is_trained in phases:
         with _frozen(model, is_trained):
             model.compile(
-                optimizer=_optimizer(model, length * steps, rate, weight_decay),
+                optimizer=_optimizer(
+                    model, bool(freeze_epochs), length * steps, rate, weight_decay
+                ),
                 loss="sparse_categorical_crossentropy",
                 metrics=["accuracy"],
                 jit_compile=xla,
@@ -146,7 +153,7 @@ def _leaves(model):
             yield layer
 
 
-def _optimizer(model, steps, rate, weight_decay):
+def _optimizer(model, is_fine_tuning, steps, rate, weight_decay):
     warmup = max(1, steps // 5)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=rate / warmup,
@@ -154,9 +161,13 @@ def _optimizer(model, steps, rate, weight_decay):
         warmup_target=rate,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.SGD(
-        schedule, momentum=0.9, nesterov=True, weight_decay=weight_decay or None
-    )
+    if is_fine_tuning:
+        # Without statistics of the batch, plain gradient steps diverge at rates that learn.
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+    else:
+        optimizer = keras.optimizers.SGD(
+            schedule, momentum=0.9, nesterov=True, weight_decay=weight_decay or None
+        )
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_list=_without_decay(model))
     return optimizer

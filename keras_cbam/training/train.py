@@ -20,7 +20,12 @@ from keras_cbam.training.artefacts import (
 )
 from keras_cbam.training.data import load_data
 from keras_cbam.training.evaluation import classification_report
-from keras_cbam.training.fit import fit_classifier
+from keras_cbam.training.fit import (
+    FINE_TUNING_RATE,
+    RATE,
+    RATE_FROM_WEIGHTS,
+    fit_classifier,
+)
 from keras_cbam.weight_files import WeightsError
 
 # What `backbone=None` stands for: a network that fits small pictures and two CPU cores, with
@@ -101,7 +106,7 @@ def train_classifier(
         epochs: int. Defaults to `9`.
         batch_size: int. Defaults to `128`.
         learning_rate: float, the highest rate of the schedule. Defaults to `None`: 0.15 from
-            random weights, 0.01 from given ones; 0.05 with `freeze_epochs`.
+            random weights, 0.01 from given ones; 0.003 with `freeze_epochs`.
         freeze_epochs: int, epochs at the start in which of the backbone only the attention
             trains; the rest is then fine-tuned, see `fit_classifier`. Needs `weights`.
             Defaults to `0`.
@@ -155,7 +160,10 @@ def train_classifier(
     if arguments["where"] is None:
         arguments["where"] = "auto"
     if learning_rate is None:
-        arguments["learning_rate"] = 0.15 if weights is None else 0.05 if freeze_epochs else 0.01
+        if freeze_epochs:
+            arguments["learning_rate"] = FINE_TUNING_RATE
+        else:
+            arguments["learning_rate"] = RATE if weights is None else RATE_FROM_WEIGHTS
     if weight_decay is None:
         arguments["weight_decay"] = 0.0 if weights is None else 1e-4
     validate(**arguments)

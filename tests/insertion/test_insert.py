@@ -225,3 +225,80 @@ def test_file_round_trip(tmp_path):
     np.testing.assert_allclose(call(reloaded), call(model), atol=1e-6)
     again = insert_attention(reloaded, "se", where="residual/b$")
     np.testing.assert_array_equal(call(again), call(reloaded))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Shift(keras.layers.Layer):
+    """A custom layer with a layer inside and an argument."""
+
+    def __init__(self, amount, **kwargs):
+        super().__init__(**kwargs)
+        self.amount = amount
+        self.scale = keras.layers.Rescaling(2.0)
+
+    def build(self, input_shape):
+        self.offset = self.add_weight(shape=(input_shape[-1],), initializer="ones")
+
+    def call(self, inputs):
+        return self.scale(inputs) + self.amount * self.offset
+
+    def get_config(self):
+        return {**super().get_config(), "amount": self.amount}
+
+
+class Opaque(keras.layers.Layer):
+    def __init__(self, function):
+        super().__init__(name="opaque")
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, layer):
+        super().__init__(name="subclassed")
+        self.layer = layer
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+def test_custom_layers():
+    inputs = keras.Input((8, 8, 4))
+    x = Shift(0.5, name="shift")(conv("a")(inputs))
+    model = randomized(keras.Model(inputs, inputs + x))
+    copy = insert_attention(model)
+    assert attention_names(copy) == ["shift_cbam"]
+    np.testing.assert_array_equal(call(copy), call(model))
+
+
+@pytest.mark.parametrize("layer", [Opaque(ops.relu), Subclassed(Shift(0.5))])
+def test_what_cannot_be_copied_is_said(layer):
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, inputs + conv("a")(layer(inputs)))
+    with pytest.raises(ValueError, match=rf"`get_config`.*Received: layer '{layer.name}' of class"):
+        insert_attention(model)
+    assert model(PICTURES).shape == (2, 8, 8, 4)
+
+
+def test_backbone_inside_a_classifier():
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.GlobalAveragePooling2D()(residual_model()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+    copy = insert_attention(model, "se")
+    assert copy.get_layer("residual").get_layer("b_se").pooling == ("avg",)
+    np.testing.assert_array_equal(call(copy), call(model))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_model_of_another_dtype_policy(policy, dtype_policy):
+    dtype_policy(policy)
+    model = residual_model()
+    dtype_policy("float32")
+    copy = insert_attention(model)
+    assert {layer.dtype_policy.name for layer in copy.layers[1:]} == {policy}
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(ops.cast(copy(PICTURES), "float32")),
+        ops.convert_to_numpy(ops.cast(model(PICTURES), "float32")),
+    )

@@ -7,7 +7,7 @@ from keras_cbam.insertion.sites import select_sites
 
 def application(name, **arguments):
     return getattr(keras.applications, name)(
-        weights=None, include_top=False, input_shape=(32, 32, 3), **arguments
+        weights=None, include_top=False, input_shape=(75, 75, 3), **arguments
     )
 
 
@@ -16,8 +16,24 @@ def application(name, **arguments):
     [
         ("ResNet50", "conv2_block1_3_bn", "conv5_block3_3_bn", 16),
         ("ResNet50V2", "conv2_block1_3_conv", "conv5_block3_3_conv", 16),
+        ("Xception", "block2_pool", "block13_pool", 12),
         ("MobileNet", "conv_dw_1_relu", "conv_pw_13_relu", 26),
         ("MobileNetV2", "expanded_conv_project_BN", "block_16_project_BN", 17),
+        ("MobileNetV3Small", "expanded_conv_project_bn", "expanded_conv_10_project_bn", 11),
+        ("EfficientNetB0", "block1a_project_bn", "block7a_project_bn", 16),
+        ("EfficientNetV2B0", "block1a_project_activation", "block6h_project_bn", 21),
+        (
+            "ConvNeXtTiny",
+            "convnext_tiny_stage_0_block_0_pointwise_conv_2",
+            "convnext_tiny_stage_3_block_2_pointwise_conv_2",
+            18,
+        ),
+        ("DenseNet121", "conv2_block1_2_conv", "conv5_block16_2_conv", 58),
+        ("InceptionV3", "mixed0", "mixed10", 11),
+        ("InceptionResNetV2", "mixed_5b", "block8_10_conv", 43),
+        ("NASNetMobile", "reduction_concat_stem_1", "normal_concat_12", 16),
+        ("VGG16", "block1_conv2", "block5_conv3", 5),
+        ("VGG19", "block1_conv2", "block5_conv4", 5),
     ],
 )
 def test_sites_of_the_families(name, first, last, count):
@@ -50,6 +66,15 @@ def test_additions_as_layers_and_operators(add):
     inputs = keras.Input((8, 8, 4))
     outputs = block(block(inputs, "first", add), "second", add)
     assert find_sites(keras.Model(inputs, outputs)) == ["first_b", "second_b"]
+
+
+def test_what_only_drops_is_passed_over():
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.Dropout(0.2)(conv(4, "branch")(inputs))
+    x = keras.layers.Activation("linear")(keras.layers.SpatialDropout2D(0.2)(x))
+    assert find_sites(keras.Model(inputs, inputs + x)) == ["branch"]
+    activated = keras.layers.Activation("relu", name="relu")(conv(4, "branch")(inputs))
+    assert find_sites(keras.Model(inputs, inputs + activated)) == ["relu"]
 
 
 def test_projected_shortcut_is_not_the_branch():

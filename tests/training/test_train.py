@@ -107,6 +107,21 @@ def test_trained_weights_start_another_training(run, data):
     assert result.history["loss"][0] < run.history["loss"][0]
 
 
+def test_fine_tuning_from_given_weights(run, data):
+    weights = run.output / "model.keras"
+    result = train_classifier(data, weights=weights, freeze_epochs=1, **TINY)
+    arguments = result.report["arguments"]
+    assert (arguments["learning_rate"], arguments["weight_decay"]) == (0.003, 1e-4)
+    assert len(result.history["loss"]) == 2
+    normalization = "conv1_bn"
+    ours, theirs = (
+        model.get_layer(index=-4).get_layer(normalization).get_weights()
+        for model in (result.model, run.model)
+    )
+    for our, their in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(our, their)
+
+
 def test_weights_that_do_not_fit(run, data):
     with pytest.raises(WeightsError, match=r"does not fit 'mobilenet_0\.50_32'.*layers differ"):
         train_classifier(
@@ -126,6 +141,10 @@ def test_weights_that_do_not_fit(run, data):
         ({"image_size": 31}, "Received: image_size=31"),
         ({"learning_rate": 0.0}, "Received: learning_rate=0.0"),
         ({"learning_rate": float("nan")}, "Received: learning_rate=nan"),
+        ({"freeze_epochs": 1}, "Received: freeze_epochs=1, weights=None"),
+        ({"freeze_epochs": 3}, "Received: freeze_epochs=3, epochs=2"),
+        ({"freeze_epochs": True}, "Received: freeze_epochs=True"),
+        ({"weight_decay": float("inf")}, "Received: weight_decay=inf"),
         ({"seed": -1}, "Received: seed=-1"),
         ({"precision": "float8"}, "Received: precision='float8'"),
         ({"backbone": "MobilNet"}, "Did you mean 'MobileNet'"),
