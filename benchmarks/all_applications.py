@@ -23,14 +23,34 @@ import tempfile
 import threading
 import time
 
+import keras
+import numpy as np
+
+from keras_cbam import insert_attention, remove_attention
+from keras_cbam.applications import application_cost, application_names
+
 # Less work for the compiler: the steps are checked here, not timed.
 COMPILER = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 SMALLEST = {"Inception": 75, "Xception": 71}
 CLASSES = 10
-
-
-def smallest_size(name):
-    return next((size for start, size in SMALLEST.items() if name.startswith(start)), 32)
+# Largest differences of the outputs, as probabilities or features; 1e-6 is for reordered sums.
+TOLERANCES = {
+    "inference": 1e-6,
+    "training": 1e-6,
+    "removed": 0.0,
+    "source_untouched": 0.0,
+    "keras_file": 1e-6,
+    "saved_model": 1e-5,
+}
+COLUMNS = (*TOLERANCES, "sites", "seconds", "without_identity", "xla_step", "float16_step")
+# What each stage of the checks writes.
+DONE = {
+    "costs": ["sites"],
+    "insertion": ["seconds"],
+    "outputs": ["without_identity", "saved_model"],
+    "steps": ["xla_step", "float16_step"],
+}
+STAGES = tuple(DONE)
 
 
 class PeakMemory:
@@ -66,45 +86,61 @@ def timed(function, *arguments, clock=time.perf_counter):
     return clock() - start, result
 
 
-def check(name):
-    """The row of one model."""
-    import keras
-    import numpy as np
+def costs(name):
+    """Sites, parameters and multiply-adds, plain and attended, at the size of the weights."""
+    cost = application_cost(name)
+    return {
+        "sites": len(cost["sites"]),
+        "picture_size": cost["image_size"],
+        **{
+            key: [cost[which][key] for which in ("plain", "attended")]
+            for key in ("parameters", "multiply_adds")
+        },
+    }
 
-    from keras_cbam import find_sites, insert_attention, remove_attention
-    from keras_cbam.cost import count_multiply_adds, count_parameters
 
-    application = getattr(keras.applications, name)
-    row = {"model": name}
-
-    model = application(weights=None)
-    attended = insert_attention(model)
-    row["sites"] = len(find_sites(model))
-    row["parameters"] = [count_parameters(model), count_parameters(attended)]
-    size = next(size for size in (model.input_shape[1], 224) if size)
-    row["multiply_adds"] = [count_multiply_adds(m, (size, size, 3)) for m in (model, attended)]
-    row["picture_size"] = size
-    del model, attended
-    gc.collect()
-
-    size = smallest_size(name)
+def small_model(name):
+    """The model with random weights for small pictures, and two pictures."""
+    size = next((size for start, size in SMALLEST.items() if name.startswith(start)), 32)
     arguments = {"weights": None, "input_shape": (size, size, 3), "classes": CLASSES}
     if name.startswith("NASNet"):
         # With a classifier it takes 331 or 224 pixels.
         arguments = {**arguments, "include_top": False, "pooling": "avg"}
     keras.utils.set_random_seed(0)
-    model = application(**arguments)
-    weights = [weight.copy() for weight in model.get_weights()]
-    size_in_bytes = sum(weight.nbytes for weight in weights)
-    pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
-    if not any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers):
+    model = getattr(keras.applications, name)(**arguments)
+    generator = np.random.default_rng(0)
+    pictures = generator.uniform(0, 255, (2, size, size, 3)).astype("float32")
+    if not any(isinstance(layer, keras.layers.Rescaling) for layer in model._flatten_layers()):
         pictures = pictures / 127.5 - 1
+    return model, pictures
 
-    def run(model, **options):
-        return keras.ops.convert_to_numpy(model(pictures, **options))
 
-    seconds = {"clone": [], "insert": []}
-    growth = {}
+def enliven(model, pictures):
+    """Weights with which every layer shows in the outputs.
+
+    The initial ones send deep networks to constant outputs, which could not differ.
+    """
+    generator = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        if len(weight.shape) == 1:
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    model(pictures, training=True)
+    for layer, momentum in zip(layers, momenta):
+        layer.momentum = momentum
+
+
+def insertion_cost(model):
+    """Time and memory of an insertion and of `clone_model`."""
+    size = sum(weight.nbytes for weight in model.get_weights())
+    seconds, growth = {"clone": [], "insert": []}, {}
     while len(seconds["insert"]) < 3 and sum(map(sum, seconds.values())) < 10:
         for kind, function in (("clone", keras.models.clone_model), ("insert", insert_attention)):
             gc.collect()
@@ -114,12 +150,23 @@ def check(name):
             seconds[kind].append(duration)
             # The first is the one that cannot take memory that an earlier one gave back.
             growth.setdefault(kind, memory.growth)
-            attended = result if kind == "insert" else None
             del result
-    row["seconds"] = {kind: statistics.median(values) for kind, values in seconds.items()}
-    row["memory_over_weights"] = {kind: value / size_in_bytes for kind, value in growth.items()}
-    row["weights_megabytes"] = size_in_bytes / 1e6
+    return {
+        "seconds": {kind: statistics.median(values) for kind, values in seconds.items()},
+        "memory_over_weights": {kind: value / size for kind, value in growth.items()},
+        "weights_megabytes": size / 1e6,
+    }
 
+
+def output_differences(model, pictures):
+    """Outputs with attention beside those without; the model must be `enliven`ed."""
+
+    def run(model, **options):
+        return keras.ops.convert_to_numpy(model(pictures, **options))
+
+    row = {}
+    weights = [weight.copy() for weight in model.get_weights()]
+    attended = insert_attention(model)
     row["shares_variables"] = bool(
         {id(v) for v in model.variables} & {id(v) for v in attended.variables}
     )
@@ -135,23 +182,37 @@ def check(name):
         attended.save(f"{folder}/model.keras")
         row["keras_file"] = difference(run(keras.models.load_model(f"{folder}/model.keras")), after)
         row["saved_model"] = difference(serve(attended, f"{folder}/model", pictures), after)
-
-    attended = insert_attention(model)
-    row["xla_step"] = fit_step(attended, pictures, jit_compile=True)
+    for variable in attended.variables:
+        variable.assign(keras.ops.zeros_like(variable))
     row["source_untouched"] = difference(run(model), before)
-    del attended, model
-    gc.collect()
+    return row
 
-    keras.config.set_dtype_policy("mixed_float16")
-    row["float16_step"] = fit_step(
-        insert_attention(application(**arguments)), pictures, run_eagerly=True
-    )
+
+def check(name, stages):
+    """The row of one model."""
+    row = {"model": name}
+    if "costs" in stages:
+        row.update(costs(name))
+    if "insertion" in stages:
+        row.update(insertion_cost(small_model(name)[0]))
+    if "outputs" in stages:
+        model, pictures = small_model(name)
+        enliven(model, pictures)
+        row.update(output_differences(model, pictures))
+        del model
+    gc.collect()
+    if "steps" in stages:
+        model, pictures = small_model(name)
+        row["xla_step"] = fit_step(insert_attention(model), pictures, jit_compile=True)
+        del model
+        gc.collect()
+        keras.config.set_dtype_policy("mixed_float16")
+        model, pictures = small_model(name)
+        row["float16_step"] = fit_step(insert_attention(model), pictures, run_eagerly=True)
     return row
 
 
 def difference(ours, theirs):
-    import numpy as np
-
     if not np.isfinite(ours).all():
         raise ValueError("The outputs are not finite.")
     return float(np.max(np.abs(ours.astype("float64") - theirs)))
@@ -167,9 +228,6 @@ def serve(model, path, pictures):
 
 def fit_step(model, pictures, **options):
     """The loss of one step; an error if it or a weight is not finite afterwards."""
-    import keras
-    import numpy as np
-
     model.compile(keras.optimizers.SGD(1e-3), "mse", **options)
     targets = np.zeros((len(pictures), model.output_shape[-1]), "float32")
     loss = model.fit(pictures, targets, batch_size=len(pictures), verbose=0).history["loss"][0]
@@ -182,29 +240,30 @@ def failures(row):
     """What is wrong with a row."""
     if "error" in row:
         return [row["error"]]
+    missing = [key for key in COLUMNS if key not in row]
+    if missing:
+        return [f"not done: {', '.join(missing)}"]
     wrong = [
-        f"{key} differs by {row[key]:.1e}"
-        for key in (
-            "inference",
-            "training",
-            "removed",
-            "source_untouched",
-            "keras_file",
-            "saved_model",
-        )
-        if row[key] > (1e-6 if key != "saved_model" else 1e-5)
+        f"{key} differs by {row[key]:.1e}" for key, most in TOLERANCES.items() if row[key] > most
     ]
+    if row["without_identity"] < 1e-4:
+        wrong.append("the outputs do not show whether there is attention")
     if row["shares_variables"]:
         wrong.append("shares variables")
     if row["seconds"]["insert"] > 2 * row["seconds"]["clone"]:
         wrong.append("slower than twice clone_model")
+    if row["memory_over_weights"]["insert"] > 2 and row["weights_megabytes"] > 50:
+        wrong.append("takes more than twice the memory of the weights")
     return wrong
 
 
-def in_a_process(name):
+def in_a_process(name, stages):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": COMPILER}
     process = subprocess.run(
-        [sys.executable, __file__, name, "--child"], env=environment, capture_output=True, text=True
+        [sys.executable, __file__, name, "--child", "--stages", *stages],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
@@ -216,7 +275,7 @@ def print_tables(rows):
     print("\n| model | sites | parameters | with CBAM | multiply-adds | with CBAM |")
     print("|---|---|---|---|---|---|")
     for row in rows:
-        if "error" not in row:
+        if "sites" in row:
             parameters = " | ".join(f"{value:,}" for value in row["parameters"])
             products = " | ".join(f"{value / 1e9:.3f} G" for value in row["multiply_adds"])
             print(f"| {row['model']} | {row['sites']} | {parameters} | {products} |")
@@ -228,6 +287,8 @@ def print_tables(rows):
     for row in rows:
         if "error" in row:
             print(f"| {row['model']} |{' |' * 9} {row['error']} |")
+            continue
+        if any(key not in row for key in COLUMNS):
             continue
         keys = ("inference", "training", "removed", "keras_file", "saved_model")
         differences = " | ".join(f"{row[key]:.0e}" if row[key] else "0" for key in keys)
@@ -242,29 +303,35 @@ def print_tables(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="by default all models")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--output", type=pathlib.Path, default="all_applications.jsonl")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(check(options.names[0])))
+        print(json.dumps(check(options.names[0], options.stages)))
         return 0
-    from keras_cbam.applications import application_names
-
-    done = {}
+    names = options.names or application_names()
+    # Later lines complete or replace what earlier ones say of a model.
+    rows = {name: {"model": name} for name in names}
     if options.output.exists():
-        lines = options.output.read_text().splitlines()
-        done = {row["model"]: row for row in map(json.loads, lines)}
-    for name in options.names or application_names():
-        if name not in done or "error" in done[name]:
-            duration, done[name] = timed(in_a_process, name)
+        for line in options.output.read_text().splitlines():
+            row = json.loads(line)
+            if row["model"] in rows:
+                rows[row["model"]].pop("error", None)
+                rows[row["model"]].update(row)
+    for name in names:
+        stages = [stage for stage in options.stages if not set(DONE[stage]) <= rows[name].keys()]
+        if stages:
+            duration, row = timed(in_a_process, name, stages)
+            rows[name].pop("error", None)
+            rows[name].update(row)
             with open(options.output, "a") as file:
-                file.write(json.dumps(done[name]) + "\n")
+                file.write(json.dumps(row) + "\n")
             print(
-                f"{name}: {duration:.0f} s, {'; '.join(failures(done[name])) or 'ok'}", flush=True
+                f"{name}: {duration:.0f} s, {'; '.join(failures(rows[name])) or 'ok'}", flush=True
             )
-    rows = [done[name] for name in options.names or application_names()]
-    print_tables(rows)
-    return int(any(failures(row) for row in rows))
+    print_tables(rows.values())
+    return int(any(failures(row) for row in rows.values()))
 
 
 if __name__ == "__main__":
