@@ -124,6 +124,12 @@ def enliven(model, pictures):
     for weight in model.trainable_weights:
         if len(weight.shape) == 1:
             weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+    for layer in model._flatten_layers():
+        # That of EfficientNet: mean, variance and count.
+        if isinstance(layer, keras.layers.Normalization) and len(layer.weights) == 3:
+            mean, variance, count = layer.get_weights()
+            layer.set_weights([mean + 0.3, variance * 0.4, count])
+            layer.finalize_state()
     layers = [
         layer
         for layer in model._flatten_layers()
@@ -174,7 +180,9 @@ def output_differences(model, pictures):
     row["inference"] = difference(run(attended), before)
     row["removed"] = difference(run(remove_attention(attended)), before)
     row["training"] = difference(run(attended, training=True), run(model, training=True))
-    model.set_weights(weights)
+    # The statistics that the training mode changed.
+    for variable, value in zip(model.weights, weights):
+        variable.assign(value)
     attended = insert_attention(model, start_as_identity=False)
     after = run(attended)
     row["without_identity"] = difference(after, before)
@@ -221,7 +229,12 @@ def difference(ours, theirs):
 def serve(model, path, pictures):
     import tensorflow as tf
 
-    model.export(path, verbose=False)
+    # What `model.export` does, but for the gradients of custom functions, a third of its time.
+    archive = keras.export.ExportArchive()
+    signature = [tf.TensorSpec((None, *pictures.shape[1:]), "float32")]
+    archive.track_and_add_endpoint("serve", model, input_signature=signature)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    archive.write_out(path, options=options, verbose=False)
     loaded = tf.saved_model.load(path)
     return loaded.serve(pictures).numpy()
 
@@ -252,7 +265,7 @@ def failures(row):
         wrong.append("shares variables")
     if row["seconds"]["insert"] > 2 * row["seconds"]["clone"]:
         wrong.append("slower than twice clone_model")
-    if row["memory_over_weights"]["insert"] > 2 and row["weights_megabytes"] > 50:
+    if row["memory_over_weights"]["insert"] > 2:
         wrong.append("takes more than twice the memory of the weights")
     return wrong
 

@@ -125,13 +125,12 @@ def photos(options):
             kernel, bias = (arrays[f"predictions/{i}"] for i in range(2))
         models[variant].get_layer("predictions").set_weights([kernel, bias])
     expected = models["no attention"].predict(pictures, verbose=0)
+    removed = remove_attention(models["CBAM not from identity"])
     print("| network | classes of the photos | largest difference of the logits |\n|---|---|---|")
-    for variant, model in models.items():
+    for variant, model in {**models, "CBAM not from identity, removed again": removed}.items():
         logits = model.predict(pictures, verbose=0)
         classes = ", ".join(map(str, logits.argmax(axis=-1)))
         print(f"| {variant} | {classes} | {np.max(np.abs(logits - expected)):.1e} |")
-    removed = remove_attention(models["CBAM not from identity"]).predict(pictures, verbose=0)
-    print(f"| removed again | | {np.max(np.abs(removed - expected)):.1e} |")
     names = ["expanded_conv_project_BN"] + [
         layer.name
         for layer in models["no attention"].layers
@@ -141,15 +140,12 @@ def photos(options):
         name for name in names if name.replace("_project_BN", "_add") not in names or "add" in name
     ]
     print("\nMean absolute activation after each block (the two photos):\n")
-    print("| block | plain | CBAM from identity | CBAM not from identity |\n|---|---|---|---|")
-    scales = []
-    for model in models.values():
+    print(f"| block | {' | '.join(map(str, range(len(names))))} |\n{'|---' * (len(names) + 1)}|")
+    for variant, model in models.items():
         layers = {layer.name: layer for layer in model.layers}
         outputs = [layers.get(f"{name}_cbam", layers[name]).output for name in names]
         values = keras.Model(model.input, outputs).predict(pictures, verbose=0)
-        scales.append([np.mean(np.abs(value)) for value in values])
-    for index in range(len(names)):
-        print(f"| {index} | {' | '.join(f'{scale[index]:.3g}' for scale in scales)} |")
+        print(f"| {variant} | {' | '.join(f'{np.mean(np.abs(v)):.3f}' for v in values)} |")
 
 
 def main():

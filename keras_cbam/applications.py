@@ -1,17 +1,19 @@
 """Models of `keras.applications` with attention in them."""
 
+import collections
 import inspect
 import numbers
 import os
+import re
 
 import h5py
 import keras
 
-from keras_cbam.attention import near_names
+from keras_cbam.attention import ATTENTION, attention_template, near_names
 from keras_cbam.cost import cost_table
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.insertion.sites import select_sites
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer, positive_integer
 from keras_cbam.weight_files import WeightsError, load_named_weights
 
 
@@ -30,13 +32,32 @@ def find_application(name):
     return getattr(keras.applications, name)
 
 
-def _holds_more_layers(path, model):
-    """Whether a `.weights.h5` file is that of an attended model: Keras would ignore the rest."""
+def _attention_in_h5(path):
+    """`{class: number}` of the attention layers of a `.weights.h5` file, which Keras names so.
+
+    Keras would load the file into the plain model, and ignore them.
+    """
     try:
         with h5py.File(path) as file:
-            return len(file.get("layers", ())) > len(model.layers)
+            names = [re.sub(r"_\d+$", "", name) for name in file.get("layers", ())]
     except OSError as error:
         raise WeightsError(f"The weights file {str(path)!r} is not an HDF5 file.") from error
+    known = {attention_template(name).default_name for name in ATTENTION}
+    return collections.Counter(name for name in names if name in known)
+
+
+def _load_attended_weights(model, path, in_file):
+    found = collections.Counter(
+        attention_template(layer).default_name
+        for layer in model.layers
+        if isinstance(layer, AttentionLayer)
+    )
+    if found != in_file:
+        raise WeightsError(
+            f"The weights file {str(path)!r} does not fit {model.name!r}: it has the attention "
+            f"layers {dict(in_file)}, the model has {dict(found)}."
+        )
+    _load_weights_of_application(model, path)
 
 
 def _load_weights_of_application(model, path):
@@ -63,7 +84,8 @@ def attention_backbone(
         where: see `insert_attention`. Defaults to `"auto"`.
         weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
             backbone's layers, attended or not), `.npz` keyed `<layer>/<index>`, or a
-            `.weights.h5` of the application, plain or attended. Defaults to `"imagenet"`.
+            `.weights.h5` of the application, plain or with attention at the same sites (the file
+            has no layer names to check that by). Defaults to `"imagenet"`.
         **application_kwargs: further arguments of the application, `input_shape` or `alpha` for
             example. `include_top` defaults to `False`.
 
@@ -90,13 +112,13 @@ def attention_backbone(
         )
     model = application(weights="imagenet" if weights == "imagenet" else None, **application_kwargs)
     is_h5 = weights is not None and weights != "imagenet" and not is_named
-    is_attended = is_h5 and _holds_more_layers(weights, model)
-    if is_h5 and not is_attended:
+    attention_in_file = _attention_in_h5(weights) if is_h5 else {}
+    if is_h5:
         _load_weights_of_application(model, weights)
     if attention is not None:
         model = insert_attention(model, attention=attention, where=where)
-    if is_attended:
-        _load_weights_of_application(model, weights)
+        if attention_in_file:
+            _load_attended_weights(model, weights, attention_in_file)
     if is_named:
         load_named_weights(model, weights)
     return model
@@ -171,7 +193,7 @@ def application_cost(name, attention="cbam", where="auto", image_size=None):
 
     Args:
         name: string, name in `keras.applications`.
-        attention: see `insert_attention`. Defaults to `"cbam"`.
+        attention: name, config or layer, see `insert_attention`. Defaults to `"cbam"`.
         where: see `insert_attention`. Defaults to `"auto"`.
         image_size: int, side of the square pictures in pixels. Defaults to `None`: that of the
             model's ImageNet weights.

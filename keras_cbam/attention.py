@@ -27,11 +27,20 @@ def near_names(name, names):
     return f"Known: {', '.join(map(repr, names))}."
 
 
+def _snake_case(name):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
 class Template(typing.NamedTuple):
     """A layer to copy the config of, and its short name."""
 
     layer: keras.layers.Layer
     short_name: str
+
+    @property
+    def default_name(self):
+        """Keras' own name for a layer of this class."""
+        return _snake_case(self.layer.__class__.__name__)
 
 
 def attention_template(attention):
@@ -39,8 +48,7 @@ def attention_template(attention):
     if isinstance(attention, Template):
         return attention
     if isinstance(attention, keras.layers.Layer):
-        name = attention.__class__.__name__
-        return Template(attention, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
+        return Template(attention, _snake_case(attention.__class__.__name__))
     if isinstance(attention, str):
         attention = {"class_name": attention}
     if not isinstance(attention, dict) or not isinstance(attention.get("class_name"), str):

@@ -5,9 +5,8 @@ import math
 
 import keras
 
-from keras_cbam.insertion.graph import is_searchable, require_searchable
+from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
-# Layers and operations whose products are elementwise, or that have weights and no products.
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _TRANSPOSED = (
     keras.layers.Conv1DTranspose,
@@ -16,6 +15,19 @@ _TRANSPOSED = (
 )
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+# Weights with several axes that are looked up, or multiply element by element.
+_WITHOUT_PRODUCTS = (
+    keras.layers.BatchNormalization,
+    keras.layers.Embedding,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+    keras.layers.PReLU,
+)
+# Products without weights of their own, as layers and as operations of `keras.ops`.
+_UNKNOWN = {
+    *("AdditiveAttention", "Attention", "Conv", "ConvTranspose", "DepthwiseConv"),
+    *("DotProductAttention", "Inner", "Kron", "Outer", "SeparableConv", "Tensordot", "Vdot"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,21 +138,29 @@ def cost_table(model, input_shape=None):
 
 
 def _inputs(model, input_shape):
-    if input_shape is None:
-        shapes = [tensor.shape[1:] for tensor in model.inputs]
-    elif len(model.inputs) == 1:
-        shapes = [input_shape]
-    else:
-        # In the order of the model's inputs: `map_shape_structure` takes a tuple for a leaf.
+    """The model's inputs, each with its shape without the batch."""
+    shapes = [tensor.shape[1:] for tensor in model.inputs]
+    if input_shape is not None:
         shapes = []
-        keras.tree.map_shape_structure(shapes.append, input_shape)
-    for tensor, shape in zip(model.inputs, shapes, strict=True):
-        if len(shape) != len(tensor.shape) - 1 or None in shape:
-            raise ValueError(
-                "`input_shape` must give every size of the inputs but the batch, which are "
-                f"{tensor.shape[1:]}. Received: input_shape={input_shape!r}"
-            )
+        # It takes a tuple for a leaf.
+        keras.tree.map_shape_structure(lambda shape: shapes.append(shape), input_shape)
+    model_format = data_format(model)
+    if len(shapes) != len(model.inputs) or not all(
+        _is_shape_for(tensor, shape, model_format) for tensor, shape in zip(model.inputs, shapes)
+    ):
+        expected = [tensor.shape[1:] for tensor in model.inputs]
+        raise ValueError(
+            "`input_shape` must give every size of the inputs but the batch, with the channels of "
+            f"the model, whose inputs are {expected}. Received: input_shape={input_shape!r}"
+        )
     return zip(model.inputs, shapes)
+
+
+def _is_shape_for(tensor, shape, model_format):
+    if not isinstance(shape, (tuple, list)) or len(shape) != len(tensor.shape) - 1 or None in shape:
+        return False
+    channel_axis = 0 if model_format == "channels_first" else -1
+    return not shape or tensor.shape[1:][channel_axis] in (None, shape[channel_axis])
 
 
 def _with_shape(tensor, shape):
@@ -154,9 +174,11 @@ def _walk(model, inputs, prefix, rows, seen):
         def call(*arguments, **options):
             path = prefix + operation.name
             tensors = keras.tree.flatten((arguments, options))
-            shapes = [t.shape for t in tensors if isinstance(t, keras.KerasTensor)]
+            # Constants are operands too.
+            shapes = [tuple(t.shape) for t in tensors if hasattr(t, "shape")]
             if is_searchable(operation):
-                return _walk(operation, tensors[: len(operation.inputs)], f"{path}/", rows, seen)
+                inputs = _inner_inputs(operation, arguments[0])
+                return _walk(operation, inputs, f"{path}/", rows, seen)
             outputs = operation.compute_output_spec(*arguments, **options)
             weights = _parameters(operation) if isinstance(operation, keras.layers.Layer) else {}
             new = sum(size for key, size in weights.items() if key not in seen)
@@ -183,6 +205,15 @@ def _walk(model, inputs, prefix, rows, seen):
     return model._run_through_graph(inputs, operation_fn=counted)
 
 
+def _inner_inputs(model, given):
+    """The tensors that a nested model is called with, in the order of its inputs."""
+    if isinstance(given, dict):
+        names = [tensor._keras_history.operation.name for tensor in model.inputs]
+        if set(names) <= given.keys():
+            return [given[name] for name in names]
+    return keras.tree.flatten(given)
+
+
 def _multiply_adds(operation, path, inputs, output):
     """Of one call, for shapes with a batch of 1."""
     kind = operation.__class__.__name__
@@ -194,9 +225,7 @@ def _multiply_adds(operation, path, inputs, output):
         return positions * sum(math.prod(kernel.shape) for kernel in kernels)
     if isinstance(operation, _TRANSPOSED):
         return math.prod(_spatial(operation, inputs[0])) * math.prod(operation.kernel.shape)
-    if isinstance(operation, _DEPTHWISE):
-        return math.prod(_spatial(operation, output)) * math.prod(operation.kernel.shape)
-    if isinstance(operation, _CONVOLUTIONS):
+    if isinstance(operation, _CONVOLUTIONS + _DEPTHWISE):
         return math.prod(_spatial(operation, output)) * math.prod(operation.kernel.shape)
     if isinstance(operation, keras.layers.Dense):
         return math.prod(output) * inputs[0][-1]
@@ -207,10 +236,11 @@ def _multiply_adds(operation, path, inputs, output):
     if kind in ("Matmul", "Dot"):
         axes = operation.axes if isinstance(operation, keras.layers.Dot) else -1
         return math.prod(output) * inputs[0][axes if isinstance(axes, int) else axes[0]]
-    if any(len(weight.shape) > 1 for weight in getattr(operation, "weights", [])):
+    has_kernel = any(len(weight.shape) > 1 for weight in getattr(operation, "weights", []))
+    if kind in _UNKNOWN or (has_kernel and not isinstance(operation, _WITHOUT_PRODUCTS)):
         raise ValueError(
-            f"The multiply-adds of the layer {path!r} are not known. Give its class a method "
-            f"`multiply_adds(input_shape) -> int`. Received: a layer of class {kind}"
+            f"The multiply-adds of {path!r} are not known. Give its class, or a subclass of it, a "
+            f"method `multiply_adds(input_shape) -> int`. Received: a layer of class {kind}"
         )
     return 0
 

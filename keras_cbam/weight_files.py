@@ -1,11 +1,24 @@
 """Weights from a file into a model, layer by layer name."""
 
+import tokenize
 import zipfile
+import zlib
 
 import keras
 import numpy as np
 
 from keras_cbam.layers.attention_layer import AttentionLayer
+
+# What NumPy raises for files that are no or damaged archives.
+DAMAGE = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    tokenize.TokenError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 class WeightsError(ValueError):
@@ -24,6 +37,16 @@ def named_layers(model):
         elif layer.weights:
             found[layer.name] = layer
     return found
+
+
+def finalize(layer):
+    """Lets a layer whose variables were assigned renew what it derived from them.
+
+    `keras.layers.Normalization` computes with constants, not with its variables.
+    """
+    for inner in layer._flatten_layers():
+        if hasattr(inner, "finalize_state"):
+            inner.finalize_state()
 
 
 def read_named_weights(path):
@@ -47,8 +70,14 @@ def read_named_weights(path):
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             keys = sorted(arrays.files, key=lambda key: int(key.rpartition("/")[2]))
             for key in keys:
-                weights.setdefault(key.rpartition("/")[0], []).append(arrays[key])
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                name, _, index = key.rpartition("/")
+                array = arrays[key]
+                if int(index) != len(weights.setdefault(name, [])):
+                    raise ValueError(f"the indices of {name!r} are not 0, 1, ...")
+                if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+                    raise ValueError(f"{key!r} is not an array of finite numbers")
+                weights[name].append(array)
+    except DAMAGE as error:
         raise WeightsError(
             f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': {error}"
         ) from error
@@ -99,4 +128,5 @@ def load_named_weights(model, path):
     for name, layer in layers.items():
         if name not in left:
             layer.set_weights(weights[name])
+            finalize(layer)
     return left

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_cbam import CBAM, attention_backbone, attention_classifier, insert_attention
-from keras_cbam.weight_files import named_layers
+from keras_cbam.weight_files import WeightsError, load_named_weights, named_layers
 
 SMALL = {"alpha": 0.25, "input_shape": (32, 32, 3)}
 
@@ -63,6 +63,67 @@ def test_attended_weights_into_an_attended_backbone(suffix, plain, tmp_path):
     assert_same_weights(attention_backbone("MobileNet", weights=path, **SMALL), attended)
     again = attention_backbone("MobileNet", attention=None, weights=path, **SMALL)
     assert_same_weights(again, plain)
+
+
+def test_h5_of_other_sites_is_refused(plain, tmp_path):
+    path = tmp_path / "attended.weights.h5"
+    insert_attention(plain, where=["conv_pw_1_relu", "conv_pw_2_relu"]).save_weights(path)
+    with pytest.raises(
+        ValueError, match=r"has the attention layers \{'cbam': 2\}, .* \{'cbam': 1\}"
+    ):
+        attention_backbone("MobileNet", weights=path, where=["conv_pw_13_relu"], **SMALL)
+
+
+def test_h5_with_a_classifier_into_a_backbone(tmp_path):
+    path = tmp_path / "classifier.weights.h5"
+    whole = keras.applications.MobileNet(weights=None, classes=3, **SMALL)
+    whole.save_weights(path)
+    assert_same_weights(
+        attention_backbone("MobileNet", weights=path, **SMALL), whole, but=["conv_preds"]
+    )
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"conv1/0": np.array(["text"])},
+        {"conv1/0": np.array([np.nan])},
+        {"conv1/1": np.zeros(3)},
+        {"conv1": np.zeros(3)},
+    ],
+)
+def test_arrays_that_are_no_weights(arrays, tmp_path):
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(WeightsError, match=r"wrong\.npz"):
+        attention_backbone("MobileNet", weights=tmp_path / "wrong.npz", **SMALL)
+
+
+def test_npy_and_damaged_compression(tmp_path):
+    with open(tmp_path / "array.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    np.savez_compressed(tmp_path / "damaged.npz", **{"conv1/0": np.arange(10000.0)})
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[200:2000] = b"x" * 1800
+    (tmp_path / "damaged.npz").write_bytes(content)
+    for name in ("array.npz", "damaged.npz"):
+        with pytest.raises(WeightsError, match=name):
+            attention_backbone("MobileNet", weights=tmp_path / name, **SMALL)
+
+
+def test_named_weights_of_an_adapted_normalization(tmp_path):
+    def model(data):
+        layer = keras.layers.Normalization(name="normalization")
+        layer.adapt(data)
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, layer(inputs))
+
+    data = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    path = save_npz(tmp_path / "weights.npz", model(5 * data + 2))
+    other = model(data)
+    load_named_weights(other, path)
+    np.testing.assert_allclose(
+        np.array(keras.ops.convert_to_numpy(other(5 * data + 2))).std(axis=0), 1, atol=1e-3
+    )
 
 
 def test_attended_classifier_into_another(tmp_path):

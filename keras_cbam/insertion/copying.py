@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_cbam.insertion.graph import is_functional, is_searchable
+from keras_cbam.weight_files import finalize
 
 
 class Copier:
@@ -106,6 +107,7 @@ class Copier:
                 # By way of NumPy: JAX would share the array, and a model that trains gives up its
                 # own.
                 variable_copy.assign(ops.convert_to_numpy(variable))
+            finalize(copy)
 
 
 class _Names:

@@ -24,6 +24,11 @@ def require_searchable(model):
             "`outputs` come from calling its layers one after the other on `keras.Input` tensors, "
             f"or put the attention layer into its `call`. Received: {model!r}"
         )
+    if not type(model).call.__module__.startswith("keras."):
+        raise ValueError(
+            "A model whose class overrides `call` does more than its graph says. Rebuild it as "
+            f"`keras.Model(inputs, outputs)`. Received: {model!r}"
+        )
     if not model.built or not getattr(model, "inputs", None):
         raise ValueError(
             "A Sequential model without an input shape has no graph yet: start it with a "
@@ -79,7 +84,9 @@ def candidates(model, prefix=""):
 
 
 def is_attendable(layer, node, model_format):
-    if isinstance(layer, (keras.layers.InputLayer, AttentionLayer)) or len(node.outputs) != 1:
+    if not isinstance(layer, keras.layers.Layer) or len(node.outputs) != 1:
+        return False
+    if isinstance(layer, (keras.layers.InputLayer, AttentionLayer)):
         return False
     output = node.outputs[0]
     layer_format = getattr(layer, "data_format", None) or model_format

@@ -12,8 +12,9 @@ def remove_attention(model, where="auto"):
 
     The given model is untouched and shares no variable with the copy. The weights of all other
     layers, their names, trainable flags and dtype policies are carried over: as long as they were
-    not trained since the insertion, the copy computes exactly what the model did before it. The
-    copy is not compiled.
+    not trained since the insertion, the copy computes exactly what the model did before it.
+    Attention layers that the model had before are left out too; `where` keeps them. The copy is not
+    compiled.
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.
@@ -68,7 +69,7 @@ def _layers(model, prefix=""):
             continue
         if isinstance(layer, AttentionLayer):
             attention[path] = layer
-        if [tensor.shape for tensor in node.outputs] == [t.shape for t in node.input_tensors[:1]]:
+        if [tensor.shape for tensor in node.outputs] == [t.shape for t in node.input_tensors]:
             possible[path] = layer
         else:
             unsuitable.add(path)

@@ -37,9 +37,10 @@ FAMILIES = {
     # gives the paper's parameter counts.
     "MobileNet": (r"conv_(dw|pw)_\d+_relu",) * 2,
     "NASNet": (r"(normal|reduction)_concat_.+",) * 2,
-    # `block1_conv1` is a name in Xception too.
-    "VGG": (r"block[2-5]_conv\d", r"(?P<block>block\d)_conv\d"),
+    "VGG": (r"block\d_conv\d", r"(?P<block>block\d)_conv\d"),
 }
+# A residual network with such names is one of its own.
+WITHOUT_RESIDUALS = {"DenseNet", "Inception", "MobileNet", "VGG"}
 # Layers that change nothing but the scale of what they do not drop, and that only in training.
 DROPS = re.compile(r"Dropout|DropPath|StochasticDepth")
 
@@ -78,9 +79,12 @@ def residual_sites(model):
             continue
         site = parents[residual]
         while not _ends_branch(site.operation):
-            if len(site.input_tensors) != 1:
+            # Past a product with a gate, for example, to the layer that is gated.
+            shape = site.outputs[0].shape
+            same = [t for t in site.input_tensors if t.shape == shape and id(t) in producer]
+            if len(same) != 1:
                 break
-            site = producer[id(site.input_tensors[0])]
+            site = producer[id(same[0])]
         if is_attendable(site.operation, site, model_format) and site.operation not in sites:
             sites.append(site.operation)
     return sites
@@ -95,9 +99,11 @@ def _ends_branch(operation):
     return not DROPS.search(operation.__class__.__name__)
 
 
-def _family_sites(names):
+def _family_sites(names, residual):
     """The sites among the layer names of a graph, if it is one of `FAMILIES`; else `None`."""
-    for mark, pattern in FAMILIES.values():
+    for family, (mark, pattern) in FAMILIES.items():
+        if residual and family in WITHOUT_RESIDUALS:
+            continue
         if any(re.fullmatch(mark, name) for name in names):
             found = filter(None, (re.fullmatch(pattern, name) for name in names))
             return {match.groupdict().get("block", match[0]): match[0] for match in found}.values()
@@ -106,9 +112,10 @@ def _family_sites(names):
 
 def _automatic_sites(model, prefix=""):
     layers = [node.operation for node in graph_nodes(model)]
-    chosen = _family_sites([layer.name for layer in layers])
+    residual = [layer.name for layer in residual_sites(model)]
+    chosen = _family_sites([layer.name for layer in layers], residual)
     if chosen is None:
-        chosen = {layer.name for layer in residual_sites(model)}
+        chosen = residual
     found = {}
     for layer in layers:
         if is_searchable(layer):

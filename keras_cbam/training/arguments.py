@@ -11,44 +11,65 @@ from keras_cbam.weight_files import WeightsError
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
+# The arguments of `fit_classifier`.
+RECIPE = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "freeze_epochs",
+    "weight_decay",
+    "xla",
+    "flip",
+    "seed",
+)
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_decay, seed, **_):
+    """Raises ValueError if one is outside its range."""
+    positive_integer("epochs", epochs)
+    positive_integer("batch_size", batch_size)
+    if not _is_number(learning_rate) or not 0 < learning_rate < math.inf:
+        raise ValueError(
+            f"`learning_rate` must be a positive number. Received: learning_rate={learning_rate!r}"
+        )
+    if not _is_number(weight_decay) or not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            "`weight_decay` must be a number of at least 0. "
+            f"Received: weight_decay={weight_decay!r}"
+        )
+    for name, value in (("freeze_epochs", freeze_epochs), ("seed", seed)):
+        if not _is_number(value) or not isinstance(value, numbers.Integral) or value < 0:
+            raise ValueError(
+                f"`{name}` must be an integer of at least 0. Received: {name}={value!r}"
+            )
+    if freeze_epochs > epochs:
+        raise ValueError(
+            "`freeze_epochs` must be at most `epochs`, which include them. "
+            f"Received: freeze_epochs={freeze_epochs}, epochs={epochs}"
+        )
+    if seed >= 2**32:
+        raise ValueError(f"`seed` must be below 2**32. Received: seed={seed!r}")
+
 
 def validate(**arguments):
     """Raises ValueError, or WeightsError for the weights, if one is outside its range."""
-    for name in ("epochs", "batch_size", "image_size"):
-        positive_integer(name, arguments[name])
+    positive_integer("image_size", arguments["image_size"])
     if arguments["image_size"] < 32:
         raise ValueError(
             "`image_size` must be at least 32, the smallest that the models of "
             f"keras.applications take. Received: image_size={arguments['image_size']}"
         )
-    rate = arguments["learning_rate"]
-    if not isinstance(rate, numbers.Real) or not 0 < rate < math.inf:
-        raise ValueError(
-            f"`learning_rate` must be a positive number. Received: learning_rate={rate!r}"
-        )
-    decay = arguments["weight_decay"]
-    if not isinstance(decay, numbers.Real) or not 0 <= decay < math.inf:
-        raise ValueError(
-            f"`weight_decay` must be a number of at least 0. Received: weight_decay={decay!r}"
-        )
+    validate_recipe(**{name: arguments[name] for name in RECIPE})
     freeze = arguments["freeze_epochs"]
-    if isinstance(freeze, bool) or not isinstance(freeze, numbers.Integral) or freeze < 0:
-        raise ValueError(
-            f"`freeze_epochs` must be an integer of at least 0. Received: freeze_epochs={freeze!r}"
-        )
-    if freeze > arguments["epochs"]:
-        raise ValueError(
-            "`freeze_epochs` must be at most `epochs`, which include them. "
-            f"Received: freeze_epochs={freeze}, epochs={arguments['epochs']}"
-        )
     if freeze and arguments["weights"] is None:
         raise ValueError(
             "`freeze_epochs` needs `weights`: a backbone with random weights has nothing to keep. "
             f"Received: freeze_epochs={freeze}, weights=None"
         )
-    seed = arguments["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be an integer in [0, 2**32). Received: seed={seed!r}")
     if arguments["precision"] not in PRECISIONS:
         raise ValueError(
             f"`precision` must be one of {PRECISIONS}. "

@@ -7,6 +7,7 @@ import keras
 
 from keras_cbam.insertion.graph import is_searchable
 from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.training.arguments import validate_recipe
 from keras_cbam.training.pipeline import batches
 
 # The rate of the second phase of a fine-tuning, as a part of that of the first.
@@ -42,9 +43,9 @@ def fit_classifier(
     attention layers, with their scalars `s`, and all biases and normalization parameters have none.
 
     Args:
-        model: Functional `keras.Model` from pictures to class probabilities. Models inside it are
-            the backbone.
-        data_set: `DataSet`.
+        model: Functional `keras.Model` from pictures to class probabilities, that of
+            `attention_classifier` for example. The models among its layers are its backbone.
+        data_set: `DataSet`, see `load_data`.
         epochs: int, passes over the training pictures, those of `freeze_epochs` included.
         batch_size: int. Defaults to `128`.
         learning_rate: float, the highest rate. Defaults to `None`: 0.15, or 0.003 with
@@ -62,7 +63,8 @@ def fit_classifier(
         The model's trainable flags are as they were.
 
     Raises:
-        ValueError: if `freeze_epochs` is given and the model has no backbone.
+        ValueError: if an argument is outside its range, or `freeze_epochs` is given and the model
+            has no backbone.
 
     Example:
 
@@ -71,6 +73,7 @@ def fit_classifier(
     """
     if learning_rate is None:
         learning_rate = FINE_TUNING_RATE if freeze_epochs else RATE
+    validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_decay, seed)
     test = batches(data_set.test_images, data_set.test_labels, batch_size)
     train = batches(
         data_set.train_images,
@@ -133,24 +136,20 @@ def _frozen(model, is_trained):
             "`freeze_epochs` needs a model with a backbone: a model among its layers. "
             f"Received: {model!r}"
         )
-    # An attention layer is one, with its gates and their batch normalization.
-    layers = [layer for backbone in backbones for layer in _leaves(backbone)]
+    # Outer before inner: a layer's flag sets those of the layers inside it.
+    layers = [layer for backbone in backbones for layer in backbone._flatten_layers()]
     before = [layer.trainable for layer in layers]
+    attention = [layer for layer in layers if _is_attention(layer)]
+    kept = {id(inner) for layer in attention for inner in layer._flatten_layers()}
     for layer in layers:
-        layer.trainable = layer.trainable and is_trained(layer)
+        holds_attention = any(id(inner) in kept for inner in layer._flatten_layers())
+        if not holds_attention and not is_trained(layer):
+            layer.trainable = False
     try:
         yield
     finally:
         for layer, flag in zip(layers, before):
             layer.trainable = flag
-
-
-def _leaves(model):
-    for layer in model.layers:
-        if is_searchable(layer):
-            yield from _leaves(layer)
-        else:
-            yield layer
 
 
 def _optimizer(model, is_fine_tuning, steps, rate, weight_decay):

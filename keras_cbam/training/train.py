@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_cbam.applications import attention_classifier
-from keras_cbam.training.arguments import validate
+from keras_cbam.training.arguments import RECIPE, validate
 from keras_cbam.training.artefacts import (
     TrainingError,
     output_folder,
@@ -35,17 +35,6 @@ DEFAULT_BACKBONE = {
     "backbone_arguments": {"alpha": 0.5},
     "where": r"conv_pw_(1|3|5|11|13)_relu",
 }
-# The arguments that are those of `fit_classifier`.
-RECIPE = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "freeze_epochs",
-    "weight_decay",
-    "xla",
-    "flip",
-    "seed",
-)
 # Test pictures on which the reloaded artefacts are compared with the model in memory.
 SAMPLE_SIZE = 64
 

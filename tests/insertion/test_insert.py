@@ -302,3 +302,36 @@ def test_model_of_another_dtype_policy(policy, dtype_policy):
         ops.convert_to_numpy(ops.cast(copy(PICTURES), "float32")),
         ops.convert_to_numpy(ops.cast(model(PICTURES), "float32")),
     )
+
+
+def test_adapted_normalization_keeps_its_statistics():
+    normalization = keras.layers.Normalization(name="normalization")
+    normalization.adapt(7 * PICTURES + 3)
+    inputs = keras.Input((8, 8, 4))
+    x = normalization(inputs)
+    model = keras.Model(inputs, x + conv("a")(x))
+    copy = insert_attention(model)
+    np.testing.assert_array_equal(call(copy), call(model))
+    assert np.max(np.abs(call(copy) - PICTURES)) > 1
+
+
+def test_gated_branch_is_attended_before_its_gate():
+    inputs = keras.Input((8, 8, 4))
+    x = conv("a")(inputs)
+    gate = keras.layers.Dense(4, activation="sigmoid")(
+        keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    )
+    model = keras.Model(inputs, inputs + x * gate)
+    copy = insert_attention(model)
+    assert attention_names(copy) == ["a_cbam"]
+    np.testing.assert_array_equal(call(copy), call(model))
+
+
+def test_class_that_overrides_call_is_refused():
+    class Doubled(keras.Model):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    inputs = keras.Input((8, 8, 4))
+    with pytest.raises(ValueError, match=r"overrides `call`.*Received: "):
+        insert_attention(Doubled(inputs, inputs + conv("a")(inputs)))

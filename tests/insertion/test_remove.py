@@ -103,6 +103,8 @@ def test_what_cannot_be_removed():
         remove_attention(model, where=["nothing"])
     with pytest.raises(ValueError, match=r"Functional.*subclassed"):
         remove_attention(CBAM())
+    with pytest.raises(ValueError, match="could choose: 'add'"):
+        remove_attention(model, where=["add"])
     inputs = keras.Input((8, 8, 4))
     outputs, scores = CBAM(name="seen")(inputs, return_attention_scores=True)
     with pytest.raises(ValueError, match=r"scores are used.*Received: layer 'seen'"):

@@ -68,6 +68,16 @@ def test_additions_as_layers_and_operators(add):
     assert find_sites(keras.Model(inputs, outputs)) == ["first_b", "second_b"]
 
 
+def test_residual_networks_with_names_of_other_families():
+    inputs = keras.Input((8, 8, 4))
+    x = inputs
+    for name in ("block1_conv", "mixed"):
+        branch = conv(4, f"{name}1")(x)
+        branch = keras.layers.BatchNormalization(name=f"{name}_bn")(branch)
+        x = keras.layers.Add()([x, branch])
+    assert find_sites(keras.Model(inputs, x)) == ["block1_conv_bn", "mixed_bn"]
+
+
 def test_what_only_drops_is_passed_over():
     inputs = keras.Input((8, 8, 4))
     x = keras.layers.Dropout(0.2)(conv(4, "branch")(inputs))

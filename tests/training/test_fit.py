@@ -154,6 +154,56 @@ def test_freezing_under_xla_and_mixed_precision(data_set, dtype_policy):
     assert np.isfinite(history["loss"]).all()
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Block(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.convolution = keras.layers.Conv2D(3, 3, padding="same", name="inner_convolution")
+        self.normalization = keras.layers.BatchNormalization(name="inner_normalization")
+
+    def build(self, input_shape):
+        self.convolution.build(input_shape)
+        self.normalization.build(input_shape)
+
+    def call(self, inputs, training=None):
+        return self.normalization(self.convolution(inputs), training=training)
+
+
+def test_flags_inside_custom_layers(data_set):
+    inputs = keras.Input((16, 16, 3))
+    block = Block(name="block")
+    backbone = keras.Model(inputs, inputs + block(inputs), name="backbone")
+    block.convolution.trainable = False
+    x = keras.layers.GlobalAveragePooling2D()(backbone(keras.layers.Rescaling(1 / 255)(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+    before = block.get_weights()
+    fit(model, data_set, freeze_epochs=1)
+    for ours, theirs in zip(block.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not block.convolution.trainable
+    assert block.trainable
+    assert block.normalization.trainable
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"epochs": 0},
+        {"epochs": 1, "freeze_epochs": 3},
+        {"freeze_epochs": -1},
+        {"freeze_epochs": 1.5},
+        {"learning_rate": True},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -1.0},
+        {"batch_size": 0},
+    ],
+)
+def test_bad_arguments(data_set, arguments):
+    name = list(arguments)[-1]
+    with pytest.raises(ValueError, match=f"Received: {name}="):
+        fit(classifier(), data_set, **arguments)
+
+
 def test_a_model_without_a_backbone_cannot_be_frozen(data_set):
     inputs = keras.Input((32, 32, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
