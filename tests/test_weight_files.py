@@ -25,6 +25,16 @@ def save_npz(path, model):
     return path
 
 
+def save(path, model):
+    """As the file's name says."""
+    if path.suffix == ".npz":
+        save_npz(path, model)
+    elif path.suffix == ".keras":
+        model.save(path)
+    else:
+        model.save_weights(path)
+
+
 def assert_same_weights(model, expected, but=()):
     layers = named_layers(model)
     for name, layer in named_layers(expected).items():
@@ -36,12 +46,7 @@ def assert_same_weights(model, expected, but=()):
 @pytest.mark.parametrize("suffix", [".npz", ".keras", ".weights.h5"])
 def test_plain_weights_into_an_attended_backbone(suffix, plain, tmp_path):
     path = tmp_path / f"plain{suffix}"
-    if suffix == ".npz":
-        save_npz(path, plain)
-    elif suffix == ".keras":
-        plain.save(path)
-    else:
-        plain.save_weights(path)
+    save(path, plain)
     attended = attention_backbone("MobileNet", weights=path, **SMALL)
     assert_same_weights(attended, plain)
     assert any(isinstance(layer, CBAM) for layer in attended.layers)
@@ -54,12 +59,7 @@ def test_attended_weights_into_an_attended_backbone(suffix, plain, tmp_path):
         if isinstance(layer, CBAM):
             layer.set_weights([weight + 0.5 for weight in layer.get_weights()])
     path = tmp_path / f"attended{suffix}"
-    if suffix == ".npz":
-        save_npz(path, attended)
-    elif suffix == ".keras":
-        attended.save(path)
-    else:
-        attended.save_weights(path)
+    save(path, attended)
     assert_same_weights(attention_backbone("MobileNet", weights=path, **SMALL), attended)
     again = attention_backbone("MobileNet", attention=None, weights=path, **SMALL)
     assert_same_weights(again, plain)
