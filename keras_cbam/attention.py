@@ -6,6 +6,7 @@ import typing
 
 import keras
 
+from keras_cbam.layers.bam import BAM
 from keras_cbam.layers.cbam import CBAM
 from keras_cbam.layers.channel_attention import ChannelAttention
 from keras_cbam.layers.spatial_attention import SpatialAttention
@@ -15,6 +16,7 @@ ATTENTION = {
     "se": (ChannelAttention, {"pooling": ("avg",)}),
     "channel": (ChannelAttention, {}),
     "spatial": (SpatialAttention, {}),
+    "bam": (BAM, {}),
 }
 
 
@@ -80,7 +82,7 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
         attention: one of
 
             - a string: `"cbam"`, `"se"` (Squeeze-and-Excitation: `ChannelAttention` of the mean
-              alone), `"channel"`, `"spatial"`;
+              alone), `"channel"`, `"spatial"`, `"bam"`;
             - a dict `{"class_name": ..., "config": {...}}`: a name as above with arguments, or
               what `keras.saving.serialize_keras_object` gives for a layer;
             - a layer: a template, of which the config is copied and no weight is;

@@ -2,11 +2,14 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_cbam import models
 from keras_cbam.cli import main
+from tests.training.imagenet_folder import cut_short, make_imagenet, one_layer_network
 
 TINY = [
     "--backbone=MobileNet",
@@ -76,6 +79,14 @@ def fails(capsys, code, *arguments, command="train"):
         (["--weight-decay=-1"], "at least 0. Received: weight_decay=-1.0"),
         (["--no-such-option"], "unrecognized arguments"),
         (["--backbone=MobileNet", "--where=("], "not a valid regular expression"),
+        (["--recipe=papre"], "invalid choice: 'papre'"),
+        (["--decay-epochs=3"], "`--decay-epochs` is not for the recipe 'default'"),
+        (["--recipe=paper"], "`data` must be the path of a folder in ImageNet's layout"),
+        (["--recipe=paper", "--where=x"], "`--where` is not for the recipe 'paper'. Received: whe"),
+        (["--recipe=paper", "--weights=imagenet"], "`--weights` is not for the recipe 'paper'"),
+        (["--recipe=paper", "--freeze-epochs=1"], "`--freeze-epochs` is not for the recipe"),
+        (["--recipe=paper", "--data=x", "--backbone=VGG16"], "Unknown network of the CBAM paper"),
+        (["--recipe=paper", "--data=x", "--decay-epochs=0"], "Received: decay_epochs=0"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys, tmp_path):
@@ -106,6 +117,81 @@ def test_unusable_data(capsys, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_paper_recipe_and_evaluation(capsys, tmp_path, monkeypatch):
+    called = {}
+
+    def build(stem, width, **arguments):
+        called.update(stem=stem, width=width, attention=arguments["attention"])
+        return one_layer_network(**arguments)
+
+    monkeypatch.setattr(models, "ResNet18", build)
+    data, output = make_imagenet(tmp_path / "data", classes=8), tmp_path / "run"
+    (data / "val" / "notes.txt").touch()
+    arguments = [
+        *(f"--data={data}", f"--output={output}", "--recipe=paper", "--backbone=ResNet18"),
+        *("--backbone-argument=stem=cifar", "--backbone-argument=width=0.125", "--attention=none"),
+        *("--image-size=32", "--epochs=1", "--batch-size=8", "--decay-epochs=2", "--no-flip"),
+    ]
+    assert main(["train", *arguments]) == 0
+    assert called == {"stem": "cifar", "width": 0.125, "attention": None}
+    printed = capsys.readouterr().out
+    report = json.loads((output / "report.json").read_text())
+    for line in (
+        f"Top-1 error {report['top_1_error']:.2f} %",
+        f"Top-5 error {report['top_5_error']:.2f} %",
+        "Skipped 1 unreadable pictures:",
+    ):
+        assert line in printed.splitlines()
+    given = {"attention": None, "image_size": 32, "epochs": 1, "batch_size": 8, "decay_epochs": 2}
+    defaults = {"learning_rate": 0.1, "weight_decay": 1e-4, "precision": "float32", "seed": 0}
+    expected = {**given, **defaults, "flip": False, "strict": False}
+    assert expected.items() <= report["arguments"].items()
+
+    evaluate = ["evaluate", str(output / "model.keras"), f"--data={data}"]
+    assert main([*evaluate, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["top_1_error"] == report["top_1_error"]
+    assert result["top_5_error"] == report["top_5_error"]
+    assert result["pictures"] == 8
+    assert main(evaluate) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "8 pictures of 8 classes, centre crops of 32 x 32 pixels" in lines
+    assert f"Top-1 error {report['top_1_error']:.2f} %" in lines
+    assert any("notes.txt" in line for line in lines)
+
+
+def test_unusable_data_of_the_paper_recipe(capsys, tmp_path):
+    arguments = ["--recipe=paper", f"--output={tmp_path / 'run'}"]
+    one = make_folder(tmp_path / "one")
+    assert "must have two parts" in fails(capsys, 1, *arguments, f"--data={one}")
+    assert "No such file" in fails(capsys, 1, *arguments, "--data=nowhere")
+    data = make_imagenet(tmp_path / "data", classes=2)
+    (data / "val" / "n01" / "0.png").write_bytes(b"none")
+    assert "n01/0.png: not a JPEG" in fails(capsys, 1, *arguments, f"--data={data}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_fails(capsys, tmp_path):
+    def message(code, *arguments):
+        return fails(capsys, code, *map(str, arguments), command="evaluate")
+
+    data = make_imagenet(tmp_path / "data", classes=2)
+    inputs = keras.Input((32, 32, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs), name="three")
+    path = tmp_path / "model.keras"
+    model.save(path)
+    (tmp_path / "text.keras").write_text("text")
+    assert "arguments are required: MODEL, --data" in message(2)
+    assert "Received: batch_size=0" in message(2, path, "--data", data, "--batch-size=0")
+    assert "no such model file" in message(1, "nowhere.keras", "--data", data)
+    assert "not a Keras model" in message(1, tmp_path / "text.keras", "--data", data)
+    assert "No such file" in message(1, path, "--data", "nowhere")
+    assert "received 3 of the model and 2 of the folder" in message(1, path, "--data", data)
+    make_imagenet(tmp_path / "data", classes=3)
+    cut_short(data / "val" / "n01" / "0.png")
+    assert "n01/0.png' cannot be read" in message(1, path, "--data", data)
+
+
 def test_output_folder_that_holds_a_run(capsys, tmp_path):
     (tmp_path / "report.json").write_text("{}")
     message = fails(capsys, 2, f"--output={tmp_path}")
@@ -127,6 +213,7 @@ def test_help_names_every_option(capsys):
     text = capsys.readouterr().out
     for option in ("--data", "--backbone", "--attention", "--weights", "--xla", "--no-flip"):
         assert option in text
+    assert "(default: None)" not in text
 
 
 def test_cost(capsys):

@@ -55,6 +55,18 @@ def validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_dec
         raise ValueError(f"`seed` must be below 2**32. Received: seed={seed!r}")
 
 
+def validate_precision(precision):
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}"
+        )
+
+
+def validate_attention(attention, start_as_identity):
+    if attention is not None and not callable(attention):
+        attention_layer(attention, "site", start_as_identity)
+
+
 def validate(**arguments):
     """Raises ValueError, or WeightsError for the weights, if one is outside its range."""
     positive_integer("image_size", arguments["image_size"])
@@ -70,15 +82,9 @@ def validate(**arguments):
             "`freeze_epochs` needs `weights`: a backbone with random weights has nothing to keep. "
             f"Received: freeze_epochs={freeze}, weights=None"
         )
-    if arguments["precision"] not in PRECISIONS:
-        raise ValueError(
-            f"`precision` must be one of {PRECISIONS}. "
-            f"Received: precision={arguments['precision']!r}"
-        )
+    validate_precision(arguments["precision"])
     find_application(arguments["backbone"])
-    attention = arguments["attention"]
-    if attention is not None and not callable(attention):
-        attention_layer(attention, "site")
+    validate_attention(arguments["attention"], start_as_identity=True)
     weights = arguments["weights"]
     if weights is not None and weights != "imagenet" and not os.path.isfile(weights):
         raise WeightsError(f"No such weights file: {str(weights)!r}.")

@@ -1,14 +1,13 @@
 """Picture files, and arrays of pictures, as square RGB pixels."""
 
 import concurrent.futures
+import contextlib
 import os
-import pathlib
 import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -28,70 +27,6 @@ def printable(text):
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in str(text)
     )
-
-
-def list_folder(folder, root):
-    """What a data folder holds, in the order of plain string sorting.
-
-    Hidden entries are ignored.
-
-    Args:
-        folder: string, path of the folder.
-        root: string, real path of the folder that no symbolic link may lead out of.
-
-    Returns:
-        Three lists: the paths of the subfolders, the paths of the pictures, and a line
-        `"path: reason"` for each file without the suffix of a picture and each link that leads
-        outside `root`.
-
-    Raises:
-        OSError: if the folder cannot be read.
-    """
-    folders, pictures, skipped = [], [], []
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        is_folder = os.path.isdir(path)
-        if name.startswith("."):
-            continue
-        if os.path.islink(path) and not pathlib.Path(os.path.realpath(path)).is_relative_to(root):
-            skipped.append(f"{printable(path)}: a symbolic link that leads outside the data folder")
-        elif not is_folder and not name.lower().endswith(SUFFIXES):
-            skipped.append(f"{printable(path)}: not named as a JPEG, PNG, BMP or GIF picture")
-        else:
-            (folders if is_folder else pictures).append(path)
-    return folders, pictures, skipped
-
-
-def find_pictures(folder, root):
-    """The pictures of a folder and of all folders in it.
-
-    Args:
-        folder: string, path of the folder.
-        root: string, real path of the folder that no symbolic link may lead out of.
-
-    Returns:
-        The sorted list of the paths, and a list of lines `"path: reason"` on what was not read.
-    """
-    pictures, skipped, seen = [], [], set()
-    # A list of what is to be read, as folders may be nested deeper than functions may.
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        try:
-            status = os.stat(current)
-            if (status.st_dev, status.st_ino) in seen:
-                # Links in a circle, or many to one place, would be read without end.
-                skipped.append(f"{printable(current)}: the same folder as another one of its class")
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            folders, found, left_out = list_folder(current, root)
-        except OSError as error:
-            skipped.append(f"{printable(current)}: {error.strerror}")
-            continue
-        pictures.extend(found)
-        skipped.extend(left_out)
-        waiting.extend(reversed(folders))
-    return sorted(pictures, key=lambda path: path.replace(os.sep, "/")), skipped
 
 
 def flatten(image):
@@ -119,13 +54,48 @@ def square(image, size):
     return np.asarray(fitted).reshape(size, size, -1)
 
 
-def _read_picture(path, size):
+@contextlib.contextmanager
+def decoding():
+    """Within the block, Pillow does not warn of oddities, and refuses decompression bombs.
+
+    Warning filters belong to the process: the block is around the threads that decode.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(path):
     # Opening a named pipe would wait for its writer.
     if not os.path.isfile(path):
         raise OSError("not a regular file, or a broken link")
     with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-        # JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; twice the target keeps the filtering.
-        image.draft(None, (2 * size, 2 * size))
+        yield image
+
+
+def open_picture(path, draft_size=None):
+    """A picture file as an upright Pillow image of mode `"L"` or `"RGB"`.
+
+    Only JPEG, PNG, BMP and GIF are decoded, whatever the suffix says. EXIF orientation is
+    applied; of an animation the first frame is read; transparent parts become white; 16-bit
+    greyscale is scaled to 8 bits.
+
+    Args:
+        path: string.
+        draft_size: int, side in pixels that a JPEG must keep, which then decodes faster at 1/2,
+            1/4 or 1/8 of its size. Defaults to `None`: all of its pixels.
+
+    Returns:
+        `PIL.Image.Image`.
+
+    Raises:
+        Exception: of many kinds, if the file cannot be decoded; `why_unreadable` puts it in words.
+    """
+    with _opened(path) as image:
+        if draft_size is not None:
+            image.draft(None, (draft_size, draft_size))
         image.load()
         try:
             orientation = image.getexif().get(_ORIENTATION_TAG)
@@ -135,22 +105,54 @@ def _read_picture(path, size):
         pixels = flatten(image)
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
-    return square(pixels, size)
+    return pixels
 
 
-def _reason(error):
+def why_unreadable(error):
+    """What `open_picture` failed of, in one line."""
     if isinstance(error, UnidentifiedImageError):
         return "not a JPEG, PNG, BMP or GIF picture"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return printable(text.strip()) or type(error).__name__
 
 
+def _in_threads(function, count):
+    """`[function(0), ..., function(count - 1)]`, by as many threads as there are cores."""
+    blocks = [range(i, min(i + 16, count)) for i in range(0, count, 16)]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda block: [function(index) for index in block], blocks)
+        return [result for block in results for result in block]
+
+
+def _failures(function, count):
+    """For each index `None`, or the reason why `function` failed to read that picture."""
+
+    def attempt(index):
+        try:
+            function(index)
+        except Exception as error:
+            # Pillow raises any of a dozen kinds on damaged files.
+            return why_unreadable(error)
+        return None
+
+    with decoding():
+        return _in_threads(attempt, count)
+
+
+def check_headers(paths):
+    """For each path `None`, or the reason why it is not the start of a picture; decodes none."""
+
+    def check(index):
+        with _opened(paths[index]):
+            pass
+
+    return _failures(check, len(paths))
+
+
 def read_pictures(paths, size):
     """Picture files as pixels, decoded by as many threads as there are cores.
 
-    Only JPEG, PNG, BMP and GIF are decoded, whatever the suffix says. EXIF orientation is
-    applied; of an animation the first frame is read; transparent parts become white; 16-bit
-    greyscale is scaled to 8 bits. The centre square is resized by antialiased bilinear filtering.
+    The centre square of what `open_picture` gives, resized by antialiased bilinear filtering.
 
     Args:
         paths: list of strings.
@@ -163,18 +165,10 @@ def read_pictures(paths, size):
     images = np.empty((len(paths), size, size, 3), "uint8")
 
     def read(index):
-        try:
-            images[index] = _read_picture(paths[index], size)
-        except Exception as error:
-            # Pillow raises any of a dozen kinds on damaged files.
-            return _reason(error)
-        return None
+        # Twice the target keeps the filtering.
+        images[index] = square(open_picture(paths[index], draft_size=2 * size), size)
 
-    # Set once around the threads, as warning filters belong to the process.
-    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return images, list(pool.map(read, range(len(paths))))
+    return images, _failures(read, len(paths))
 
 
 def resize_arrays(arrays, scale, size):
@@ -191,16 +185,13 @@ def resize_arrays(arrays, scale, size):
     """
     images = np.empty((len(arrays), size, size, 3), "uint8")
 
-    def resize(block):
-        for index in block:
-            pixels = arrays[index][..., :3]
-            if pixels.dtype != np.uint8:
-                # In float64, as float16 has no steps of 1 above 2048 and int8 overflows.
-                pixels = np.clip(np.rint(pixels.astype("float64") * scale), 0, 255).astype("uint8")
-            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-            images[index] = square(image, size)
+    def resize(index):
+        pixels = arrays[index][..., :3]
+        if pixels.dtype != np.uint8:
+            # In float64, as float16 has no steps of 1 above 2048 and int8 overflows.
+            pixels = np.clip(np.rint(pixels.astype("float64") * scale), 0, 255).astype("uint8")
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        images[index] = square(image, size)
 
-    blocks = [range(i, min(i + 256, len(arrays))) for i in range(0, len(arrays), 256)]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(resize, blocks))
+    _in_threads(resize, len(arrays))
     return images

@@ -1,23 +1,13 @@
 """Data set in, trained classifier and its artefacts out."""
 
-import contextlib
-import dataclasses
-import json
 import pathlib
 import time
 
 import keras
-import numpy as np
 
 from keras_cbam.applications import attention_classifier
 from keras_cbam.training.arguments import RECIPE, validate
-from keras_cbam.training.artefacts import (
-    TrainingError,
-    output_folder,
-    versions,
-    write_artefacts,
-    write_report,
-)
+from keras_cbam.training.artefacts import output_folder
 from keras_cbam.training.data import load_data
 from keras_cbam.training.evaluation import classification_report
 from keras_cbam.training.fit import (
@@ -25,6 +15,14 @@ from keras_cbam.training.fit import (
     RATE,
     RATE_FROM_WEIGHTS,
     fit_classifier,
+)
+from keras_cbam.training.run import (
+    SAMPLE_SIZE,
+    TrainingRun,
+    check_finite,
+    describe,
+    dtype_policy,
+    write_run,
 )
 from keras_cbam.weight_files import WeightsError
 
@@ -35,25 +33,6 @@ DEFAULT_BACKBONE = {
     "backbone_arguments": {"alpha": 0.5},
     "where": r"conv_pw_(1|3|5|11|13)_relu",
 }
-# Test pictures on which the reloaded artefacts are compared with the model in memory.
-SAMPLE_SIZE = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingRun:
-    """What `train_classifier` gives back.
-
-    Attributes:
-        model: the trained `keras.Model`, pixels in, probabilities out.
-        history: dict of lists, one number for each epoch.
-        report: dict, the contents of `report.json`.
-        output: `pathlib.Path` of the folder with the artefacts, or `None` if none were written.
-    """
-
-    model: keras.Model
-    history: dict
-    report: dict
-    output: object = None
 
 
 def train_classifier(
@@ -159,7 +138,7 @@ def train_classifier(
     with output_folder(output, overwrite) as folder:
         data_set = load_data(data, image_size, seed=seed, strict=strict)
         keras.utils.set_random_seed(seed)
-        with _dtype_policy(precision):
+        with dtype_policy(precision):
             model = _build(data_set, arguments)
         history = fit_classifier(
             model,
@@ -169,11 +148,7 @@ def train_classifier(
         )
         trained = time.perf_counter()
         probabilities = model.predict(data_set.test_images, batch_size=batch_size, verbose=0)
-        if not np.isfinite(probabilities).all():
-            raise TrainingError(
-                "The training diverged: the probabilities are not finite. Lower the learning rate. "
-                f"Received: learning_rate={arguments['learning_rate']}"
-            )
+        check_finite(probabilities, arguments["learning_rate"])
         report = {
             **classification_report(data_set.test_labels, probabilities, data_set.class_names),
             "data": {
@@ -183,33 +158,10 @@ def train_classifier(
                 "class_names": data_set.class_names,
                 "skipped": data_set.skipped,
             },
-            "parameters": {
-                "trainable": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
-                "total": model.count_params(),
-            },
-            "seconds": {"training": round(trained - start, 1)},
-            "versions": versions(),
-            # As they stand in the file: what JSON has no form for, as text.
-            "arguments": json.loads(json.dumps(arguments, default=str)),
+            **describe(model, arguments, trained - start),
         }
-        if folder is not None:
-            sample = data_set.test_images[:SAMPLE_SIZE]
-            report["largest_difference_after_reload"] = write_artefacts(
-                folder, model, history, sample
-            )
-            report["seconds"]["total"] = round(time.perf_counter() - start, 1)
-            write_report(folder, report)
+        write_run(folder, model, history, report, data_set.test_images[:SAMPLE_SIZE], start)
     return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _build(data_set, arguments):

@@ -34,26 +34,29 @@ def pool_over_space(x, method):
     return np.log(np.exp(x).sum(space))
 
 
-def same_convolution(maps, kernel):
+def same_convolution(maps, kernel, dilation_rate=1):
     """Cross-correlation with zeros around the maps, one product for each kernel element."""
     size = kernel.shape[0]
     space = maps.shape[1:-1]
-    around = [(0, 0)] + [(size // 2, size // 2)] * len(space) + [(0, 0)]
+    margin = size // 2 * dilation_rate
+    around = [(0, 0)] + [(margin, margin)] * len(space) + [(0, 0)]
     padded = np.pad(maps, around)
     result = np.zeros((*maps.shape[:-1], kernel.shape[-1]))
     for offset in itertools.product(range(size), repeat=len(space)):
-        window = tuple(slice(start, start + length) for start, length in zip(offset, space))
+        starts = [dilation_rate * index for index in offset]
+        window = tuple(slice(start, start + length) for start, length in zip(starts, space))
         result += padded[(slice(None), *window)] @ kernel[offset]
     return result
 
 
-def normalize(x, weights, training):
-    """Batch normalization of one map; also the moving statistics after the call."""
-    batch = (x.mean(), x.var())
+def normalize(x, weights, training, momentum=0.99):
+    """Batch normalization over all axes but the last; also the moving statistics after the call."""
+    axes = tuple(range(x.ndim - 1))
+    batch = (x.mean(axes), x.var(axes))
     mean, variance = batch if training else (weights["moving_mean"], weights["moving_variance"])
     y = weights["gamma"] * (x - mean) / np.sqrt(variance + 1e-5) + weights["beta"]
     moving = tuple(
-        0.99 * weights[name] + 0.01 * value
+        momentum * weights[name] + (1 - momentum) * value
         for name, value in zip(("moving_mean", "moving_variance"), batch)
     )
     return y, moving
@@ -230,3 +233,38 @@ def cbam(
     if residual:
         attended = x + (weights["identity_scale"] if start_as_identity else 1) * attended
     return attended, (channel_map, spatial_map)
+
+
+@in_channels_last
+def bam(
+    x,
+    weights,
+    reduction_ratio=16,
+    dilation_rate=4,
+    combine="add",
+    gate_activation="sigmoid",
+    start_as_identity=False,
+    training=False,
+):
+    def hidden(features, norm):
+        normalized, _ = normalize(features, part(weights, norm), training)
+        return np.maximum(normalized, 0)
+
+    assert weights["hidden_kernel"].shape[1] == max(1, x.shape[-1] // reduction_ratio)
+    channel = pool_over_space(x, "avg") @ weights["hidden_kernel"] + weights["hidden_bias"]
+    channel = hidden(channel, "channel_norm") @ weights["channel_kernel"] + weights["channel_bias"]
+    channel = np.expand_dims(channel, space_axes(x))
+    spatial = hidden(x @ weights["reduce_kernel"] + weights["reduce_bias"], "reduce_norm")
+    for i in range(2):
+        spatial = same_convolution(spatial, weights[f"dilated_{i}_kernel"], dilation_rate)
+        spatial = hidden(spatial + weights[f"dilated_{i}_bias"], f"dilated_{i}_norm")
+    spatial = spatial @ weights["spatial_kernel"] + weights["spatial_bias"]
+    combined = channel + spatial if combine == "add" else channel * spatial
+    joint, *scores = (
+        1 + gate_map(logits, weights, gate_activation, False)
+        for logits in (combined, channel, spatial)
+    )
+    if start_as_identity:
+        scale = weights["identity_scale"]
+        joint, *scores = (1 + scale * (gate - 1) for gate in (joint, *scores))
+    return joint * x, tuple(scores)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_cbam import CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
 from tests.checks import (
     BACKEND,
     POLICIES,
@@ -12,6 +12,7 @@ from tests.checks import (
     case_id,
     check_layer,
     float64,
+    is_before_norm,
     layer_gradients,
     random_input,
     randomize,
@@ -95,6 +96,32 @@ CASES = [
     (CBAM, {"arrangement": "spatial_channel", "start_as_identity": True}, (2, 5, 8), 41, 0),
     (CBAM, {"arrangement": "channel", "dtype": "mixed_bfloat16"}, (2, 4, 3, 8), 25, 0),
     (CBAM, {"arrangement": "spatial", "dtype": "mixed_float16"}, (2, 4, 3, 8), 98, 0),
+    (BAM, {"reduction_ratio": 2}, (4, 5, 4, 8), 36 + 40 + 36 + 2 * 148 + 5 + 4 * 8, 32),
+    (
+        BAM,
+        {
+            "reduction_ratio": 2,
+            "dilation_rate": 2,
+            "combine": "multiply",
+            "gate_activation": "tanh",
+            "start_as_identity": True,
+            "data_format": "channels_first",
+            "kernel_initializer": SEEDED,
+            "bias_initializer": "ones",
+            "kernel_regularizer": keras.regularizers.L2(0.1),
+            "bias_regularizer": "l1",
+        },
+        (4, 6, 9),
+        21 + 24 + 21 + 2 * 30 + 4 + 4 * 6 + 1,
+        24,
+    ),
+    (
+        BAM,
+        {"reduction_ratio": 1, "dilation_rate": 1, "dtype": "mixed_float16"},
+        (3, 3, 2, 4, 3),
+        12 + 12 + 12 + 2 * (27 * 9 + 3) + 4 + 4 * 6,
+        24,
+    ),
 ]
 
 # One case for each way through the code: (class, arguments), for inputs with 8 channels.
@@ -108,6 +135,8 @@ PATHS = [
     (CBAM, {"reduction_ratio": 2, "arrangement": "parallel"}),
     (CBAM, {"reduction_ratio": 2, "residual": True}),
     (CBAM, {"reduction_ratio": 2, "residual": True, "arrangement": "parallel"}),
+    (BAM, {"reduction_ratio": 2}),
+    (BAM, {"reduction_ratio": 2, "combine": "multiply"}),
 ]
 
 
@@ -129,7 +158,9 @@ def test_layer(layer_class, arguments, input_shape, trainable, non_trainable, tm
 )
 def test_float16_holds_inputs_of_60000(layer_class, arguments, policy, start_as_identity):
     signs = np.where(random_input((1, 6, 5, 8)) > 0, 1, -1)
-    inputs = 6e4 * np.concatenate([np.ones_like(signs), -np.ones_like(signs), signs])
+    inputs = np.concatenate([np.ones_like(signs), -np.ones_like(signs), signs])
+    # BAM's outputs are up to twice its inputs.
+    inputs = (3e4 if layer_class is BAM else 6e4) * inputs
     inputs = inputs.astype("float16")
     arguments = {**arguments, "dtype": policy, "start_as_identity": start_as_identity}
     layer = built(layer_class, arguments, inputs, identity_scale=0.5)
@@ -139,7 +170,7 @@ def test_float16_holds_inputs_of_60000(layer_class, arguments, policy, start_as_
         of_inputs, of_weights = layer_gradients(layer, inputs, training=training)
         for value in (outputs, *scores, of_inputs, *of_weights.values()):
             assert np.isfinite(to_numpy(value)).all()
-        if "use_batch_norm" not in arguments:
+        if "use_batch_norm" not in arguments and layer_class is not BAM:
             break
 
 
@@ -172,7 +203,8 @@ def test_starts_as_the_exact_identity(layer_class, arguments, policy):
         layer = layer_class(**arguments, start_as_identity=True, dtype=policy)
         inputs = np.random.default_rng(0).normal(scale=1e3, size=(2, 6, 5, 8))
         inputs = ops.cast(ops.convert_to_tensor(inputs), layer.compute_dtype)
-        for training in (False, True) if "use_batch_norm" in arguments else (False,):
+        is_normalized = "use_batch_norm" in arguments or layer_class is BAM
+        for training in (False, True) if is_normalized else (False,):
             outputs = to_numpy(layer(inputs, training=training))
             np.testing.assert_array_equal(outputs, to_numpy(inputs))
 
@@ -196,6 +228,7 @@ def test_an_identity_can_train(layer_class, arguments):
         (ChannelAttention, {"reduction_ratio": 2, "pooling": CHANNEL_POOLING}),
         (CBAM, {"arrangement": "parallel", "start_as_identity": True, "use_batch_norm": True}),
         (CBAM, {"spatial_pooling": SPATIAL_POOLING, "use_batch_norm": True}),
+        (BAM, {"reduction_ratio": 2, "dilation_rate": 2, "start_as_identity": True}),
     ],
     ids=case_id,
 )
@@ -209,7 +242,8 @@ def test_xla_trains_alike(layer_class, arguments):
         before = weights_of(layer)
         model.fit(x, x[::-1], batch_size=4, epochs=2, shuffle=False, verbose=0)
         after = weights_of(layer)
-        assert all(np.abs(before[name] - after[name]).max() > 1e-6 for name in before)
+        trained = [name for name in before if not is_before_norm(layer, name)]
+        assert all(np.abs(before[name] - after[name]).max() > 1e-6 for name in trained)
         results.append(after)
     for name, value in results[0].items():
         assert_close(results[1][name], value, 1e-5)
@@ -224,7 +258,7 @@ class Twice(keras.Model):
         return self.attention(self.attention(inputs))
 
 
-@pytest.mark.parametrize("layer_class", [ChannelAttention, SpatialAttention, CBAM])
+@pytest.mark.parametrize("layer_class", [ChannelAttention, SpatialAttention, CBAM, BAM])
 class TestInModels:
     shape = (2, 4, 3, 6)
 

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam import CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
 from tests.checks import random_input
 
-LAYERS = [ChannelAttention, SpatialAttention, CBAM]
+LAYERS = [ChannelAttention, SpatialAttention, CBAM, BAM]
 BAD_INTEGERS = [0, -4, 2.0, True, "3", None, (3, 3)]
 BAD_POOLINGS = ["median", ("avg", "median"), (), [], ("avg", "avg"), None, 3, ""]
 
@@ -23,6 +23,10 @@ BAD_POOLINGS = ["median", ("avg", "median"), (), [], ("avg", "avg"), None, 3, ""
         (CBAM, "spatial_pooling", BAD_POOLINGS),
         (CBAM, "arrangement", ["sequential", "", None, 3]),
         (CBAM, "data_format", ["NHWC", 1]),
+        (BAM, "data_format", ["NHWC", 1]),
+        (BAM, "reduction_ratio", BAD_INTEGERS),
+        (BAM, "dilation_rate", BAD_INTEGERS),
+        (BAM, "combine", ["sum", "", None, 3]),
         (ChannelAttention, "data_format", ["NHWC", 1]),
         (SpatialAttention, "data_format", ["NHWC", 1]),
     ],

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam import CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
 from tests.checks import BACKEND, random_input, randomize, to_numpy
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -49,6 +49,7 @@ def chain(dtype):
         CBAM(arrangement="spatial_channel", residual=True, use_batch_norm=True),
         CBAM(arrangement="spatial", spatial_pooling="conv"),
         CBAM(arrangement="channel"),
+        BAM(combine="multiply", dilation_rate=2),
     ]
     inputs = outputs = keras.Input((6, None, 8))
     for i, layer in enumerate(layers):

@@ -1,0 +1,1 @@
+"""The commands of `keras-cbam`, one a module: `add` its parser, `run` it."""

@@ -1,0 +1,130 @@
+"""What the paper's networks are built of, with PyTorch's padding and the official start."""
+
+import numbers
+
+import keras
+import numpy as np
+
+from keras_cbam.attention import attention_template, is_choice
+from keras_cbam.insertion.insert import insert_attention
+from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.layers.bam import BAM
+from keras_cbam.layers.cbam import CBAM
+
+# ImageNet's mean and deviation of the channels, of pixels in [0, 255].
+MEAN = 255 * np.array([0.485, 0.456, 0.406])
+DEVIATION = 255 * np.array([0.229, 0.224, 0.225])
+# PyTorch's start of a linear layer's kernel.
+_LINEAR = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
+}
+# Attention as the official code has it.
+OFFICIAL = {
+    "cbam": {"use_batch_norm": True, "kernel_initializer": _LINEAR},
+    "se": {"kernel_initializer": _LINEAR},
+    "bam": {"combine": "multiply", "kernel_initializer": _LINEAR},
+}
+
+
+def he_normal(mode):
+    return keras.initializers.VarianceScaling(2.0, mode=mode, distribution="untruncated_normal")
+
+
+def channel_axis():
+    return 1 if keras.config.image_data_format() == "channels_first" else -1
+
+
+def validate_arguments(width_name, width, num_classes, input_shape):
+    """Raises ValueError if one is outside its range."""
+    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not width > 0:
+        raise ValueError(
+            f"`{width_name}` must be a positive number. Received: {width_name}={width!r}"
+        )
+    positive_integer("num_classes", num_classes)
+    if len(input_shape) != 3 or input_shape[channel_axis()] != 3:
+        raise ValueError(
+            "`input_shape` must have three sizes, of which that of the channels is 3. "
+            f"Received: input_shape={input_shape!r}"
+        )
+
+
+def preprocessed(inputs, include_preprocessing):
+    """Pixels of [0, 255], normalized by ImageNet's mean and deviation."""
+    if not include_preprocessing:
+        return inputs
+    return keras.layers.Normalization(
+        axis=channel_axis(), mean=MEAN, variance=DEVIATION**2, name="normalization"
+    )(inputs)
+
+
+def padded(x, kernel_size, name):
+    """The padding of a strided convolution: alike on all sides, where "same" pads the end more."""
+    if kernel_size == 1:
+        return x
+    return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+
+
+def conv(x, filters, kernel_size, name, strides=1, groups=1):
+    """A convolution without bias."""
+    x = padded(x, kernel_size, name) if strides > 1 else x
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="valid" if strides > 1 else "same",
+        groups=groups,
+        use_bias=False,
+        kernel_initializer=he_normal("fan_out"),
+        name=name,
+    )(x)
+
+
+def norm(x, name):
+    return keras.layers.BatchNormalization(
+        axis=channel_axis(), momentum=0.9, epsilon=1e-5, name=name
+    )(x)
+
+
+def with_top(x, include_top, pooling, num_classes, classifier_activation):
+    """Features, pooled features or class scores."""
+    if include_top:
+        x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
+        return keras.layers.Dense(
+            num_classes,
+            activation=classifier_activation,
+            kernel_initializer=he_normal("fan_in"),
+            dtype="float32",
+            name="fc",
+        )(x)
+    if pooling is None:
+        return x
+    if pooling not in ("avg", "max"):
+        raise ValueError(f'`pooling` must be "avg", "max" or None. Received: pooling={pooling!r}')
+    layer_class = {
+        "avg": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+    }[pooling]
+    return layer_class(name=f"{pooling}pool")(x)
+
+
+def attended(model, attention, where):
+    """The network with attention, which does not start as an identity."""
+    if attention is None:
+        return model
+    if isinstance(attention, str) and attention in OFFICIAL:
+        attention = {"class_name": attention, "config": OFFICIAL[attention]}
+    if not is_choice(attention):
+        attention = attention_template(attention)
+    model = insert_attention(model, attention, where, start_as_identity=False)
+    # The kernels of the MLP are linear layers', those of the convolutions are drawn otherwise.
+    for layer in model.layers:
+        if isinstance(layer, CBAM) and layer.spatial_attention is not None:
+            kernels = [layer.spatial_attention.kernel]
+        elif isinstance(layer, BAM):
+            kernels = [layer.reduce_kernel, *layer.dilated_kernels, layer.spatial_kernel]
+        else:
+            continue
+        for kernel in kernels:
+            kernel.assign(he_normal("fan_out")(kernel.shape, dtype=kernel.dtype))
+    return model

@@ -1,0 +1,213 @@
+"""Released PyTorch checkpoints into the paper's residual networks."""
+
+import re
+import warnings
+
+import keras
+import numpy as np
+
+from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.layers.cbam import CBAM
+from keras_cbam.models.checkpoint_files import CheckpointError, read_checkpoint
+from keras_cbam.models.checkpoint_keys import checkpoint_entries
+from keras_cbam.models.resnet import DEPTHS, ResNet
+
+
+def load_pytorch_checkpoint(model, path, skip_head=False):
+    """Sets the weights of a `ResNet` from a PyTorch checkpoint.
+
+    Two layouts are known: that of the official code (CBAM and BAM) and that of timm
+    (`attn_layer="cbam"`). The names may have the prefix `module.`. timm's multilayer perceptron has
+    no biases: ours are set to zero, with a warning. The spatial kernel's two input maps are put in
+    the order of the model's `spatial_pooling`.
+
+    Nothing is written unless every tensor of the file has its place and every weight of the model
+    its tensor, all of the right shape and finite.
+
+    Args:
+        model: `keras.Model` of `ResNet`, with the attention of the checkpoint.
+        path: `.safetensors` file, or a file of `torch.save`: a dict of tensors, or a dict with one
+            under `"state_dict"`. No code in the file is run.
+        skip_head: bool, whether the classifier is left as it is, with a warning: for another
+            number of classes, or `include_top=False`. Defaults to `False`.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit; the message names what differs,
+            and the model is unchanged.
+        ImportError: if PyTorch (for `.safetensors`, safetensors) is not installed.
+
+    Example:
+
+    >>> model = ResNet(50, attention="cbam")
+    >>> model = load_pytorch_checkpoint(model, "resnet50_cbam.pth")
+
+    Reference:
+
+    - [Official code of CBAM and BAM](https://github.com/Jongchan/attention-module)
+    """
+    return _load(model, read_checkpoint(path), path, skip_head)
+
+
+def _load(model, arrays, path, skip_head):
+    layout = "timm" if any(".se.channel." in key for key in arrays) else "official"
+    entries = []
+    for layer in model.layers:
+        if not (skip_head and layer.name == "fc"):
+            entries.extend(checkpoint_entries(layer, layout))
+    problems = _problems(model, entries, arrays, layout, skip_head)
+    if problems:
+        raise CheckpointError(
+            f"The checkpoint {str(path)!r} does not fit {model.name!r}: {'; '.join(problems)}. "
+            f"{_what_it_is(arrays)}"
+        )
+    for entry in entries:
+        entry.variable.assign(entry.convert(arrays[entry.key]))
+    biases = _biases_that_timm_lacks(model) if layout == "timm" else []
+    for variable in biases:
+        variable.assign(np.zeros(variable.shape, "float32"))
+    if biases:
+        warnings.warn(
+            f"timm's attention has no biases: {len(biases)} biases of the attention of "
+            f"{model.name!r} are set to zero.",
+            stacklevel=3,
+        )
+    if skip_head:
+        warnings.warn(
+            f"The classifier of {model.name!r} is not from the checkpoint {str(path)!r}: it is as "
+            "it was.",
+            stacklevel=3,
+        )
+    return model
+
+
+def _biases_that_timm_lacks(model):
+    gates = [layer.channel_attention for layer in model.layers if isinstance(layer, CBAM)]
+    gates = [gate for gate in gates if gate is not None and gate.use_bias]
+    return [bias for gate in gates for bias in (gate.hidden_bias, gate.output_bias)]
+
+
+def _problems(model, entries, arrays, layout, skip_head):
+    """What differs between a file and a model, a sentence for each kind."""
+    keys = {entry.key for entry in entries}
+    set_elsewhere = {id(entry.variable) for entry in entries}
+    if layout == "timm":
+        set_elsewhere |= {id(bias) for bias in _biases_that_timm_lacks(model)}
+    head = [layer for layer in model.layers if layer.name == "fc" and skip_head]
+    set_elsewhere |= {id(weight) for layer in head for weight in layer.weights}
+    present = [entry for entry in entries if entry.key in arrays]
+    kinds = {
+        "missing from the file": [repr(e.key) for e in entries if e.key not in arrays],
+        "of the file without a place in the model": [
+            repr(key)
+            for key in arrays
+            if key not in keys
+            and not key.endswith(".num_batches_tracked")
+            and not (skip_head and key.startswith("fc."))
+        ],
+        "of another shape": [
+            f"{e.key!r} {arrays[e.key].shape} for {e.shape}"
+            for e in present
+            if arrays[e.key].shape != e.shape
+        ],
+        "not finite": [repr(e.key) for e in present if not np.isfinite(arrays[e.key]).all()],
+        "that no checkpoint has": [
+            repr(weight.path)
+            for layer in model.layers
+            for weight in layer.weights
+            if id(weight) not in set_elsewhere
+        ],
+    }
+    return [
+        f"{len(names)} tensors {kind}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}"
+        for kind, names in kinds.items()
+        if names
+    ]
+
+
+def _what_it_is(arrays):
+    try:
+        arguments = describe_checkpoint(arrays)
+    except CheckpointError as error:
+        return str(error)
+    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"The file holds a ResNet({given})."
+
+
+def describe_checkpoint(arrays):
+    """The arguments of the `ResNet` that the tensors of a checkpoint belong to.
+
+    Args:
+        arrays: dict of arrays, see `read_checkpoint`.
+
+    Returns:
+        Dict of arguments of `ResNet`. The place of a bottleneck's stride cannot be told.
+
+    Raises:
+        CheckpointError: if it is no residual network of a known depth.
+    """
+    blocks = {key.split(".")[1] + key[5] for key in arrays if re.match(r"layer\d\.\d+\.", key)}
+    counts = tuple(sum(block.endswith(stage) for block in blocks) for stage in "1234")
+    is_bottleneck = "layer1.0.conv3.weight" in arrays
+    depth = next((d for d, known in DEPTHS.items() if known == (counts, is_bottleneck)), None)
+    last = arrays.get(f"layer1.0.conv{3 if is_bottleneck else 2}.weight")
+    stem = arrays.get("conv1.weight")
+    if depth is None or last is None or last.ndim != 4 or stem is None or stem.ndim != 4:
+        raise CheckpointError(
+            f"The file holds no residual network of depth {', '.join(map(str, DEPTHS))}: its "
+            f"stages have {counts} blocks."
+        )
+    planes = last.shape[0] // (4 if is_bottleneck else 1)
+    arguments = {"depth": depth, "attention": _attention(arrays)}
+    if planes != 64:
+        arguments["width"] = planes / 64
+    inner = arrays["layer1.0.conv2.weight"].shape if is_bottleneck else (planes, planes)
+    if inner[0] != inner[1] or inner[0] != planes:
+        arguments["cardinality"] = inner[0] // inner[1]
+        arguments["base_width"] = inner[1] * 64 // planes
+    if stem.shape[-1] != 7:
+        arguments["stem"] = "cifar"
+    if "fc.weight" in arrays:
+        arguments["num_classes"] = arrays["fc.weight"].shape[0]
+    else:
+        arguments["include_top"] = False
+    return arguments
+
+
+def _attention(arrays):
+    if any(".cbam." in key or ".se.channel." in key for key in arrays):
+        return "cbam"
+    return "bam" if any(key.startswith("bam1.") for key in arrays) else None
+
+
+def model_from_checkpoint(path, image_size=None, **arguments):
+    """A `ResNet` as a PyTorch checkpoint has it, with its weights.
+
+    Args:
+        path: see `load_pytorch_checkpoint`.
+        image_size: int, side of the pictures. Defaults to `None`: 224, or 32 for CIFAR's stem.
+        **arguments: arguments of `ResNet` that override what the file tells, or that it does not
+            tell.
+
+    Returns:
+        A `keras.Model` from pixels in [0, 255] to class probabilities.
+
+    Raises:
+        CheckpointError, ImportError: as `load_pytorch_checkpoint`.
+        ValueError: if an argument is outside its range.
+
+    Example:
+
+    >>> model = model_from_checkpoint("resnet50_cbam.pth")
+    >>> model.save("resnet50_cbam.keras")
+    """
+    arrays = read_checkpoint(path)
+    arguments = {**describe_checkpoint(arrays), **arguments}
+    if image_size is None:
+        image_size = 32 if arguments.get("stem") == "cifar" else 224
+    size = positive_integer("image_size", image_size)
+    is_first = keras.config.image_data_format() == "channels_first"
+    shape = (3, size, size) if is_first else (size, size, 3)
+    return _load(ResNet(**arguments, input_shape=shape), arrays, path, skip_head=False)

@@ -1,0 +1,176 @@
+"""The residual networks of the CBAM paper."""
+
+import functools
+
+import keras
+
+from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.models.building import (
+    attended,
+    conv,
+    norm,
+    padded,
+    preprocessed,
+    validate_arguments,
+    with_top,
+)
+
+# Blocks in each of the four stages, and whether they are bottlenecks.
+DEPTHS = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+}
+STEMS = ("imagenet", "cifar")
+
+
+def ResNet(
+    depth,
+    attention="cbam",
+    width=1.0,
+    cardinality=1,
+    base_width=64,
+    stem="imagenet",
+    stride_in_first_1x1=False,
+    num_classes=1000,
+    include_top=True,
+    input_shape=(224, 224, 3),
+    include_preprocessing=True,
+    pooling=None,
+    classifier_activation="softmax",
+    name=None,
+):
+    """A residual network of the CBAM paper, with attention as its official code has it.
+
+    The layers have the names of the official code, with underscores: `layer1_0_conv1`,
+    `layer1_0_bn1`, ..., `layer1_0_downsample_0`, `fc`. Padding is PyTorch's; batch normalization
+    has epsilon 1e-5 and momentum 0.9. Convolutions start from He's normal distribution by their
+    outputs, the classifier from that by its inputs.
+
+    Args:
+        depth: int: 18, 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
+        attention: `"cbam"` (at the end of each residual branch, with batch normalization after the
+            7x7), `"se"` (there), `"bam"` (after the first three stages, branches multiplied), as
+            in the official code; `None`; or anything else that `insert_attention` takes, at
+            the end of each residual branch. It does not start as an identity.
+            Defaults to `"cbam"`.
+        width: float, factor of the channels of all blocks; the stem keeps 64.
+            Defaults to `1.0`.
+        cardinality: int, groups of a bottleneck's 3x3 convolution. Defaults to `1`.
+        base_width: int, channels of a group for each 64 of the stage: a bottleneck's inner width is
+            `channels * base_width // 64 * cardinality`. Defaults to `64`.
+        stem: `"imagenet"` (7x7 with stride 2, then 3x3 maximum pooling) or `"cifar"` (3x3).
+            Defaults to `"imagenet"`.
+        stride_in_first_1x1: bool, whether a bottleneck strides in its first 1x1 convolution, as
+            the paper counts, or in the 3x3, as the released checkpoints do. Defaults to `False`.
+        num_classes: int. Defaults to `1000`.
+        include_top: bool, whether average pooling and the classifier follow. Defaults to `True`.
+        input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
+            `keras.config.image_data_format()` is `"channels_first"`; height and width may be
+            `None`. Defaults to `(224, 224, 3)`.
+        include_preprocessing: bool, whether the model normalizes pixels of [0, 255] by ImageNet's
+            mean and deviation; else it takes normalized pictures. Defaults to `True`.
+        pooling: `"avg"`, `"max"` or `None`: pooling of the features if `include_top=False`.
+            Defaults to `None`.
+        classifier_activation: activation of the classifier; `None` for logits. Its outputs are
+            float32 under every dtype policy. Defaults to `"softmax"`.
+        name: string, name of the model. Defaults to `None`.
+
+    Returns:
+        A Functional `keras.Model` with random weights; see `load_pytorch_checkpoint`.
+
+    Raises:
+        ValueError: if an argument is outside its range; see also `insert_attention`.
+
+    Example:
+
+    >>> model = ResNet(18, stem="cifar", width=0.25, num_classes=10, input_shape=(32, 32, 3))
+    >>> model.output_shape
+    (None, 10)
+
+    Reference:
+
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4 and table 4
+    - [He et al., Deep Residual Learning for Image Recognition](https://arxiv.org/abs/1512.03385)
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"`depth` must be one of {tuple(DEPTHS)}. Received: depth={depth!r}")
+    if stem not in STEMS:
+        raise ValueError(f"`stem` must be one of {STEMS}. Received: stem={stem!r}")
+    validate_arguments("width", width, num_classes, input_shape)
+    positive_integer("cardinality", cardinality)
+    positive_integer("base_width", base_width)
+    blocks, is_bottleneck = DEPTHS[depth]
+    if not is_bottleneck and (cardinality, base_width) != (1, 64):
+        raise ValueError(
+            "`cardinality` and `base_width` are for the bottlenecks of depths 50 and 101. "
+            f"Received: depth={depth}, cardinality={cardinality}, base_width={base_width}"
+        )
+    inputs = keras.Input(input_shape, name="pixels" if include_preprocessing else "pictures")
+    x = _stem(preprocessed(inputs, include_preprocessing), stem)
+    for stage, count in enumerate(blocks):
+        planes = int(64 * 2**stage * width)
+        for block in range(count):
+            strides = 2 if stage > 0 and block == 0 else 1
+            if is_bottleneck:
+                inner = planes * base_width // 64 * cardinality
+                first = stride_in_first_1x1
+                convolutions = [
+                    (inner, 1, strides if first else 1, 1),
+                    (inner, 3, 1 if first else strides, cardinality),
+                    (4 * planes, 1, 1, 1),
+                ]
+            else:
+                convolutions = [(planes, 3, strides, 1), (planes, 3, 1, 1)]
+            x = _block(x, f"layer{stage + 1}_{block}", convolutions, strides)
+    outputs = with_top(x, include_top, pooling, num_classes, classifier_activation)
+    model = keras.Model(inputs, outputs, name=name or f"resnet{depth}")
+    if attention == "bam":
+        where = [f"layer{stage + 1}_{blocks[stage] - 1}_relu" for stage in range(3)]
+    else:
+        where = rf"^layer\d_\d+_bn{len(convolutions)}$"
+    return attended(model, attention, where)
+
+
+def _stem(x, stem):
+    if stem == "cifar":
+        return keras.layers.ReLU(name="relu")(norm(conv(x, 64, 3, "conv1"), "bn1"))
+    x = keras.layers.ReLU(name="relu")(norm(conv(x, 64, 7, "conv1", strides=2), "bn1"))
+    # What follows a ReLU is not negative: zeros around it are as good as PyTorch's -inf.
+    return keras.layers.MaxPooling2D(3, strides=2, name="maxpool")(padded(x, 3, "maxpool"))
+
+
+def _block(x, name, convolutions, strides):
+    """A residual block of `convolutions`: filters, kernel size, strides and groups of each."""
+    shortcut = x
+    for i, (filters, size, stride, groups) in enumerate(convolutions, 1):
+        if i > 1:
+            x = keras.layers.ReLU(name=f"{name}_relu{i - 1}")(x)
+        x = norm(conv(x, filters, size, f"{name}_conv{i}", stride, groups), f"{name}_bn{i}")
+    if strides > 1 or shortcut.shape != x.shape:
+        shortcut = conv(shortcut, filters, 1, f"{name}_downsample_0", strides)
+        shortcut = norm(shortcut, f"{name}_downsample_1")
+    x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _shorthand(name, depth, **fixed):
+    @functools.wraps(ResNet)
+    def build(attention="cbam", **arguments):
+        return ResNet(depth, attention, **{"name": name.lower(), **fixed, **arguments})
+
+    given = ", ".join(f"{key}={value!r}" for key, value in fixed.items())
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"`ResNet({', '.join(filter(None, [str(depth), given]))})`; see `ResNet`."
+    del build.__wrapped__
+    return build
+
+
+ResNet18 = _shorthand("ResNet18", 18)
+ResNet34 = _shorthand("ResNet34", 34)
+ResNet50 = _shorthand("ResNet50", 50)
+ResNet101 = _shorthand("ResNet101", 101)
+WideResNet18 = _shorthand("WideResNet18", 18, width=2.0)
+ResNeXt50 = _shorthand("ResNeXt50", 50, cardinality=32, base_width=4)
+ResNeXt101 = _shorthand("ResNeXt101", 101, cardinality=32, base_width=4)

@@ -1,0 +1,82 @@
+"""The crops of ImageNet training and evaluation, of Pillow images as `open_picture` gives them."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+# Part of a picture's area that a training crop covers, and its width by its height.
+AREA = (0.08, 1.0)
+ASPECT = (3 / 4, 4 / 3)
+TRIES = 10
+# The shorter side of an evaluated picture, by the side of its crop.
+SHORTER_SIDE = 256 / 224
+
+
+def random_box(width, height, generator):
+    """A random part of a picture: its area uniform, the logarithm of its aspect ratio too.
+
+    Args:
+        width: int, of the picture in pixels.
+        height: int, of the picture in pixels.
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        Four ints: left, top, right and bottom. If ten draws do not fit in the picture, the
+        largest centred part with an aspect ratio in [3/4, 4/3].
+    """
+    for _ in range(TRIES):
+        area = width * height * generator.uniform(*AREA)
+        aspect = math.exp(generator.uniform(*map(math.log, ASPECT)))
+        box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left = int(generator.integers(width - box_width + 1))
+            top = int(generator.integers(height - box_height + 1))
+            return left, top, left + box_width, top + box_height
+    box_width = min(width, round(height * ASPECT[1]))
+    box_height = min(height, round(width / ASPECT[0]))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
+
+
+def training_crop(image, size, flip, generator):
+    """A random part of the picture, resized; flipped left to right with probability one half.
+
+    Args:
+        image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
+        size: int, side of the result in pixels.
+        flip: bool, whether it is flipped at random.
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        uint8 array `(size, size, 3)`.
+    """
+    # Cut out first: the filter takes in nothing from outside the part.
+    part = image.crop(random_box(*image.size, generator))
+    part = part.resize((size, size), Image.Resampling.BILINEAR)
+    if flip and generator.random() < 0.5:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(part.convert("RGB"))
+
+
+def evaluation_crop(image, size):
+    """The centre of the picture, after its shorter side is resized to `round(size * 256 / 224)`.
+
+    Args:
+        image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
+        size: int, side of the result in pixels.
+
+    Returns:
+        uint8 array `(size, size, 3)`.
+    """
+    shorter = round(size * SHORTER_SIDE)
+    lengths = [int(shorter * length / min(image.size)) for length in image.size]
+    starts = [round((length - size) / 2) for length in lengths]
+    # Resizes what is kept only: the whole of a long and narrow picture may not fit in memory.
+    edges = [
+        (start + offset) * full / length
+        for offset in (0, size)
+        for start, length, full in zip(starts, lengths, image.size)
+    ]
+    part = image.resize((size, size), Image.Resampling.BILINEAR, box=edges)
+    return np.asarray(part.convert("RGB"))

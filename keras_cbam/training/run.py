@@ -1,0 +1,86 @@
+"""What every training run has: a dtype policy, a report, its artefacts, and what is given back."""
+
+import contextlib
+import dataclasses
+import json
+import time
+
+import keras
+import numpy as np
+
+from keras_cbam.training.artefacts import TrainingError, versions, write_artefacts, write_report
+
+# Test pictures on which the reloaded artefacts are compared with the model in memory.
+SAMPLE_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """What a training gives back.
+
+    Attributes:
+        model: the trained `keras.Model`, pixels in, probabilities out.
+        history: dict of lists, one number for each epoch.
+        report: dict, the contents of `report.json`.
+        output: `pathlib.Path` of the folder with the artefacts, or `None` if none were written.
+    """
+
+    model: keras.Model
+    history: dict
+    report: dict
+    output: object = None
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Within the block, new layers have the dtype policy of that name."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def check_finite(probabilities, learning_rate):
+    """Raises TrainingError if the training diverged."""
+    if not np.isfinite(probabilities).all():
+        raise TrainingError(
+            "The training diverged: the probabilities are not finite. Lower the learning rate. "
+            f"Received: learning_rate={learning_rate}"
+        )
+
+
+def describe(model, arguments, training_seconds):
+    """The part of a report that is not on data and results."""
+    return {
+        "parameters": {
+            "trainable": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
+            "total": model.count_params(),
+        },
+        "seconds": {"training": round(training_seconds, 1)},
+        "versions": versions(),
+        # As they stand in the file: what JSON has no form for, as text.
+        "arguments": json.loads(json.dumps(arguments, default=str)),
+    }
+
+
+def write_run(folder, model, history, report, sample, start):
+    """Writes the artefacts and, completed by their check and the time, the report.
+
+    Args:
+        folder: `pathlib.Path` of an existing folder, or `None` to write nothing.
+        model: see `write_artefacts`.
+        history: see `write_artefacts`.
+        report: dict, which is added to.
+        sample: see `write_artefacts`.
+        start: float, `time.perf_counter()` at the start of the run.
+
+    Raises:
+        OSError, TrainingError: see `write_artefacts`.
+    """
+    if folder is None:
+        return
+    report["largest_difference_after_reload"] = write_artefacts(folder, model, history, sample)
+    report["seconds"]["total"] = round(time.perf_counter() - start, 1)
+    write_report(folder, report)

@@ -1,0 +1,19 @@
+import pytest
+
+from keras_cbam.models.paper import ATTENTION, paper_networks, paper_row, paper_table
+
+
+@pytest.mark.parametrize("network", paper_networks())
+def test_counts_are_the_papers(network):
+    for attention in ATTENTION:
+        row = paper_row(network, attention)
+        assert row.parameters == row.paper_parameters, attention
+        assert row.multiply_adds / 1e9 == pytest.approx(row.paper_gflops, rel=0.01), attention
+        assert row.is_equal
+        assert (row.paper_top_1_error is None) == (attention == "se")
+
+
+def test_the_table_has_every_row():
+    table = paper_table()
+    assert next(table).network == "ResNet18"
+    assert len(paper_networks()) * len(ATTENTION) == 30

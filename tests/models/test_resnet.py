@@ -1,0 +1,164 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_cbam import BAM, CBAM, ChannelAttention, find_sites
+from keras_cbam.cost import count_multiply_adds, count_parameters
+from keras_cbam.models import (
+    ResNet,
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNeXt50,
+    ResNeXt101,
+    WideResNet18,
+)
+from tests.checks import random_input, to_numpy
+
+SMALL = {"stem": "cifar", "width": 0.125, "num_classes": 3, "input_shape": (32, 32, 3)}
+
+
+@pytest.mark.parametrize(
+    ("build", "depth", "arguments"),
+    [
+        (ResNet18, 18, {}),
+        (ResNet34, 34, {}),
+        (ResNet50, 50, {}),
+        (ResNet101, 101, {}),
+        (WideResNet18, 18, {"width": 2.0}),
+        (ResNeXt50, 50, {"cardinality": 32, "base_width": 4}),
+        (ResNeXt101, 101, {"cardinality": 32, "base_width": 4}),
+    ],
+)
+def test_shorthands(build, depth, arguments, monkeypatch):
+    calls = []
+    monkeypatch.setattr("keras_cbam.models.resnet.ResNet", lambda *a, **k: calls.append((a, k)))
+    build("se", num_classes=7)
+    name = build.__name__.lower()
+    assert calls == [((depth, "se"), {"name": name, "num_classes": 7, **arguments})]
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("attention", [None, "se", "cbam", "bam"])
+def test_official_sites(depth, attention):
+    model = ResNet(depth, attention, **SMALL)
+    layer_class = {None: (), "se": ChannelAttention, "cbam": CBAM, "bam": BAM}[attention]
+    found = [layer for layer in model.layers if isinstance(layer, layer_class)]
+    assert len(found) == {None: 0, "se": 1, "cbam": 1}.get(attention, 0) * (
+        8 if depth == 18 else 16
+    ) + 3 * (attention == "bam")
+    if attention in ("se", "cbam"):
+        plain = ResNet(depth, None, **SMALL)
+        assert [layer.name.rpartition("_")[0] for layer in found] == find_sites(plain)
+    if attention == "bam":
+        last = ("2", "3", "5") if depth == 50 else ("1", "1", "1")
+        assert [layer.name for layer in found] == [
+            f"layer{stage}_{block}_relu_bam" for stage, block in enumerate(last, 1)
+        ]
+        assert all(layer.combine == "multiply" for layer in found)
+    assert model.output_shape == (None, 3)
+
+
+def test_official_start():
+    keras.utils.set_random_seed(0)
+    model = ResNet18("cbam", stem="cifar", num_classes=10, input_shape=(32, 32, 3))
+    for name, weights in {"conv1": 9 * 64, "layer3_0_conv1": 9 * 256}.items():
+        kernel = to_numpy(model.get_layer(name).kernel)
+        assert kernel.std() == pytest.approx((2 / weights) ** 0.5, rel=0.05)
+    attention = model.get_layer("layer4_1_bn2_cbam")
+    gate = attention.spatial_attention
+    assert gate.use_batch_norm
+    assert gate.batch_norm.epsilon == 1e-5
+    assert np.all(to_numpy(gate.batch_norm.gamma) == 0)
+    kernels = [layer.spatial_attention.kernel for layer in model.layers if isinstance(layer, CBAM)]
+    kernels = np.concatenate([to_numpy(kernel).ravel() for kernel in kernels])
+    assert kernels.std() == pytest.approx((2 / 49) ** 0.5, rel=0.1)
+    hidden = to_numpy(attention.channel_attention.hidden_kernel)
+    assert np.abs(hidden).max() == pytest.approx(512**-0.5, rel=0.01)
+    assert to_numpy(model.get_layer("fc").kernel).std() == pytest.approx((2 / 512) ** 0.5, rel=0.1)
+    # New gates halve what they see twice; the network does not start as the plain one.
+    assert attention.identity_scale is None
+    norm = model.get_layer("bn1")
+    assert (norm.epsilon, norm.momentum) == (1e-5, 0.9)
+
+
+def test_stride_in_the_first_convolution():
+    models = [
+        ResNet(50, None, stride_in_first_1x1=first, width=0.25, input_shape=(64, 64, 3))
+        for first in (False, True)
+    ]
+    for model, expected in zip(models, [(1, 2), (2, 1)]):
+        strides = [model.get_layer(f"layer2_0_conv{i}").strides[0] for i in (1, 2)]
+        assert tuple(strides) == expected
+    assert count_parameters(models[0]) == count_parameters(models[1])
+    assert count_multiply_adds(models[0]) > count_multiply_adds(models[1])
+
+
+def test_preprocessing_and_heads():
+    arguments = {**SMALL, "attention": "cbam"}
+    pixels = ResNet(18, **arguments)
+    pictures = ResNet(18, **arguments, include_preprocessing=False)
+    logits = ResNet(18, **arguments, classifier_activation=None)
+    features = ResNet(18, **arguments, include_top=False)
+    pooled = ResNet(18, **arguments, include_top=False, pooling="max")
+    for model in (pictures, logits):
+        model.set_weights(pixels.get_weights())
+    for model in (features, pooled):
+        model.set_weights(pixels.get_weights()[: len(model.get_weights())])
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    expected = to_numpy(pixels(x))
+    np.testing.assert_allclose(expected.sum(-1), 1, rtol=0, atol=1e-6)
+    scaled = (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(to_numpy(pictures(scaled)), expected, rtol=0, atol=1e-5)
+    values = np.exp(to_numpy(logits(x)))
+    np.testing.assert_allclose(values / values.sum(-1, keepdims=True), expected, atol=1e-5)
+    maps = to_numpy(features(x))
+    assert maps.shape == (2, 4, 4, 64)
+    np.testing.assert_allclose(to_numpy(pooled(x)), maps.max((1, 2)), rtol=0, atol=1e-6)
+
+
+def test_padding_is_alike_on_all_sides():
+    # The last row and column are not alone in being cut off, so turned pictures give turned maps.
+    model = ResNet(
+        18, None, width=0.125, include_top=False, include_preprocessing=False,
+        input_shape=(33, 33, 3),
+    )  # fmt: skip
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel = to_numpy(layer.kernel)
+            layer.kernel.assign(kernel + kernel[::-1, ::-1])
+    x = random_input((1, 33, 33, 3))
+    turned = to_numpy(model(x[:, ::-1, ::-1]))[:, ::-1, ::-1]
+    np.testing.assert_allclose(turned, to_numpy(model(x)), rtol=0, atol=1e-4 * np.abs(turned).max())
+
+
+def test_unknown_sizes_and_mixed_precision(dtype_policy):
+    dtype_policy("mixed_float16")
+    model = ResNet(18, "cbam", **{**SMALL, "input_shape": (None, None, 3)})
+    for size in (32, 40):
+        outputs = model(np.full((1, size, size, 3), 128.0))
+        assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+        assert np.isfinite(to_numpy(outputs)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 19}, r"`depth` must be one of \(18, 34, 50, 101\). Received: depth=19"),
+        ({"stem": "small"}, "Received: stem='small'"),
+        ({"width": 0}, "`width` must be a positive number. Received: width=0"),
+        ({"width": "1"}, "Received: width='1'"),
+        ({"num_classes": 0}, "Received: num_classes=0"),
+        ({"input_shape": (32, 32, 1)}, r"Received: input_shape=\(32, 32, 1\)"),
+        ({"input_shape": (32, 32)}, r"Received: input_shape=\(32, 32\)"),
+        ({"cardinality": 0}, "Received: cardinality=0"),
+        ({"cardinality": 2}, "for the bottlenecks.*Received: depth=18, cardinality=2"),
+        ({"attention": "cbm"}, "Did you mean 'cbam'"),
+        ({"include_top": False, "pooling": "sum"}, "Received: pooling='sum'"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ResNet(**{"depth": 18, **SMALL, **arguments})
