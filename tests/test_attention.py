@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from keras_cbam import CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
 from keras_cbam.attention import attention_layer
 
 
@@ -36,6 +36,14 @@ def test_what_may_name_attention(attention, layer_class, name, pooling):
     assert layer.start_as_identity
     assert layer.compute_dtype == "float16"
     assert layer.data_format == "channels_first"
+
+
+def test_bam():
+    layer = attention_layer("bam", "site", start_as_identity=False, dtype="mixed_float16")
+    assert type(layer) is BAM
+    assert (layer.name, layer.combine, layer.compute_dtype) == ("site_bam", "add", "float16")
+    assert not layer.start_as_identity
+    assert attention_layer("bam", "site").start_as_identity
 
 
 def test_callable_may_leave_a_site_out():

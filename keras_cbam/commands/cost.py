@@ -17,7 +17,7 @@ def add(commands):
         "attention.",
     ).add_argument
     add("name", metavar="NAME", help="a model of keras.applications")
-    add("--attention", default="cbam", metavar="NAME", help="cbam, se, channel or spatial")
+    add("--attention", default="cbam", metavar="NAME", help="cbam, se, bam, channel or spatial")
     add("--where", default="auto", metavar="REGEX", help="the layers to attend")
     add(
         "--image-size",

@@ -17,8 +17,8 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.
-        attention: string (`"cbam"`, `"se"`, `"channel"`, `"spatial"`), config dict, layer (a
-            template whose config is copied) or callable `site name -> one of these, or None`.
+        attention: string (`"cbam"`, `"se"`, `"channel"`, `"spatial"`, `"bam"`), config dict, layer
+            (a template whose config is copied) or callable `site name -> one of these, or None`.
             Defaults to `"cbam"`.
         where: which layers to attend. `"auto"` for those of `find_sites`, a regular expression
             that is searched for in the layers' names (`<model>/<layer>` in nested models), a
