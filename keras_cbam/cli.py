@@ -22,10 +22,10 @@ def _parser():
 
 
 def main(arguments=None):
-    """Runs the command. Returns 0, 1 (data, files), 2 (usage) or 130 (interrupted)."""
+    """Runs the command. Returns 0, 1 (data, files, differences), 2 (usage) or 130 (interrupted)."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (
         CheckpointError,
         DataError,
@@ -43,7 +43,5 @@ def main(arguments=None):
         code, message = 130, "Interrupted; nothing was written."
     except ValueError as error:
         code, message = 2, error
-    else:
-        return 0
     print(f"keras-cbam: error: {' '.join(str(message).split())}", file=sys.stderr)
     return code

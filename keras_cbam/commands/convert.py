@@ -1,11 +1,12 @@
 """`keras-cbam convert`: a PyTorch checkpoint as a Keras model."""
 
+import os
 import pathlib
 import warnings
 
 from keras_cbam.commands.parser import add_command
 from keras_cbam.cost import count_parameters
-from keras_cbam.models.checkpoints import model_from_checkpoint
+from keras_cbam.models.checkpoints import CheckpointWarning, model_from_checkpoint
 
 
 def add(commands):
@@ -39,14 +40,29 @@ def run(options):
         raise ValueError(f"There is no folder {str(target.parent)!r} for the file to write.")
     size = options.image_size
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("always", CheckpointWarning)
         model = model_from_checkpoint(options.checkpoint, image_size=size)
     for warning in caught:
-        print(f"Note: {warning.message}")
-    model.save(target)
+        if issubclass(warning.category, CheckpointWarning):
+            print(f"Note: {warning.message}")
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    # Whole or not at all, so that a failure leaves the file that is replaced.
+    scratch = target.with_name(f".{os.getpid()}-{target.name}")
+    try:
+        model.save(scratch)
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+    has_classes = len(model.output_shape) == 2
+    outputs = f"{model.output_shape[-1]} class probabilities"
+    if not has_classes:
+        outputs = f"features {model.output_shape[1:]}, as the file has no classifier"
     print(
         f"{options.to}: {model.name}, {count_parameters(model):,} parameters, pixels "
-        f"{model.input_shape[1:]} to {model.output_shape[-1]} class probabilities\n\n"
+        f"{model.input_shape[1:]} to {outputs}\n\n"
         "Use it:\n"
         "  import keras, keras_cbam\n"
         f"  model = keras.models.load_model({options.to!r})"

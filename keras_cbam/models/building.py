@@ -1,5 +1,6 @@
 """What the paper's networks are built of, with PyTorch's padding and the official start."""
 
+import math
 import numbers
 
 import keras
@@ -14,6 +15,7 @@ from keras_cbam.layers.cbam import CBAM
 # ImageNet's mean and deviation of the channels, of pixels in [0, 255].
 MEAN = 255 * np.array([0.485, 0.456, 0.406])
 DEVIATION = 255 * np.array([0.229, 0.224, 0.225])
+POOLINGS = ("avg", "max", None)
 # PyTorch's start of a linear layer's kernel.
 _LINEAR = {
     "class_name": "VarianceScaling",
@@ -35,18 +37,31 @@ def channel_axis():
     return 1 if keras.config.image_data_format() == "channels_first" else -1
 
 
-def validate_arguments(width_name, width, num_classes, input_shape):
-    """Raises ValueError if one is outside its range."""
-    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not width > 0:
+def validated_shape(width_name, width, num_classes, input_shape, pooling):
+    """The shape of the inputs. Raises ValueError if an argument is outside its range."""
+    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not 0 < width < math.inf:
         raise ValueError(
             f"`{width_name}` must be a positive number. Received: {width_name}={width!r}"
         )
     positive_integer("num_classes", num_classes)
-    if len(input_shape) != 3 or input_shape[channel_axis()] != 3:
+    if pooling not in POOLINGS:
+        raise ValueError(f'`pooling` must be "avg", "max" or None. Received: pooling={pooling!r}')
+    is_first = channel_axis() == 1
+    if input_shape is None:
+        return (3, 224, 224) if is_first else (224, 224, 3)
+    is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
+    channels = input_shape[0 if is_first else 2] if is_shape else None
+    if channels != 3 or any(not _is_size(size) for size in input_shape):
         raise ValueError(
-            "`input_shape` must have three sizes, of which that of the channels is 3. "
+            "`input_shape` must have three sizes, of which that of the channels, "
+            f"{'the first' if is_first else 'the last'}, is 3. "
             f"Received: input_shape={input_shape!r}"
         )
+    return tuple(input_shape)
+
+
+def _is_size(size):
+    return size is None or (isinstance(size, numbers.Integral) and size > 0)
 
 
 def preprocessed(inputs, include_preprocessing):
@@ -99,8 +114,6 @@ def with_top(x, include_top, pooling, num_classes, classifier_activation):
         )(x)
     if pooling is None:
         return x
-    if pooling not in ("avg", "max"):
-        raise ValueError(f'`pooling` must be "avg", "max" or None. Received: pooling={pooling!r}')
     layer_class = {
         "avg": keras.layers.GlobalAveragePooling2D,
         "max": keras.layers.GlobalMaxPooling2D,

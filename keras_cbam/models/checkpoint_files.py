@@ -41,7 +41,7 @@ def read_checkpoint(path):
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise CheckpointError(f"No such checkpoint file: {path!r}.")
-    tensors = _read_safetensors(path) if path.endswith(".safetensors") else _read_torch(path)
+    tensors = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
         tensors = tensors["state_dict"]
     if not isinstance(tensors, dict) or not tensors:
@@ -50,19 +50,44 @@ def read_checkpoint(path):
     for key, tensor in tensors.items():
         if not hasattr(tensor, "shape"):
             raise CheckpointError(
-                f"The checkpoint {path!r} must hold tensors only, received a "
-                f"{type(tensor).__name__} under {key!r}."
+                f"The checkpoint {path!r} must hold tensors only, by their names or so under "
+                f"'state_dict', received a {type(tensor).__name__} under {key!r}."
             )
-        arrays[str(key).removeprefix("module.")] = _array(tensor)
+        name = str(key).removeprefix("module.")
+        if name in arrays:
+            raise CheckpointError(f"The checkpoint {path!r} holds the tensor {name!r} twice.")
+        arrays[name] = _array(path, key, tensor)
     return arrays
 
 
-def _array(tensor):
+def _is_safetensors(path):
+    if path.endswith(".safetensors"):
+        return True
+    try:
+        with open(path, "rb") as file:
+            # The length of a header in JSON, and the header.
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint {path!r} cannot be read: {error.strerror}."
+        ) from error
+
+
+def _array(path, key, tensor):
     if isinstance(tensor, np.ndarray):
         return tensor.astype("float32") if tensor.dtype.kind == "f" else tensor
-    tensor = tensor.detach().cpu()
-    # NumPy has no bfloat16.
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    try:
+        tensor = tensor.detach().cpu()
+        # NumPy has no bfloat16.
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"The checkpoint {path!r} holds no plain tensor under {key!r}: {_reason(error)}."
+        ) from error
+
+
+def _reason(error):
+    return str(error).strip().partition(".")[0] or type(error).__name__
 
 
 def _read_safetensors(path):
@@ -72,7 +97,7 @@ def _read_safetensors(path):
         raise _missing("safetensors", path) from error
     try:
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, TypeError, ValueError, KeyError) as error:
+    except (safetensors.SafetensorError, *_DAMAGE) as error:
         raise CheckpointError(
             f"The file {path!r} is no checkpoint, or is damaged: {error}."
         ) from error
@@ -92,9 +117,8 @@ def _read_torch(path):
                 "that is in it, which is refused. Where you trust it, load it with PyTorch and "
                 "save its `state_dict` alone."
             ) from error
-        reason = str(error).strip().partition(".")[0] or type(error).__name__
         raise CheckpointError(
-            f"The file {path!r} is no PyTorch checkpoint, or is damaged: {reason}."
+            f"The file {path!r} is no PyTorch checkpoint, or is damaged: {_reason(error)}."
         ) from error
 
 

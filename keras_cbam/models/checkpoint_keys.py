@@ -109,3 +109,16 @@ def checkpoint_entries(layer, layout):
     if isinstance(layer, keras.layers.Dense):
         return _linear(layer.kernel, f"{key}.weight"), _vector(layer.bias, f"{key}.bias")
     return ()
+
+
+def computes_otherwise(layer):
+    """Whether it is attention of the shapes of a checkpoint's, but of another formula."""
+    if isinstance(layer, BAM):
+        return (layer.combine, layer.dilation_rate) != ("multiply", 4)
+    return isinstance(layer, CBAM) and (
+        layer.arrangement != "channel_spatial"
+        or layer.residual
+        or set(layer.pooling) != {"avg", "max"}
+        or layer.activation is not keras.activations.relu
+        or layer.gate_activation is not keras.activations.sigmoid
+    )

@@ -9,8 +9,12 @@ import numpy as np
 from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.layers.cbam import CBAM
 from keras_cbam.models.checkpoint_files import CheckpointError, read_checkpoint
-from keras_cbam.models.checkpoint_keys import checkpoint_entries
+from keras_cbam.models.checkpoint_keys import checkpoint_entries, computes_otherwise
 from keras_cbam.models.resnet import DEPTHS, ResNet
+
+
+class CheckpointWarning(UserWarning):
+    """What a loaded checkpoint did not set, or cannot tell."""
 
 
 def load_pytorch_checkpoint(model, path, skip_head=False):
@@ -20,6 +24,9 @@ def load_pytorch_checkpoint(model, path, skip_head=False):
     (`attn_layer="cbam"`). The names may have the prefix `module.`. timm's multilayer perceptron has
     no biases: ours are set to zero, with a warning. The spatial kernel's two input maps are put in
     the order of the model's `spatial_pooling`.
+
+    Whether a bottleneck strides in its first 1x1 or in its 3x3 convolution cannot be told from a
+    file. Released ones do in the 3x3: a model that does not is loaded with a warning.
 
     Nothing is written unless every tensor of the file has its place and every weight of the model
     its tensor, all of the right shape and finite.
@@ -72,12 +79,23 @@ def _load(model, arrays, path, skip_head):
         warnings.warn(
             f"timm's attention has no biases: {len(biases)} biases of the attention of "
             f"{model.name!r} are set to zero.",
+            CheckpointWarning,
             stacklevel=3,
         )
-    if skip_head:
+    names = [layer.name for layer in model.layers]
+    if skip_head and "fc" in names:
         warnings.warn(
             f"The classifier of {model.name!r} is not from the checkpoint {str(path)!r}: it is as "
             "it was.",
+            CheckpointWarning,
+            stacklevel=3,
+        )
+    first = model.get_layer("layer2_0_conv1")
+    if "layer2_0_conv3" in names and first.strides[0] > 1:
+        warnings.warn(
+            f"{model.name!r} strides in the first 1x1 convolutions; released checkpoints do in the "
+            "3x3.",
+            CheckpointWarning,
             stacklevel=3,
         )
     return model
@@ -104,7 +122,7 @@ def _problems(model, entries, arrays, layout, skip_head):
             repr(key)
             for key in arrays
             if key not in keys
-            and not key.endswith(".num_batches_tracked")
+            and not _is_count(key, keys)
             and not (skip_head and key.startswith("fc."))
         ],
         "of another shape": [
@@ -112,7 +130,15 @@ def _problems(model, entries, arrays, layout, skip_head):
             for e in present
             if arrays[e.key].shape != e.shape
         ],
+        "that are not floating-point": [
+            repr(e.key) for e in present if arrays[e.key].dtype.kind != "f"
+        ],
         "not finite": [repr(e.key) for e in present if not np.isfinite(arrays[e.key]).all()],
+        "that are negative variances": [
+            repr(e.key)
+            for e in present
+            if e.key.endswith(".running_var") and np.any(arrays[e.key] < 0)
+        ],
         "that no checkpoint has": [
             repr(weight.path)
             for layer in model.layers
@@ -120,11 +146,22 @@ def _problems(model, entries, arrays, layout, skip_head):
             if id(weight) not in set_elsewhere
         ],
     }
-    return [
+    problems = [
         f"{len(names)} tensors {kind}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}"
         for kind, names in kinds.items()
         if names
     ]
+    others = [layer.name for layer in model.layers if computes_otherwise(layer)]
+    if others:
+        problems.append(
+            f"{len(others)} attention layers that compute otherwise: {others[0]!r}, ..."
+        )
+    return problems
+
+
+def _is_count(key, keys):
+    prefix, _, name = key.rpartition(".")
+    return name == "num_batches_tracked" and f"{prefix}.running_mean" in keys
 
 
 def _what_it_is(arrays):
@@ -152,28 +189,38 @@ def describe_checkpoint(arrays):
     counts = tuple(sum(block.endswith(stage) for block in blocks) for stage in "1234")
     is_bottleneck = "layer1.0.conv3.weight" in arrays
     depth = next((d for d, known in DEPTHS.items() if known == (counts, is_bottleneck)), None)
-    last = arrays.get(f"layer1.0.conv{3 if is_bottleneck else 2}.weight")
-    stem = arrays.get("conv1.weight")
-    if depth is None or last is None or last.ndim != 4 or stem is None or stem.ndim != 4:
+    if depth is None:
         raise CheckpointError(
             f"The file holds no residual network of depth {', '.join(map(str, DEPTHS))}: its "
             f"stages have {counts} blocks."
         )
-    planes = last.shape[0] // (4 if is_bottleneck else 1)
+    stem = _shape(arrays, "conv1.weight", 4)
+    planes = _shape(arrays, f"layer1.0.conv{3 if is_bottleneck else 2}.weight", 4)[0]
+    planes //= 4 if is_bottleneck else 1
     arguments = {"depth": depth, "attention": _attention(arrays)}
     if planes != 64:
         arguments["width"] = planes / 64
-    inner = arrays["layer1.0.conv2.weight"].shape if is_bottleneck else (planes, planes)
-    if inner[0] != inner[1] or inner[0] != planes:
-        arguments["cardinality"] = inner[0] // inner[1]
-        arguments["base_width"] = inner[1] * 64 // planes
-    if stem.shape[-1] != 7:
+    if is_bottleneck:
+        inner, of_group = _shape(arrays, "layer1.0.conv2.weight", 4)[:2]
+        if (inner, of_group) != (planes, planes):
+            arguments["cardinality"] = inner // of_group
+            arguments["base_width"] = of_group * 64 // max(1, planes)
+    if stem[-1] != 7:
         arguments["stem"] = "cifar"
     if "fc.weight" in arrays:
-        arguments["num_classes"] = arrays["fc.weight"].shape[0]
+        arguments["num_classes"] = _shape(arrays, "fc.weight", 2)[0]
     else:
         arguments["include_top"] = False
     return arguments
+
+
+def _shape(arrays, key, rank):
+    shape = arrays[key].shape if key in arrays else None
+    if shape is None or len(shape) != rank or 0 in shape:
+        raise CheckpointError(
+            f"The file holds no residual network: its tensor {key!r} has the shape {shape}."
+        )
+    return shape
 
 
 def _attention(arrays):
@@ -192,11 +239,12 @@ def model_from_checkpoint(path, image_size=None, **arguments):
             tell.
 
     Returns:
-        A `keras.Model` from pixels in [0, 255] to class probabilities.
+        A `keras.Model` from pixels in [0, 255] to class probabilities, or to features if the file
+        has no classifier.
 
     Raises:
         CheckpointError, ImportError: as `load_pytorch_checkpoint`.
-        ValueError: if an argument is outside its range.
+        ValueError: if `image_size` is not a positive integer.
 
     Example:
 
@@ -210,4 +258,8 @@ def model_from_checkpoint(path, image_size=None, **arguments):
     size = positive_integer("image_size", image_size)
     is_first = keras.config.image_data_format() == "channels_first"
     shape = (3, size, size) if is_first else (size, size, 3)
-    return _load(ResNet(**arguments, input_shape=shape), arrays, path, skip_head=False)
+    try:
+        model = ResNet(**arguments, input_shape=shape)
+    except ValueError as error:
+        raise CheckpointError(f"The checkpoint {str(path)!r} fits no network: {error}") from error
+    return _load(model, arrays, path, skip_head=False)

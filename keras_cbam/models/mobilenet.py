@@ -8,7 +8,7 @@ from keras_cbam.models.building import (
     norm,
     padded,
     preprocessed,
-    validate_arguments,
+    validated_shape,
     with_top,
 )
 
@@ -22,7 +22,7 @@ def MobileNet(
     alpha=1.0,
     num_classes=1000,
     include_top=True,
-    input_shape=(224, 224, 3),
+    input_shape=None,
     include_preprocessing=True,
     pooling=None,
     classifier_activation="softmax",
@@ -41,7 +41,7 @@ def MobileNet(
         alpha: float, factor of the channels; the paper has 1.0 and 0.7. Defaults to `1.0`.
         num_classes: see `ResNet`. Defaults to `1000`.
         include_top: see `ResNet`. Defaults to `True`.
-        input_shape: see `ResNet`. Defaults to `(224, 224, 3)`.
+        input_shape: see `ResNet`. Defaults to `None`.
         include_preprocessing: see `ResNet`. Defaults to `True`.
         pooling: see `ResNet`. Defaults to `None`.
         classifier_activation: see `ResNet`. Defaults to `"softmax"`.
@@ -63,10 +63,12 @@ def MobileNet(
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), table 5
     - [Howard et al., MobileNets](https://arxiv.org/abs/1704.04861)
     """
-    validate_arguments("alpha", alpha, num_classes, input_shape)
-    inputs = keras.Input(input_shape, name="pixels" if include_preprocessing else "pictures")
+    shape = validated_shape("alpha", alpha, num_classes, input_shape, pooling)
+    if int(32 * alpha) < 1:
+        raise ValueError(f"`alpha` leaves no channels. Received: alpha={alpha}")
+    inputs = keras.Input(shape, name="pixels" if include_preprocessing else "pictures")
     x = preprocessed(inputs, include_preprocessing)
-    x = conv(x, max(1, int(32 * alpha)), 3, "conv1", strides=2)
+    x = conv(x, int(32 * alpha), 3, "conv1", strides=2)
     x = keras.layers.ReLU(name="conv1_relu")(norm(x, "conv1_bn"))
     for i, (filters, strides) in enumerate(UNITS, 1):
         name_of_unit = f"conv_dw_{i}"
@@ -80,7 +82,7 @@ def MobileNet(
             name=name_of_unit,
         )(padded(x, 3, name_of_unit) if strides > 1 else x)
         x = keras.layers.ReLU(name=f"conv_dw_{i}_relu")(norm(x, f"conv_dw_{i}_bn"))
-        x = conv(x, max(1, int(filters * alpha)), 1, f"conv_pw_{i}")
+        x = conv(x, int(filters * alpha), 1, f"conv_pw_{i}")
         x = keras.layers.ReLU(name=f"conv_pw_{i}_relu")(norm(x, f"conv_pw_{i}_bn"))
     outputs = with_top(x, include_top, pooling, num_classes, classifier_activation)
     return attended(keras.Model(inputs, outputs, name=name), attention, r"^conv_(dw|pw)_\d+_relu$")

@@ -1,6 +1,6 @@
 """The residual networks of the CBAM paper."""
 
-import functools
+import inspect
 
 import keras
 
@@ -11,7 +11,7 @@ from keras_cbam.models.building import (
     norm,
     padded,
     preprocessed,
-    validate_arguments,
+    validated_shape,
     with_top,
 )
 
@@ -35,7 +35,7 @@ def ResNet(
     stride_in_first_1x1=False,
     num_classes=1000,
     include_top=True,
-    input_shape=(224, 224, 3),
+    input_shape=None,
     include_preprocessing=True,
     pooling=None,
     classifier_activation="softmax",
@@ -68,7 +68,7 @@ def ResNet(
         include_top: bool, whether average pooling and the classifier follow. Defaults to `True`.
         input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
             `keras.config.image_data_format()` is `"channels_first"`; height and width may be
-            `None`. Defaults to `(224, 224, 3)`.
+            `None`. Defaults to `None`: pictures of 224 x 224.
         include_preprocessing: bool, whether the model normalizes pixels of [0, 255] by ImageNet's
             mean and deviation; else it takes normalized pictures. Defaults to `True`.
         pooling: `"avg"`, `"max"` or `None`: pooling of the features if `include_top=False`.
@@ -94,11 +94,11 @@ def ResNet(
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4 and table 4
     - [He et al., Deep Residual Learning for Image Recognition](https://arxiv.org/abs/1512.03385)
     """
-    if depth not in DEPTHS:
+    if not isinstance(depth, int) or depth not in DEPTHS:
         raise ValueError(f"`depth` must be one of {tuple(DEPTHS)}. Received: depth={depth!r}")
     if stem not in STEMS:
         raise ValueError(f"`stem` must be one of {STEMS}. Received: stem={stem!r}")
-    validate_arguments("width", width, num_classes, input_shape)
+    shape = validated_shape("width", width, num_classes, input_shape, pooling)
     positive_integer("cardinality", cardinality)
     positive_integer("base_width", base_width)
     blocks, is_bottleneck = DEPTHS[depth]
@@ -107,7 +107,12 @@ def ResNet(
             "`cardinality` and `base_width` are for the bottlenecks of depths 50 and 101. "
             f"Received: depth={depth}, cardinality={cardinality}, base_width={base_width}"
         )
-    inputs = keras.Input(input_shape, name="pixels" if include_preprocessing else "pictures")
+    if int(64 * width) * base_width // 64 < 1:
+        raise ValueError(
+            "`width` and `base_width` leave no channels. "
+            f"Received: width={width}, base_width={base_width}"
+        )
+    inputs = keras.Input(shape, name="pixels" if include_preprocessing else "pictures")
     x = _stem(preprocessed(inputs, include_preprocessing), stem)
     for stage, count in enumerate(blocks):
         planes = int(64 * 2**stage * width)
@@ -156,14 +161,19 @@ def _block(x, name, convolutions, strides):
 
 
 def _shorthand(name, depth, **fixed):
-    @functools.wraps(ResNet)
     def build(attention="cbam", **arguments):
         return ResNet(depth, attention, **{"name": name.lower(), **fixed, **arguments})
 
     given = ", ".join(f"{key}={value!r}" for key, value in fixed.items())
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"`ResNet({', '.join(filter(None, [str(depth), given]))})`; see `ResNet`."
-    del build.__wrapped__
+    signature = inspect.signature(ResNet)
+    parameters = [
+        parameter.replace(default=fixed.get(parameter.name, parameter.default))
+        for parameter in signature.parameters.values()
+        if parameter.name != "depth"
+    ]
+    build.__signature__ = signature.replace(parameters=parameters)
     return build
 
 

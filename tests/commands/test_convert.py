@@ -45,6 +45,17 @@ def test_convert(checkpoints, capsys, tmp_path):
     assert keras.models.load_model(target).input_shape == (None, 40, 40, 3)
 
 
+def test_a_file_without_a_classifier(checkpoints, capsys, tmp_path):
+    state = torch.load(checkpoints / "bam.pth")
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    torch.save(state, tmp_path / "features.pth")
+    target = tmp_path / "features.keras"
+    assert main(["convert", str(tmp_path / "features.pth"), "--to", str(target)]) == 0
+    assert "to features (4, 4, 128), as the file has no classifier" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.glob("*.keras")] == ["features.keras"]
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_what_cannot_be_converted(checkpoints, capsys, tmp_path, monkeypatch):
     good, target = checkpoints / "bam.pth", tmp_path / "model.keras"
     assert "must end in .keras" in fails(capsys, 2, good, "--to", tmp_path / "model.h5")

@@ -14,7 +14,7 @@ from keras_cbam.models import (
     ResNeXt101,
     WideResNet18,
 )
-from tests.checks import random_input, to_numpy
+from tests.checks import BACKEND, random_input, to_numpy
 
 SMALL = {"stem": "cifar", "width": 0.125, "num_classes": 3, "input_shape": (32, 32, 3)}
 
@@ -118,6 +118,26 @@ def test_preprocessing_and_heads():
     np.testing.assert_allclose(to_numpy(pooled(x)), maps.max((1, 2)), rtol=0, atol=1e-6)
 
 
+def test_channels_first():
+    last = ResNet(18, "cbam", **SMALL)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert ResNet(18, None, width=0.125, num_classes=3).input_shape == (None, 3, 224, 224)
+        first = ResNet(18, "cbam", **{**SMALL, "input_shape": (3, 32, 32)})
+        with pytest.raises(ValueError, match=r"the first, is 3.*input_shape=\(32, 3, 32\)"):
+            ResNet(18, **{**SMALL, "input_shape": (32, 3, 32)})
+        features = ResNet(18, None, **{**SMALL, "input_shape": (3, 32, 32)}, include_top=False)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert features.output_shape == (None, 64, 4, 4)
+    first.set_weights(last.get_weights())
+    if BACKEND == "tensorflow":
+        pytest.skip("TensorFlow's convolutions on the CPU take channels last only")
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    outputs = to_numpy(first(np.moveaxis(x, -1, 1)))
+    np.testing.assert_allclose(outputs, to_numpy(last(x)), rtol=0, atol=1e-5)
+
+
 def test_padding_is_alike_on_all_sides():
     # The last row and column are not alone in being cut off, so turned pictures give turned maps.
     model = ResNet(
@@ -153,8 +173,15 @@ def test_unknown_sizes_and_mixed_precision(dtype_policy):
         ({"input_shape": (32, 32, 1)}, r"Received: input_shape=\(32, 32, 1\)"),
         ({"input_shape": (32, 32)}, r"Received: input_shape=\(32, 32\)"),
         ({"cardinality": 0}, "Received: cardinality=0"),
-        ({"cardinality": 2}, "for the bottlenecks.*Received: depth=18, cardinality=2"),
+        ({"depth": 18, "cardinality": 2}, "for the bottlenecks.*Received: depth=18, cardinality=2"),
         ({"attention": "cbm"}, "Did you mean 'cbam'"),
+        ({"depth": [18]}, r"Received: depth=\[18\]"),
+        ({"width": float("inf")}, "Received: width=inf"),
+        ({"width": 0.001}, "leave no channels. Received: width=0.001"),
+        ({"depth": 50, "base_width": 1, "width": 0.5}, "Received: width=0.5, base_width=1"),
+        ({"input_shape": 32}, "Received: input_shape=32"),
+        ({"input_shape": ("a", "b", 3)}, "Received: input_shape=.'a'"),
+        ({"pooling": "sum"}, "Received: pooling='sum'"),
         ({"include_top": False, "pooling": "sum"}, "Received: pooling='sum'"),
     ],
     ids=str,
