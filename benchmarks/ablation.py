@@ -18,6 +18,7 @@ import time
 import keras
 from matplotlib.figure import Figure
 
+from keras_cbam.cost import count_parameters
 from keras_cbam.models import ResNet18
 from keras_cbam.training.data import load_data
 from keras_cbam.training.fit import fit_classifier
@@ -81,7 +82,7 @@ def run(variant, seed, options):
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
         "accuracy": history["val_accuracy"],
-        "parameters": sum(weight.size for weight in model.get_weights()),
+        "parameters": count_parameters(model),
         "seconds": round(time.perf_counter() - start),
     }
 

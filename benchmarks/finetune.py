@@ -23,12 +23,10 @@ import keras
 import numpy as np
 
 from keras_cbam import attention_backbone, insert_attention, remove_attention
+from keras_cbam.models.building import DEVIATION, MEAN
 from keras_cbam.training.data import load_data
 from keras_cbam.training.fit import fit_classifier
 
-# ImageNet's mean and deviation of the channels, of pixels in [0, 255].
-MEAN = 255 * np.array([0.485, 0.456, 0.406])
-DEVIATION = 255 * np.array([0.229, 0.224, 0.225])
 VARIANTS = {
     "no attention": (None, True),
     "SE": ("se", True),

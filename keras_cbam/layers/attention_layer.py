@@ -140,6 +140,17 @@ class AttentionLayer(keras.layers.Layer):
                 name="identity_scale", shape=(), initializer="zeros", autocast=False
             )
 
+    def make_batch_norm(self, name, momentum, gamma_initializer="ones"):
+        # float16 could hold neither the sums nor their variance.
+        return keras.layers.BatchNormalization(
+            momentum=momentum,
+            epsilon=1e-5,
+            gamma_initializer=gamma_initializer,
+            dtype=self.accumulation_dtype,
+            trainable=self.trainable,
+            name=name,
+        )
+
     def compute_gate(self, inputs, training=None):
         return self.gate_activation(self.compute_logits(inputs, training=training))
 
@@ -162,6 +173,14 @@ class AttentionLayer(keras.layers.Layer):
 
     def spec(self, shape):
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def channel_map_spec(self, input_shape):
+        axis = self.channel_axis(len(input_shape))
+        return self.spec(tuple(size if i in (0, axis) else 1 for i, size in enumerate(input_shape)))
+
+    def spatial_map_spec(self, input_shape):
+        axis = self.channel_axis(len(input_shape))
+        return self.spec(tuple(1 if i == axis else size for i, size in enumerate(input_shape)))
 
     def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
         self.validate_input_dtype(inputs)

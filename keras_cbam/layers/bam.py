@@ -103,19 +103,9 @@ class BAM(AttentionLayer):
                 f"`combine` must be one of {COMBINATIONS}. Received: combine={combine!r}"
             )
         self.combine = combine
-        self.channel_norm = self._batch_norm("channel_norm")
-        self.reduce_norm = self._batch_norm("reduce_norm")
-        self.dilated_norms = [self._batch_norm(f"dilated_{i}_norm") for i in range(2)]
-
-    def _batch_norm(self, name):
-        # float16 could hold neither the sums nor their variance.
-        return keras.layers.BatchNormalization(
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=self.accumulation_dtype,
-            trainable=self.trainable,
-            name=name,
-        )
+        self.channel_norm = self.make_batch_norm("channel_norm", 0.9)
+        self.reduce_norm = self.make_batch_norm("reduce_norm", 0.9)
+        self.dilated_norms = [self.make_batch_norm(f"dilated_{i}_norm", 0.9) for i in range(2)]
 
     def build(self, input_shape):
         channels = self.validate_input_shape(input_shape)
@@ -191,10 +181,7 @@ class BAM(AttentionLayer):
         )
 
     def compute_scores_spec(self, input_shape):
-        axis = self.channel_axis(len(input_shape))
-        channel = (size if i in (0, axis) else 1 for i, size in enumerate(input_shape))
-        spatial = (1 if i == axis else size for i, size in enumerate(input_shape))
-        return self.spec(tuple(channel)), self.spec(tuple(spatial))
+        return self.channel_map_spec(input_shape), self.spatial_map_spec(input_shape)
 
     def get_config(self):
         return {

@@ -132,8 +132,7 @@ class ChannelAttention(AttentionLayer):
         )
 
     def compute_scores_spec(self, input_shape):
-        axis = self.channel_axis(len(input_shape))
-        return self.spec(tuple(size if i in (0, axis) else 1 for i, size in enumerate(input_shape)))
+        return self.channel_map_spec(input_shape)
 
     def get_config(self):
         return {

@@ -109,15 +109,7 @@ class SpatialAttention(AttentionLayer):
         self.use_batch_norm = bool(use_batch_norm)
         self.batch_norm = None
         if self.use_batch_norm:
-            # float16 could hold neither the logits nor their variance.
-            self.batch_norm = keras.layers.BatchNormalization(
-                momentum=0.99,
-                epsilon=1e-5,
-                gamma_initializer="zeros",
-                dtype=self.accumulation_dtype,
-                trainable=self.trainable,
-                name="batch_norm",
-            )
+            self.batch_norm = self.make_batch_norm("batch_norm", 0.99, gamma_initializer="zeros")
 
     def build(self, input_shape):
         channels = self.validate_input_shape(input_shape)
@@ -153,8 +145,7 @@ class SpatialAttention(AttentionLayer):
         return positions * sum(math.prod(kernel.shape) for kernel in kernels)
 
     def compute_scores_spec(self, input_shape):
-        axis = self.channel_axis(len(input_shape))
-        return self.spec(tuple(1 if i == axis else size for i, size in enumerate(input_shape)))
+        return self.spatial_map_spec(input_shape)
 
     def get_config(self):
         return {

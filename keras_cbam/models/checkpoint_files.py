@@ -76,14 +76,14 @@ def _is_safetensors(path):
 def _array(path, key, tensor):
     if isinstance(tensor, np.ndarray):
         return tensor.astype("float32") if tensor.dtype.kind == "f" else tensor
-    try:
-        tensor = tensor.detach().cpu()
-        # NumPy has no bfloat16.
-        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    except (TypeError, RuntimeError, NotImplementedError) as error:
+    if str(tensor.layout) != "torch.strided" or tensor.is_meta or tensor.is_quantized:
         raise CheckpointError(
-            f"The checkpoint {path!r} holds no plain tensor under {key!r}: {_reason(error)}."
-        ) from error
+            f"The checkpoint {path!r} holds no plain tensor under {key!r}, but a sparse, empty or "
+            "quantized one."
+        )
+    tensor = tensor.detach().cpu()
+    # NumPy has no bfloat16.
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def _reason(error):

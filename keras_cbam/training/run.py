@@ -8,6 +8,7 @@ import time
 import keras
 import numpy as np
 
+from keras_cbam.cost import count_parameters
 from keras_cbam.training.artefacts import TrainingError, versions, write_artefacts, write_report
 
 # Test pictures on which the reloaded artefacts are compared with the model in memory.
@@ -55,7 +56,7 @@ def describe(model, arguments, training_seconds):
     """The part of a report that is not on data and results."""
     return {
         "parameters": {
-            "trainable": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
+            "trainable": count_parameters(model),
             "total": model.count_params(),
         },
         "seconds": {"training": round(training_seconds, 1)},
