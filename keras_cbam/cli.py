@@ -2,7 +2,7 @@
 
 import sys
 
-from keras_cbam.commands import convert, cost, evaluate, paper, train
+from keras_cbam.commands import convert, cost, evaluate, explain, paper, train
 from keras_cbam.commands.parser import Parser
 from keras_cbam.models.checkpoint_files import CheckpointError
 from keras_cbam.training.artefacts import TrainingError
@@ -10,7 +10,7 @@ from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import ModelError
 from keras_cbam.weight_files import WeightsError
 
-COMMANDS = (train, evaluate, convert, cost, paper)
+COMMANDS = (train, evaluate, explain, convert, cost, paper)
 
 
 def _parser():
@@ -36,7 +36,7 @@ def main(arguments=None):
     ) as error:
         code, message = 1, error
     except FileExistsError as error:
-        code, message = 2, f"{error} Choose another --output, or pass --overwrite for a run."
+        code, message = 2, f"{error} Choose another --output, or pass --overwrite to replace it."
     except OSError as error:
         code, message = 1, f"{error.strerror}: {error.filename!r}" if error.filename else error
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from keras_cbam.commands.parser import (
     print_skipped,
 )
 from keras_cbam.training.arguments import PRECISIONS
+from keras_cbam.training.artefacts import ARTEFACTS, MODELS
 from keras_cbam.training.paper import train_paper_network
 from keras_cbam.training.train import train_classifier
 
@@ -175,8 +176,9 @@ def _print(report, output):
     for name, difference in report["largest_difference_after_reload"].items():
         print(f"  {output / name}  {difference:.1e}")
     print("Also written:")
-    for name in ("history.csv", "learning_curves.png", "report.json"):
-        print(f"  {output / name}")
+    for name in ARTEFACTS:
+        if name not in MODELS and (output / name).exists():
+            print(f"  {output / name}")
     size = report["arguments"]["image_size"]
     print(
         "\nUse it:\n"

@@ -98,12 +98,13 @@ def is_attendable(layer, node, model_format):
     )
 
 
-def choose(possible, where):
+def choose(possible, where, argument="where"):
     """The layers that `where` chooses among `possible`, `{path: layer}`; maybe none.
 
     Args:
         possible: dict of layers by path.
         where: regular expression, collection of names or paths, or predicate on the layer.
+        argument: string, what the caller calls `where`. Defaults to `"where"`.
 
     Raises:
         ValueError: if `where` is none of these or names an unknown layer.
@@ -113,31 +114,34 @@ def choose(possible, where):
             pattern = re.compile(where)
         except re.error as error:
             raise ValueError(
-                f"`where` is not a valid regular expression: {error}. Received: where={where!r}"
+                f"`{argument}` is not a valid regular expression: {error}. "
+                f"Received: {argument}={where!r}"
             ) from error
         return {path: layer for path, layer in possible.items() if pattern.search(path)}
     if callable(where):
         return {path: layer for path, layer in possible.items() if where(layer)}
     if not isinstance(where, (list, tuple, set, frozenset)):
+        automatic = '"auto", ' if argument == "where" else ""
         raise ValueError(
-            '`where` must be "auto", a regular expression, a collection of names or a predicate. '
-            f"Received: where={where!r}"
+            f"`{argument}` must be {automatic}a regular expression, a collection of names or a "
+            f"predicate. Received: {argument}={where!r}"
         )
     chosen = {}
     for name in where:
         matches = {p: layer for p, layer in possible.items() if name in (p, layer.name)}
         if not matches:
             raise ValueError(
-                f"No such layer that `where` could choose: {name!r}. "
-                f"{list_layers(possible)} Received: where={where!r}"
+                f"No such layer that `{argument}` could choose: {name!r}. "
+                f"{list_layers(possible, argument)} Received: {argument}={where!r}"
             )
         chosen.update(matches)
     return chosen
 
 
-def list_layers(possible):
+def list_layers(possible, argument="where"):
     if not possible:
         return "The model has no layer with spatial axes."
     shown = ", ".join(list(possible)[:40])
     more = f" and {len(possible) - 40} more" if len(possible) > 40 else ""
-    return f"Pass `where` to choose among its layers with spatial axes: {shown}{more}."
+    kind = "layers with spatial axes" if argument == "where" else "attention layers"
+    return f"Pass `{argument}` to choose among its {kind}: {shown}{more}."

@@ -13,9 +13,11 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_cbam.visualization.figures import plot_learning_curves
+from keras_cbam.visualization.panels import figure_class
 
-ARTEFACTS = ("model.keras", "saved_model", "history.csv", "learning_curves.png", "report.json")
+MODELS = ("model.keras", "saved_model")
+FIGURES = ("learning_curves.png", "confusion_matrix.png", "grad_cam.png", "attention.png")
+ARTEFACTS = (*MODELS, "history.csv", *FIGURES, "report.json")
 # Largest difference of probabilities between the model in memory and a reloaded one.
 TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
 
@@ -37,11 +39,14 @@ def output_folder(output, overwrite=False):
 
     Raises:
         FileExistsError: if `output` is not an empty or new folder, nor an earlier run to replace.
+        ImportError: without Matplotlib, which draws a run's figures.
         OSError: if the folder cannot be made.
     """
     if output is None:
         yield None
         return
+    # What comes last must not fail after hours.
+    figure_class()
     output = pathlib.Path(output).resolve()
     _refuse_to_lose_files(output, overwrite)
     # On the same disk, so that moving it is one step, and beside folders that exist already, so
@@ -79,7 +84,7 @@ def _refuse_to_lose_files(output, overwrite):
 
 
 def write_artefacts(folder, model, history, sample):
-    """Writes model, SavedModel, history and learning curves, and checks the models.
+    """Writes model, SavedModel and history, and checks the models.
 
     Args:
         folder: `pathlib.Path` of an existing folder.
@@ -113,7 +118,6 @@ def _write_history(folder, history):
         writer = csv.writer(file)
         writer.writerow(["epoch", *history])
         writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*history.values()), 1))
-    plot_learning_curves(history).savefig(folder / "learning_curves.png", dpi=120)
 
 
 def verify(folder, model, sample):

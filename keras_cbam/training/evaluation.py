@@ -128,7 +128,7 @@ def evaluate_classifier(model, folder, batch_size=64, verbose=0):
     >>> evaluate_classifier(model, "imagenet")["top_1_error"]
     """
     positive_integer("batch_size", batch_size)
-    size = _input_size(model)
+    size = input_size(model)
     folder = os.fspath(folder)
     files, skipped = find_test_files(folder)
     classes = len(files.class_names)
@@ -151,7 +151,8 @@ def evaluate_classifier(model, folder, batch_size=64, verbose=0):
     }
 
 
-def _input_size(model):
+def input_size(model):
+    """Side of the square pictures that a classifier takes; `ModelError` if it takes others."""
     inputs, outputs = (
         [tensor.shape for tensor in getattr(model, name, None) or []]
         for name in ("inputs", "outputs")

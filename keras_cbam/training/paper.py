@@ -1,5 +1,6 @@
 """The paper's training: a folder in ImageNet's layout in, a network and its errors out."""
 
+import dataclasses
 import os
 import pathlib
 import time
@@ -21,6 +22,7 @@ from keras_cbam.training.run import (
     check_finite,
     describe,
     dtype_policy,
+    spread,
     write_run,
 )
 from keras_cbam.training.streaming import picture_streams
@@ -106,7 +108,7 @@ def train_paper_network(
     Raises:
         ValueError: if an argument is outside its range or names nothing known.
         DataError: if the data cannot be used, or a picture cannot be read.
-        TrainingError, FileExistsError, OSError: see `train_classifier`.
+        TrainingError, FileExistsError, OSError, ImportError: see `train_classifier`.
 
     Example:
 
@@ -158,8 +160,12 @@ def train_paper_network(
         }
         if len(train.class_names) > LARGEST_MATRIX:
             del report["confusion_matrix"]
+        shown = spread(len(test.labels), SAMPLE_SIZE)
+        few = dataclasses.replace(
+            test, paths=[test.paths[index] for index in shown], labels=test.labels[shown]
+        )
         with picture_streams(image_size) as streams:
-            sample, _ = next(iter(streams.evaluation(test, SAMPLE_SIZE).as_numpy_iterator()))
+            sample, _ = next(iter(streams.evaluation(few, SAMPLE_SIZE).as_numpy_iterator()))
         write_run(folder, model, history, report, sample, start)
     return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
 

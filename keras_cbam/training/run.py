@@ -9,10 +9,19 @@ import keras
 import numpy as np
 
 from keras_cbam.cost import count_parameters
+from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training.artefacts import TrainingError, versions, write_artefacts, write_report
+from keras_cbam.visualization.figures import (
+    compare_grad_cam,
+    plot_attention,
+    plot_confusion_matrix,
+    plot_learning_curves,
+)
 
 # Test pictures on which the reloaded artefacts are compared with the model in memory.
 SAMPLE_SIZE = 64
+# Of them, those in the figures.
+PICTURES_DRAWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +75,35 @@ def describe(model, arguments, training_seconds):
     }
 
 
+def spread(count, number):
+    """At most `number` indices below `count`, evenly far from each other."""
+    return np.unique(np.linspace(0, count - 1, min(number, count)).round().astype(int))
+
+
+def write_figures(folder, model, history, report, sample):
+    """Learning curves, confusion matrix, and what the model attends to in some test pictures.
+
+    Args:
+        folder: `pathlib.Path` of an existing folder.
+        model: the trained `keras.Model`.
+        history: dict of lists, one number for each epoch.
+        report: dict with the class names and, for few enough classes, the confusion matrix.
+        sample: uint8 array of test pictures, `(batch,) + model.input_shape[1:]`.
+    """
+    names = report["data"]["class_names"]
+    pictures = sample[spread(len(sample), PICTURES_DRAWN)]
+    figures = {
+        "learning_curves.png": plot_learning_curves(history),
+        "grad_cam.png": compare_grad_cam({"Grad-CAM": model}, pictures, class_names=names),
+    }
+    if "confusion_matrix" in report:
+        figures["confusion_matrix.png"] = plot_confusion_matrix(report["confusion_matrix"], names)
+    if any(isinstance(layer, AttentionLayer) for layer in model._flatten_layers()):
+        figures["attention.png"] = plot_attention(model, pictures)
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=100)
+
+
 def write_run(folder, model, history, report, sample, start):
     """Writes the artefacts and, completed by their check and the time, the report.
 
@@ -82,6 +120,7 @@ def write_run(folder, model, history, report, sample, start):
     """
     if folder is None:
         return
+    write_figures(folder, model, history, report, sample)
     report["largest_difference_after_reload"] = write_artefacts(folder, model, history, sample)
     report["seconds"]["total"] = round(time.perf_counter() - start, 1)
     write_report(folder, report)

@@ -22,6 +22,7 @@ from keras_cbam.training.run import (
     check_finite,
     describe,
     dtype_policy,
+    spread,
     write_run,
 )
 from keras_cbam.weight_files import WeightsError
@@ -88,7 +89,8 @@ def train_classifier(
         seed: int, of the initial weights, the order of the pictures and their augmentation.
             Defaults to `0`.
         output: path of a folder to be made, or `None` to write nothing. It gets `model.keras`,
-            `saved_model/`, `history.csv`, `learning_curves.png` and `report.json`, all at once
+            `saved_model/`, `history.csv`, `report.json`, and the figures `learning_curves.png`,
+            `confusion_matrix.png`, `grad_cam.png` and, with attention, `attention.png`, all at once
             at the end of a run in which nothing failed. Defaults to `None`.
         overwrite: bool, whether an earlier run in `output` is replaced. Defaults to `False`.
         strict: bool, whether an unreadable picture is an error; else it is skipped and reported.
@@ -109,6 +111,7 @@ def train_classifier(
         FileExistsError: if `output` is not empty; with `overwrite=True`, if it holds anything
             that is not of a run.
         OSError: if the artefacts cannot be written.
+        ImportError: if there is an `output` but no Matplotlib: `pip install keras_cbam[plot]`.
 
     Example:
 
@@ -160,7 +163,8 @@ def train_classifier(
             },
             **describe(model, arguments, trained - start),
         }
-        write_run(folder, model, history, report, data_set.test_images[:SAMPLE_SIZE], start)
+        sample = data_set.test_images[spread(len(data_set.test_labels), SAMPLE_SIZE)]
+        write_run(folder, model, history, report, sample, start)
     return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
 
 

@@ -1,5 +1,22 @@
-"""What a model learned and attends to, as pictures."""
+"""What a model learned and attends to, as arrays and as pictures."""
 
-from keras_cbam.visualization.figures import plot_learning_curves
+from keras_cbam.visualization.attention_maps import AttentionScores, attention_maps
+from keras_cbam.visualization.figures import (
+    compare_grad_cam,
+    plot_attention,
+    plot_confusion_matrix,
+    plot_grad_cam,
+    plot_learning_curves,
+)
+from keras_cbam.visualization.grad_cam import grad_cam
 
-__all__ = ["plot_learning_curves"]
+__all__ = [
+    "AttentionScores",
+    "attention_maps",
+    "compare_grad_cam",
+    "grad_cam",
+    "plot_attention",
+    "plot_confusion_matrix",
+    "plot_grad_cam",
+    "plot_learning_curves",
+]

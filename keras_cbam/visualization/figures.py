@@ -1,9 +1,143 @@
 """Figures of Matplotlib. Each function returns a `Figure` and shows nothing on screen."""
 
-from matplotlib.figure import Figure
+import numpy as np
 
-# The first two of Okabe and Ito's colours that stay distinct for colour-blind readers.
-TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
+from keras_cbam.visualization import panels
+from keras_cbam.visualization.attention_maps import attention_maps
+from keras_cbam.visualization.grad_cam import class_activation
+from keras_cbam.visualization.images import displayed
+
+# From so many classes on, a confusion matrix has no numbers in its cells.
+LARGEST_NUMBERED_MATRIX = 20
+
+
+def plot_attention(model, image, layers=None):
+    """What a model attends to: spatial maps over the picture, and the strongest channels.
+
+    One column for each resolution of the feature maps, that of the last attention layer there:
+    its spatial map over the picture in grey, with a colour bar of the gate's values; and below it
+    the channels with the largest gates.
+
+    Args:
+        model: `keras.Model` with attention layers and one input of pictures.
+        image: array `(height, width)`, `(height, width, channels)`, or a batch of the latter:
+            pixels as the model takes them, see `attention_maps`. A batch has one block of rows for
+            each picture.
+        layers: see `attention_maps`; every chosen layer then has a column. Defaults to `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`. (`%matplotlib inline` lets notebooks show it.)
+
+    Raises:
+        ValueError: see `attention_maps`.
+        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+
+    Example:
+
+    >>> model = attention_classifier("MobileNetV2", 10, weights=None)
+    >>> figure = plot_attention(model, np.zeros((224, 224, 3), "uint8"))
+    >>> figure.savefig("attention.png")
+    """
+    pictures = panels.as_pictures(model, image)
+    rows = [attention_maps(model, picture[None], layers) for picture in pictures]
+    if layers is None:
+        rows = [panels.last_of_each_size(maps) for maps in rows]
+    columns, height = 1 + len(rows[0]), panels.attention_height(rows[0])
+    figure = panels.new_figure(2.5 * columns, height * len(rows))
+    for part, picture, maps in zip(panels.split(figure, len(rows)), pictures, rows):
+        panels.draw_attention(part, displayed(picture), maps)
+    return figure
+
+
+def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
+    """Where a model sees a class: the picture, and its Grad-CAM map over it.
+
+    Args:
+        model: see `grad_cam`; with one input.
+        image: see `plot_attention`.
+        class_index: see `grad_cam`. Defaults to `None`: the predicted class.
+        layer: see `grad_cam`. Defaults to `None`: the last with space.
+        class_names: list of strings. Defaults to `None`: classes are called by their number.
+
+    Returns:
+        A `matplotlib.figure.Figure`; the titles give the class and its probability.
+
+    Raises:
+        ValueError: see `grad_cam`.
+        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+
+    Example:
+
+    >>> model = attention_classifier("MobileNetV2", 10, weights=None)
+    >>> figure = plot_grad_cam(model, np.zeros((224, 224, 3), "uint8"), class_index=3)
+    """
+    return compare_grad_cam({"Grad-CAM": model}, image, class_index, layer, class_names)
+
+
+def compare_grad_cam(models, images, class_index=None, layer=None, class_names=None):
+    """Grad-CAM maps of several models side by side, as figure 4 of the paper has them.
+
+    Args:
+        models: dict `{title: model}`, `{"plain": ..., "SE": ..., "CBAM": ...}` for example; or a
+            list of models, whose names are the titles.
+        images: a picture, a batch or a list of pictures, see `plot_attention`; one row for each.
+        class_index: int, or a sequence of them, one for each picture. Defaults to `None`: the
+            class that each model predicts.
+        layer: see `grad_cam`. Defaults to `None`: the last with space of each model.
+        class_names: see `plot_grad_cam`. Defaults to `None`.
+
+    Returns:
+        A `matplotlib.figure.Figure`; above each map are the class and its probability.
+
+    Raises:
+        ValueError: see `grad_cam`.
+        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+
+    Example:
+
+    >>> models = {
+    ...     attention or "plain": attention_classifier("MobileNetV2", 10, attention, weights=None)
+    ...     for attention in (None, "se", "cbam")
+    ... }
+    >>> figure = compare_grad_cam(models, np.zeros((2, 224, 224, 3), "uint8"))
+
+    Reference:
+
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.3 and figure 4
+    """
+    if not isinstance(models, dict):
+        models = {model.name: model for model in models}
+    if not models:
+        raise ValueError(f"There is no model to compare. Received: models={models!r}")
+    pictures = panels.as_pictures(next(iter(models.values())), images)
+    classes = [class_index] * len(pictures)
+    if np.ndim(class_index):
+        classes = list(class_index)
+        if len(classes) != len(pictures):
+            raise ValueError(
+                "`class_index` must have one class for each of the pictures. "
+                f"Received: {len(classes)} classes for {len(pictures)} pictures"
+            )
+    figure = panels.new_figure(2.4 * (1 + len(models)) + 0.8, 2.6 * len(pictures) + 0.3)
+    grid = figure.subplots(len(pictures), 1 + len(models), squeeze=False)
+    for axes, picture, chosen in zip(grid, pictures, classes):
+        shown = displayed(picture)
+        panels.draw_picture(axes[0], shown, "picture")
+        for axis, (title, model) in zip(axes[1:], models.items()):
+            activation = class_activation(model, picture[None], chosen, layer)
+            index = activation.classes[0]
+            label = panels.class_label(index, class_names)
+            drawn = panels.draw_overlay(
+                axis,
+                shown,
+                activation.maps[0],
+                f"{title}\n{label}: {activation.probabilities[0, index]:.2f}",
+                limits=(0, 1),
+            )
+    bar = figure.colorbar(drawn, ax=grid, fraction=0.03)
+    bar.set_label("Grad-CAM, relative to its maximum", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return figure
 
 
 def plot_learning_curves(history):
@@ -16,18 +150,21 @@ def plot_learning_curves(history):
     Returns:
         A `matplotlib.figure.Figure`.
 
+    Raises:
+        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+
     Example:
 
     >>> figure = plot_learning_curves({"loss": [1.2, 0.8], "accuracy": [0.6, 0.7]})
     >>> len(figure.axes)
     2
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = panels.new_figure(9, 3.6)
     axes = figure.subplots(1, 2)
     for axis, metric, title in zip(axes, ("loss", "accuracy"), ("Loss", "Accuracy")):
         for prefix, label, colour in (
-            ("", "training", TRAINING_COLOUR),
-            ("val_", "test", VALIDATION_COLOUR),
+            ("", "training", panels.TRAINING_COLOUR),
+            ("val_", "test", panels.VALIDATION_COLOUR),
         ):
             values = history.get(prefix + metric)
             if values:
@@ -37,4 +174,59 @@ def plot_learning_curves(history):
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
+    return figure
+
+
+def plot_confusion_matrix(matrix, class_names=None):
+    """Which classes are taken for which: colours are parts of each true class, numbers pictures.
+
+    Args:
+        matrix: int array `(classes, classes)`, rows the true and columns the predicted classes,
+            that of `classification_report` for example.
+        class_names: list of strings. Defaults to `None`: classes are called by their number.
+
+    Returns:
+        A `matplotlib.figure.Figure`. From 21 classes on it has no numbers.
+
+    Raises:
+        ValueError: if the matrix is not square and of counts, or the names are not as many.
+        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+
+    Example:
+
+    >>> figure = plot_confusion_matrix([[8, 2], [1, 9]], ["cat", "dog"])
+    """
+    counts = np.asarray(matrix)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
+        raise ValueError(f"`matrix` must be square. Received: an array of shape {counts.shape}")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError("`matrix` must hold numbers of pictures. Received: negative or not finite")
+    classes = len(counts)
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` must have a name for each of the {classes} classes. "
+            f"Received: {len(class_names)} names"
+        )
+    pictures = counts.sum(axis=1, keepdims=True)
+    parts = np.divide(counts, pictures, out=np.zeros(counts.shape), where=pictures > 0)
+    is_numbered = classes <= LARGEST_NUMBERED_MATRIX
+    names = [panels.class_label(i, class_names) for i in range(classes)] if is_numbered else []
+    # The layout needs room to give to long names.
+    room = 0.09 * max(map(len, names), default=8)
+    side = 1.5 + 0.45 * min(classes, LARGEST_NUMBERED_MATRIX)
+    figure = panels.new_figure(side + room + 1, side + room)
+    axis = figure.subplots()
+    drawn = axis.imshow(parts, cmap=panels.COLOUR_MAP, vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=axis, label="part of the true class", fraction=0.046)
+    axis.set(xlabel="predicted class", ylabel="true class", title="Confusion matrix")
+    if is_numbered:
+        axis.set_xticks(range(classes), names, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(classes), names)
+        for row, column in np.ndindex(counts.shape):
+            # Dark letters on the light end of the colours.
+            colour = "black" if parts[row, column] > 0.6 else "white"
+            text = f"{counts[row, column]}"
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    # The first layout places the axis label before it knows the names beside it.
+    figure.draw_without_rendering()
     return figure

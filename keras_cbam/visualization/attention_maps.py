@@ -1,0 +1,124 @@
+"""The attention maps of a model, as arrays."""
+
+import collections
+import typing
+
+import numpy as np
+from keras import ops
+
+from keras_cbam.insertion.graph import choose
+from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.layers.spatial_attention import SpatialAttention
+from keras_cbam.visualization.calls import find_operations, hooked
+from keras_cbam.visualization.images import batches, model_inputs
+
+
+class AttentionScores(typing.NamedTuple):
+    """The maps of one attention layer, as `return_attention_scores=True` gives them.
+
+    Attributes:
+        channel: float32 array `(batch, 1, 1, channels)`, or `None` without a channel gate.
+        spatial: float32 array `(batch, height, width, 1)`, or `None` without a spatial gate.
+    """
+
+    channel: np.ndarray | None
+    spatial: np.ndarray | None
+
+
+def attention_maps(model, images, layers=None, batch_size=32):
+    """The maps of every attention layer of a model, from one forward pass in inference mode.
+
+    Layers are found wherever they are: in nested models, in subclassed ones, in those that
+    `insert_attention` made and in reloaded ones.
+
+    Args:
+        model: `keras.Model` with attention layers of this package.
+        images: array `(batch, height, width, channels)` of pictures as the model takes them:
+            greyscale ones become RGB if the model takes three channels, and those of another size
+            are resized if it takes one size only. For a model of several inputs their list or dict.
+        layers: regular expression on layer names, collection of names, or predicate on the layer.
+            Defaults to `None`: all attention layers.
+        batch_size: int, pictures at once. Defaults to `32`.
+
+    Returns:
+        Dict `{layer name: AttentionScores}` in the order of the calls. Layers of the same name in
+        different nested models are called by their path, `<model>/<layer>`; further calls of a
+        shared layer are `<name>_1` and so on.
+
+    Raises:
+        ValueError: if the model has no attention layer, `layers` names none or none that is
+            called, or the pictures do not fit the model.
+
+    Example:
+
+    >>> model = attention_classifier("MobileNetV2", 10, weights=None)
+    >>> maps = attention_maps(model, np.zeros((2, 224, 224, 3)))
+    >>> maps["block_16_project_BN_cbam"].spatial.shape
+    (2, 7, 7, 1)
+    """
+    chosen = _chosen(model, layers)
+    inputs = model_inputs(model, images)
+    parts = collections.defaultdict(list)
+    for batch in batches(inputs, batch_size):
+        calls = collections.Counter()
+
+        def keep(name, scores, calls=calls):
+            number = calls[name]
+            calls[name] += 1
+            parts[f"{name}_{number}" if number else name].append(scores)
+
+        with hooked([(layer, _watch(keep, name, layer)) for name, layer in chosen.items()]):
+            model(batch, training=False)
+    if not parts:
+        raise ValueError(
+            f"The model calls none of its attention layers: {', '.join(chosen)}. "
+            f"Received: {model!r}"
+        )
+    return {
+        name: AttentionScores(*(_joined(maps) for maps in zip(*scores)))
+        for name, scores in parts.items()
+    }
+
+
+def _chosen(model, layers):
+    """`{name: layer}` of the attention layers asked for; the name is the path if it must be."""
+    found = {
+        path: layer
+        for path, layer in find_operations(model).items()
+        if isinstance(layer, AttentionLayer)
+    }
+    if not found:
+        raise ValueError(
+            "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
+            f"`insert_attention(model)`. Received: {model!r}"
+        )
+    if layers is not None:
+        possible, found = found, choose(found, layers, "layers")
+        if not found:
+            raise ValueError(
+                f"No attention layer matches. The model has {', '.join(possible)}. "
+                f"Received: layers={layers!r}"
+            )
+    counts = collections.Counter(layer.name for layer in found.values())
+    return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
+
+
+def _watch(keep, name, layer):
+    def hook(call, inputs, training=None, return_attention_scores=False):
+        outputs, scores = call(inputs, training=training, return_attention_scores=True)
+        keep(name, _as_pair(layer, scores))
+        return (outputs, scores) if return_attention_scores else outputs
+
+    return hook
+
+
+def _as_pair(layer, scores):
+    if not isinstance(scores, tuple):
+        scores = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
+    return [
+        None if gate is None else ops.convert_to_numpy(ops.cast(gate, "float32")) for gate in scores
+    ]
+
+
+def _joined(maps):
+    return None if maps[0] is None else np.concatenate(maps)

@@ -1,0 +1,237 @@
+"""Feature maps and class scores of a classifier, and the gradients between them."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_cbam.attention import near_names
+from keras_cbam.insertion.graph import data_format
+from keras_cbam.visualization.calls import find_operations, hooked
+
+# What may stand between the scores and the end of a model without changing them.
+_PASSING = (
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+)
+# After these, positions are no longer those of the picture.
+_MOVING = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+_SQUASHING = ("Sigmoid", "Softmax")
+
+
+class FeatureGradients:
+    """The feature maps of a layer, the logits of a classifier, and the gradient between them.
+
+    Args:
+        model: `keras.Model` with one output of class scores.
+        batch: inputs of the model, on whose first example its calls are recorded.
+        layer: see `grad_cam`.
+    """
+
+    def __init__(self, model, batch, layer):
+        self.model = model
+        self.operations = find_operations(model)
+        one = keras.tree.map_structure(lambda array: array[:1], batch)
+        calls = self._record(one)
+        self.target = self._target(calls, layer)
+        own_format = getattr(self.target, "data_format", None)
+        self.is_first = (own_format or data_format(model)) == "channels_first"
+        self.target_calls = sum(operation is self.target for operation, _ in calls)
+        self.end = _squashing_end([operation for operation, _ in calls])
+
+    def _record(self, batch):
+        """`(operation, outputs)` of every call, but for those of whole models."""
+        calls = []
+
+        def hook(call, operation, *args, **kwargs):
+            outputs = call(*args, **kwargs)
+            calls.append((operation, outputs))
+            return outputs
+
+        leaves = [op for op in self.operations.values() if not isinstance(op, keras.Model)]
+        hooks = [(op, lambda call, *a, op=op, **k: hook(call, op, *a, **k)) for op in leaves]
+        with hooked(hooks):
+            scores = self.model(batch, training=False)
+        shape = getattr(scores, "shape", None)
+        if shape is None or len(shape) != 2:
+            received = [tuple(one.shape) for one in keras.tree.flatten(scores)]
+            raise ValueError(
+                "Grad-CAM needs a model with one output of class scores, (batch, classes). "
+                f"Received: a model with outputs of the shapes {received} for one picture"
+            )
+        return calls
+
+    def _target(self, calls, layer):
+        if layer is None:
+            return self._last_with_space(calls)
+        if isinstance(layer, str):
+            found = [op for path, op in self.operations.items() if layer in (path, op.name)]
+            if not found:
+                names = [path for path, op in self.operations.items() if _has_space(op, calls)]
+                raise ValueError(
+                    f"The model has no such layer. {near_names(layer, names)} "
+                    f"Received: layer={layer!r}"
+                )
+        else:
+            found = [op for op in self.operations.values() if op is layer]
+        if len({id(op) for op in found}) != 1 or not _has_space(found[0], calls):
+            raise ValueError(
+                "`layer` must be one layer of the model with feature maps "
+                f"(batch, height, width, channels). Received: layer={layer!r}"
+            )
+        return found[0]
+
+    def _last_with_space(self, calls):
+        for operation, outputs in reversed(calls):
+            shape = getattr(outputs, "shape", ())
+            own_format = getattr(operation, "data_format", None)
+            is_first = (own_format or data_format(self.model)) == "channels_first"
+            space = shape[2:] if is_first else shape[1:3]
+            is_moved = isinstance(operation, _MOVING)
+            if _has_space(operation, calls) and math.prod(space) > 1 and not is_moved:
+                return operation
+        raise ValueError(
+            "Grad-CAM needs a model with a layer of feature maps (batch, height, width, channels). "
+            f"Received: {self.model!r}"
+        )
+
+    def _run(self, batch, hook):
+        """Logits, with `hook` at the last call of the target."""
+        calls = 0
+
+        def at_target(call, *args, **kwargs):
+            nonlocal calls
+            calls += 1
+            outputs = call(*args, **kwargs)
+            return hook(outputs) if calls == self.target_calls else outputs
+
+        hooks = [(self.target, at_target)]
+        if self.end is not None:
+            hooks.append((self.end, _without_squashing(self.end)))
+        with hooked(hooks):
+            return self.model(batch, training=False)
+
+    def forward(self, batch):
+        """Feature maps, channels last, and logits as float32 arrays."""
+        features = []
+
+        def keep(outputs):
+            features.append(outputs)
+            return outputs
+
+        scores = _to_numpy(self._run(batch, keep))
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                "The scores of the model are not finite. "
+                f"Received: {np.count_nonzero(~np.isfinite(scores))} such scores"
+            )
+        if scores.shape[1] == 1:
+            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+        return self._channels_last(_to_numpy(features[0])), scores
+
+    def probabilities(self, scores):
+        is_distribution = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-2)
+        if self.end is None and is_distribution:
+            return scores
+        if _squashes(self.end) == "Sigmoid" and scores.shape[1] > 2:
+            return 1 / (1 + np.exp(-scores))
+        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def gradient(self, batch, shape, classes):
+        """Of the classes' logits with respect to the feature maps, channels last."""
+        if self.is_first:
+            shape = (shape[0], shape[3], shape[1], shape[2])
+
+        def score(change):
+            scores = ops.cast(
+                self._run(
+                    batch,
+                    lambda outputs: ops.cast(ops.cast(outputs, "float32") + change, outputs.dtype),
+                ),
+                "float32",
+            )
+            if scores.shape[1] == 1:
+                chosen = (2.0 * classes - 1)[:, None]
+            else:
+                chosen = np.eye(scores.shape[1])[classes]
+            return ops.sum(scores * ops.convert_to_tensor(chosen, "float32"))
+
+        return self._channels_last(_to_numpy(_gradient(score, np.zeros(shape, "float32"))))
+
+    def _channels_last(self, array):
+        return np.moveaxis(array, 1, -1) if self.is_first else array
+
+
+def _to_numpy(tensor):
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+def _gradient(function, point):
+    backend = keras.backend.backend()
+    point = ops.convert_to_tensor(point)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            value = function(point)
+        return tape.gradient(value, point, unconnected_gradients="zero")
+    if backend == "jax":
+        import jax
+
+        return jax.grad(function)(point)
+    if backend == "torch":
+        import torch
+
+        point = point.detach().requires_grad_()
+        return torch.autograd.grad(function(point), point, materialize_grads=True)[0]
+    raise ValueError(f"Grad-CAM has no gradients on the backend {backend!r}.")
+
+
+def _has_space(operation, calls):
+    outputs = [output for called, output in calls if called is operation]
+    shape = getattr(outputs[-1], "shape", ()) if outputs else ()
+    return len(shape) == 4 and "float" in str(outputs[-1].dtype)
+
+
+def _squashes(operation):
+    """`"Softmax"` or `"Sigmoid"` if that is the last thing that the operation does."""
+    names = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        return names.get(getattr(activation, "__name__", ""))
+    name = type(operation).__name__
+    return name if name in _SQUASHING else None
+
+
+def _squashing_end(operations):
+    """The operation that squashes the scores at the end of the model, or `None`."""
+    for operation in reversed(operations):
+        if _squashes(operation):
+            return operation
+        is_linear = isinstance(operation, keras.layers.Activation) and (
+            operation.activation is keras.activations.linear
+        )
+        if not (is_linear or isinstance(operation, _PASSING)):
+            return None
+    return None
+
+
+def _without_squashing(operation):
+    def hook(call, inputs, *args, **kwargs):
+        activation = getattr(operation, "activation", None)
+        if activation is None:
+            return inputs
+        # The attribute itself: the layer's own `call` reads it.
+        attributes = vars(operation)
+        attributes["activation"] = keras.activations.linear
+        try:
+            return call(inputs, *args, **kwargs)
+        finally:
+            attributes["activation"] = activation
+
+    return hook

@@ -1,0 +1,192 @@
+"""The parts of figures: pictures, maps over them, bars."""
+
+import re
+
+import numpy as np
+from PIL import Image
+
+# Perceptually even, and legible for colour-blind readers.
+COLOUR_MAP = "viridis"
+# The first two of Okabe and Ito's colours that stay distinct for colour-blind readers.
+TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
+STRONGEST_CHANNELS = 8
+# Letters that fit above a column.
+LINE_LENGTH = 28
+# Part of a map in its mixture with the picture below it.
+OPACITY = 0.6
+# Weights of red, green and blue in the brightness of a picture (ITU-R BT.601).
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def figure_class():
+    """`matplotlib.figure.Figure`; without Matplotlib, an ImportError that says how to get it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Figures need Matplotlib, which is not installed: pip install keras_cbam[plot]"
+        ) from error
+    return Figure
+
+
+def new_figure(width, height):
+    """An empty `Figure` of that size in inches, which belongs to no window."""
+    return figure_class()(figsize=(width, height), layout="constrained")
+
+
+def split(figure, rows, heights=None):
+    """The figure as that many parts, one below the other."""
+    return np.atleast_1d(figure.subfigures(rows, 1, height_ratios=heights))
+
+
+def as_pictures(model, images):
+    """One picture, a batch, or a list of them, as a list of arrays `(height, width, channels)`."""
+    if len(getattr(model, "inputs", None) or [0]) != 1:
+        raise ValueError(
+            "Pictures can be drawn of models with one input; use `attention_maps` or `grad_cam` "
+            f"for a model with several. Received: the model {model.name!r} with "
+            f"{len(model.inputs)} inputs"
+        )
+    if not isinstance(images, (list, tuple)):
+        images = np.asarray(images)
+        images = [images] if images.ndim in (2, 3) else list(images) if images.ndim == 4 else []
+    pictures = [np.asarray(image) for image in images]
+    pictures = [picture[..., None] if picture.ndim == 2 else picture for picture in pictures]
+    if not pictures or any(picture.ndim != 3 for picture in pictures):
+        raise ValueError(
+            "A picture must have the shape (height, width) or (height, width, channels), a batch "
+            "(batch, height, width, channels). "
+            f"Received: {[np.shape(image) for image in images] or 'no picture'}"
+        )
+    return pictures
+
+
+def class_label(index, class_names):
+    """The name of a class, or its number."""
+    return f"class {index}" if class_names is None else str(class_names[index])
+
+
+def last_of_each_size(maps):
+    """Of all attention maps those of the last layer at each resolution, in their order."""
+    last = {}
+    for name, scores in maps.items():
+        size = scores.channel.shape if scores.spatial is None else scores.spatial.shape
+        # The order is that of the last ones.
+        last.pop(size, None)
+        last[size] = name
+    return {name: maps[name] for name in last.values()}
+
+
+def attention_height(maps):
+    """Inches that `draw_attention` needs."""
+    rows = _rows(maps)
+    return 3.3 * rows.count("spatial") + 2.2 * rows.count("channel") + 0.2
+
+
+def _rows(maps):
+    return [
+        kind
+        for kind in ("spatial", "channel")
+        if any(getattr(scores, kind) is not None for scores in maps.values())
+    ]
+
+
+def draw_attention(figure, picture, maps):
+    """The picture; spatial maps over it; below, the strongest channels.
+
+    Args:
+        figure: `Figure` or `SubFigure`.
+        picture: RGB array in [0, 1].
+        maps: dict of `AttentionScores` of one picture.
+    """
+    rows = _rows(maps)
+    ratios = [3.3 if kind == "spatial" else 2.2 for kind in rows]
+    grid = figure.subplots(
+        len(rows), 1 + len(maps), squeeze=False, gridspec_kw={"height_ratios": ratios}
+    )
+    draw_picture(grid[0, 0], picture, f"picture\n{picture.shape[1]} x {picture.shape[0]}")
+    for axis in grid[1:, 0]:
+        axis.set_axis_off()
+    for row, kind in enumerate(rows):
+        for axis, (name, scores) in zip(grid[row, 1:], maps.items()):
+            values = getattr(scores, kind)
+            title = wrapped(name)
+            if values is None or values.ndim != 4:
+                axis.set_axis_off()
+            elif kind == "spatial":
+                gate = _spatial_map(values)
+                title += f"\n{gate.shape[1]} x {gate.shape[0]}"
+                drawn = draw_overlay(axis, picture, gate, title)
+                bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9)
+                bar.set_label("spatial gate", fontsize=8)
+                bar.ax.tick_params(labelsize=7)
+                bar.ax.locator_params(nbins=4)
+            else:
+                _draw_channels(axis, values.reshape(-1), title if row == 0 else None)
+
+
+def wrapped(name):
+    """The name in lines that fit a column, broken after underscores and slashes."""
+    pieces = re.findall(r"[^_/]+[_/]*|[_/]+", name)
+    lines = [""]
+    for piece in pieces:
+        if len(lines[-1]) + len(piece) > LINE_LENGTH and lines[-1]:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
+def _spatial_map(values):
+    """`(height, width)` of a spatial map, wherever its axis of size 1 is."""
+    _, *shape = values.shape
+    return values.reshape(shape[1:] if shape[0] == 1 and shape[2] != 1 else shape[:2])
+
+
+def _draw_channels(axis, gates, title):
+    strongest = np.argsort(-gates, kind="stable")[:STRONGEST_CHANNELS]
+    draw_bars(axis, gates[strongest], [str(channel) for channel in strongest], "channel gate")
+    axis.set_ylabel(f"strongest of {len(gates)} channels", fontsize=8)
+    if title:
+        axis.set_title(title, fontsize=8)
+
+
+def draw_bars(axis, values, labels, quantity):
+    """Horizontal bars, the first on top."""
+    positions = np.arange(len(values))
+    axis.barh(positions, values, color=TRAINING_COLOUR)
+    axis.set_yticks(positions, labels, fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel(quantity, fontsize=8)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.locator_params(axis="x", nbins=4)
+
+
+def draw_picture(axis, picture, title):
+    axis.imshow(picture, interpolation="nearest")
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=8)
+
+
+def draw_overlay(axis, picture, values, title, limits=None):
+    """A map over the picture in grey; returns what a colour bar needs.
+
+    Args:
+        axis: `Axes`.
+        picture: RGB array `(height, width, 3)` in [0, 1].
+        values: array `(rows, columns)`, resized to the picture.
+        title: string.
+        limits: pair of floats, the ends of the colours. Defaults to `None`: those of the values.
+    """
+    low, high = limits or (float(values.min()), float(values.max()))
+    if high - low < 1e-6:
+        # A gate that is the same everywhere, such as that of an identity.
+        low, high = low - 0.5, high + 0.5
+    height, width = picture.shape[:2]
+    resized = np.asarray(
+        Image.fromarray(values.astype("float32")).resize((width, height), Image.Resampling.BILINEAR)
+    )
+    axis.imshow(picture @ np.array(_LUMA), cmap="gray", vmin=0, vmax=1)
+    drawn = axis.imshow(resized, cmap=COLOUR_MAP, vmin=low, vmax=high, alpha=OPACITY)
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=8)
+    return drawn
