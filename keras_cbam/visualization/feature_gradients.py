@@ -176,7 +176,8 @@ def _gradient(function, point):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
+        # Of the weights no gradient is needed.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(point)
             value = function(point)
         return tape.gradient(value, point, unconnected_gradients="zero")

@@ -34,7 +34,9 @@ def classifier(end="softmax", classes=4, attention=CBAM, size=(12, 10), channels
     if end == "layer":
         x = keras.layers.Softmax()(x)
     elif end == "activation":
-        x = keras.layers.Activation("linear", dtype="float32")(keras.layers.Activation("softmax")(x))
+        x = keras.layers.Activation("linear", dtype="float32")(
+            keras.layers.Activation("softmax")(x)
+        )
     elif end == "operation":
         x = keras.ops.softmax(x)
     return randomize(keras.Model(inputs, x), seed)

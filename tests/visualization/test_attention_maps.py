@@ -135,9 +135,7 @@ def test_pictures_that_nearly_fit():
     model, images = classifier(), pictures()
     expected = attention_maps(model, images)
     for given in (images.astype("float64"), images.tolist(), keras.ops.convert_to_tensor(images)):
-        assert_close(
-            tuple(attention_maps(model, given)["gate_2"]), tuple(expected["gate_2"]), 1e-6
-        )
+        assert_close(tuple(attention_maps(model, given)["gate_2"]), tuple(expected["gate_2"]), 1e-6)
     grey = images[..., :1]
     assert_close(
         tuple(attention_maps(model, grey)["gate_1"]),

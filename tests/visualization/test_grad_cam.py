@@ -53,7 +53,9 @@ def test_equals_plain_tensorflow(end, classes):
 @on_tensorflow
 def test_another_layer_and_another_size():
     model, images = classifier(), pictures(2, (30, 41))
-    small = ops.convert_to_numpy(ops.image.resize(images.astype("float32"), (12, 10), antialias=True))
+    small = ops.convert_to_numpy(
+        ops.image.resize(images.astype("float32"), (12, 10), antialias=True)
+    )
     expected = reference(model, small, [1, 1], layer="first", size=(30, 41))
     for layer in ("first", model.get_layer("first")):
         np.testing.assert_allclose(grad_cam(model, images, 1, layer), expected, atol=1e-5)
