@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import string
+import warnings
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from keras_cbam.visualization.grad_cam import class_activation
 PAGE = "index.html"
 # Classes in a picture's table.
 BEST = 5
+# Letters of a file name that are kept.
+STEM_LENGTH = 50
 # Pictures at once.
 BATCH_SIZE = 16
 
@@ -89,7 +92,7 @@ def run_class_names(model_path, classes):
 def explain_pictures(
     model, paths, output, class_index=None, class_names=None, overwrite=False, title=None
 ):
-    """Writes one PNG for each picture, and a page that holds them all.
+    """Writes one PNG for each picture, `<name>_explained.png`, and a page that holds them all.
 
     A PNG has the picture, its Grad-CAM map, the likeliest classes, and the attention maps if there
     are any. The centre square of each picture is used, at the size of the model's input.
@@ -110,8 +113,8 @@ def explain_pictures(
 
     Raises:
         ModelError: if the model has other inputs or outputs.
-        DataError: if no picture can be read.
-        ValueError: if there is no such class.
+        DataError: if no picture can be read, or a figure would replace one.
+        ValueError: if there is no such class, or a name for each is missing.
         FileExistsError: if a file would be replaced.
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
         OSError: if the files cannot be written.
@@ -125,12 +128,10 @@ def explain_pictures(
     size = input_size(model)
     paths = [os.fspath(path) for path in paths]
     output = pathlib.Path(output)
+    panels.check_class_names(class_names, model.output_shape[-1])
     figures = [output / name for name in _figure_names(paths)]
-    if not overwrite:
-        for path in (*figures, output / PAGE):
-            if path.exists():
-                raise FileExistsError(f"The file {str(path)!r} exists already.")
-    explained, skipped, sections = [], [], []
+    _refuse_to_lose_files([*figures, output / PAGE], paths, overwrite)
+    explained, skipped, drawn = [], [], []
     for start in range(0, len(paths), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
         pictures, failures = read_pictures(paths[part], size)
@@ -152,28 +153,52 @@ def explain_pictures(
             figure = _draw(
                 pictures[index] / 255, activation.maps[row], own_maps, explanation, class_names
             )
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format="png", dpi=90)
-            output.mkdir(parents=True, exist_ok=True)
-            explanation.figure.write_bytes(drawn.getvalue())
-            sections.append(_section(explanation, drawn.getvalue(), class_names))
+            drawn.append(_as_png(figure))
             explained.append(explanation)
     if not explained:
         raise DataError(f"None of the pictures can be read: {skipped[0]}.")
-    title = title or f"What {model.name} sees"
-    _write_page(output / PAGE, title, skipped, sections)
+    # At the end, so that what fails on the way leaves nothing behind.
+    output.mkdir(parents=True, exist_ok=True)
+    for explanation, png in zip(explained, drawn):
+        explanation.figure.write_bytes(png)
+    sections = [_section(one, png, class_names) for one, png in zip(explained, drawn)]
+    _write_page(output / PAGE, title or f"What {model.name} sees", skipped, sections)
     return explained, skipped
+
+
+def _refuse_to_lose_files(files, pictures, overwrite):
+    folder = files[0].parent
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"The output {str(folder)!r} is a file, not a folder.")
+    own = {path.resolve() for path in map(pathlib.Path, pictures)}
+    for path in files:
+        if path.resolve() in own:
+            raise DataError(
+                f"The figure {str(path)!r} would replace one of the pictures; choose another "
+                "folder."
+            )
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"The file {str(path)!r} exists already.")
+
+
+def _as_png(figure):
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():
+        # Matplotlib's own font lacks many scripts: their letters become boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(drawn, format="png", dpi=90)
+    return drawn.getvalue()
 
 
 def _figure_names(paths):
     """File names of their own, after those of the pictures."""
     names = []
     for path in paths:
-        stem = re.sub(r"[^\w.-]", "_", printable(pathlib.Path(path).stem), flags=re.ASCII)
-        name, number = f"{stem}.png", 1
+        stem = re.sub(r"[^\w.-]", "_", printable(pathlib.Path(path).stem))[:STEM_LENGTH]
+        name, number = f"{stem}_explained.png", 1
         while name.lower() in {taken.lower() for taken in names}:
             number += 1
-            name = f"{stem}_{number}.png"
+            name = f"{stem}_explained_{number}.png"
         names.append(name)
     return names
 
@@ -201,14 +226,15 @@ def _draw(picture, grad_cam, maps, explanation, class_names):
     name = printable(pathlib.Path(explanation.picture).name)
     panels.draw_picture(axes[0], picture, panels.wrapped(name))
     label = panels.class_label(explanation.explained_class, class_names)
-    drawn = panels.draw_overlay(axes[1], picture, grad_cam, f"Grad-CAM, {label}", limits=(0, 1))
+    title = panels.wrapped(f"Grad-CAM, {label}")
+    drawn = panels.draw_overlay(axes[1], picture, grad_cam, title, limits=(0, 1))
     bar = parts[0].colorbar(drawn, ax=axes[1], fraction=0.046)
     bar.set_label("relative to its maximum", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     panels.draw_bars(
         axes[2],
         [probability for _, probability in explanation.best],
-        [panels.class_label(index, class_names) for index, _ in explanation.best],
+        [panels.shortened(panels.class_label(i, class_names)) for i, _ in explanation.best],
         "probability",
     )
     axes[2].set_xlim(0, 1)

@@ -9,7 +9,7 @@ from keras import ops
 from keras_cbam.insertion.graph import choose
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.spatial_attention import SpatialAttention
-from keras_cbam.visualization.calls import find_operations, hooked
+from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, unused
 from keras_cbam.visualization.images import batches, model_inputs
 
 
@@ -43,7 +43,7 @@ def attention_maps(model, images, layers=None, batch_size=32):
     Returns:
         Dict `{layer name: AttentionScores}` in the order of the calls. Layers of the same name in
         different nested models are called by their path, `<model>/<layer>`; further calls of a
-        shared layer are `<name>_1` and so on.
+        shared layer are `<name>_1` and so on, as far as no other layer is called so.
 
     Raises:
         ValueError: if the model has no attention layer, `layers` names none or none that is
@@ -58,14 +58,14 @@ def attention_maps(model, images, layers=None, batch_size=32):
     """
     chosen = _chosen(model, layers)
     inputs = model_inputs(model, images)
+    ensure_built(model, inputs)
     parts = collections.defaultdict(list)
     for batch in batches(inputs, batch_size):
         calls = collections.Counter()
 
         def keep(name, scores, calls=calls):
-            number = calls[name]
+            parts[name, calls[name]].append(scores)
             calls[name] += 1
-            parts[f"{name}_{number}" if number else name].append(scores)
 
         with hooked([(layer, _watch(keep, name, layer)) for name, layer in chosen.items()]):
             model(batch, training=False)
@@ -74,10 +74,12 @@ def attention_maps(model, images, layers=None, batch_size=32):
             f"The model calls none of its attention layers: {', '.join(chosen)}. "
             f"Received: {model!r}"
         )
-    return {
-        name: AttentionScores(*(_joined(maps) for maps in zip(*scores)))
-        for name, scores in parts.items()
-    }
+    maps = {}
+    for (name, number), scores in parts.items():
+        # The name of a further call must not be that of another layer.
+        key = unused(name, {*maps, *chosen}) if number else name
+        maps[key] = AttentionScores(*(_joined(gates) for gates in zip(*scores)))
+    return maps
 
 
 def _chosen(model, layers):

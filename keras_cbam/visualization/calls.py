@@ -8,32 +8,56 @@ import keras
 from keras_cbam.insertion.graph import is_functional
 from keras_cbam.layers.attention_layer import AttentionLayer
 
+# Their parts see tokens or pools, not feature maps.
+_WHOLE = (AttentionLayer, keras.layers.GroupQueryAttention, keras.layers.MultiHeadAttention)
 
-def find_operations(model, prefix=""):
+
+def find_operations(model):
     """`{path: operation}` of a model's layers and operations, those of inner layers as well.
 
-    The path of a layer in a nested model is `<model>/<layer>`. Attention layers are not searched:
-    their gates are theirs.
+    The path of a layer in a nested model is `<model>/<layer>`; a layer with several has the first.
+    Attention layers are not searched: their gates are theirs.
 
     Args:
         model: `keras.Model` of any kind, or layer.
-        prefix: string that all paths start with. Defaults to `""`.
     """
     found = {}
-    if isinstance(model, AttentionLayer):
-        return found
-    inner = model.operations if is_functional(model) else _children(model)
-    for operation in inner:
-        path = prefix + operation.name
-        found[path] = operation
-        found.update(find_operations(operation, f"{path}/"))
+    _find(model, "", found, set())
     return found
 
 
+def _find(model, prefix, found, seen):
+    for operation in _children(model):
+        if id(operation) in seen:
+            continue
+        seen.add(id(operation))
+        path = unused(prefix + operation.name, found)
+        found[path] = operation
+        _find(operation, f"{path}/", found, seen)
+
+
 def _children(layer):
-    if not isinstance(layer, keras.layers.Layer):
+    if not isinstance(layer, keras.layers.Layer) or isinstance(layer, _WHOLE):
         return []
+    if is_functional(layer):
+        return layer.operations
     return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def unused(name, taken):
+    """The name, or else `<name>_1` and so on: the first that is not in `taken`."""
+    number = 0
+    unique = name
+    while unique in taken:
+        number += 1
+        unique = f"{name}_{number}"
+    return unique
+
+
+def ensure_built(model, inputs):
+    """Calls a model that was never called: building calls its layers too, on symbols."""
+    if not model.built:
+        model(keras.tree.map_structure(lambda array: array[:1], inputs), training=False)
 
 
 @contextlib.contextmanager

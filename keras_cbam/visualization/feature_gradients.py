@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_cbam.attention import near_names
 from keras_cbam.insertion.graph import data_format
-from keras_cbam.visualization.calls import find_operations, hooked
+from keras_cbam.visualization.calls import ensure_built, find_operations, hooked
 
 # What may stand between the scores and the end of a model without changing them.
 _PASSING = (
@@ -17,9 +17,10 @@ _PASSING = (
     keras.layers.Identity,
     keras.layers.Reshape,
 )
-# After these, positions are no longer those of the picture.
-_MOVING = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+# No default: a model is there by its layers, and padding moves the positions.
+_PASSED_OVER = (keras.Model, keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
 _SQUASHING = ("Sigmoid", "Softmax")
+_SMALLEST = 1e-30
 
 
 class FeatureGradients:
@@ -32,6 +33,7 @@ class FeatureGradients:
     """
 
     def __init__(self, model, batch, layer):
+        ensure_built(model, batch)
         self.model = model
         self.operations = find_operations(model)
         one = keras.tree.map_structure(lambda array: array[:1], batch)
@@ -40,10 +42,17 @@ class FeatureGradients:
         own_format = getattr(self.target, "data_format", None)
         self.is_first = (own_format or data_format(model)) == "channels_first"
         self.target_calls = sum(operation is self.target for operation, _ in calls)
-        self.end = _squashing_end([operation for operation, _ in calls])
+        self.end = _squashing_end(calls)
+        self.is_single = self.scores.shape[1] == 1
+        # Probabilities, by an operation that cannot be left out: their logarithms are logits.
+        self.are_probabilities = (
+            self.end is None
+            and not self.is_single
+            and bool((self.scores >= 0).all() and np.allclose(self.scores.sum(), 1, atol=1e-2))
+        )
 
     def _record(self, batch):
-        """`(operation, outputs)` of every call, but for those of whole models."""
+        """`(operation, outputs)` of every call, inner before outer; and the scores."""
         calls = []
 
         def hook(call, operation, *args, **kwargs):
@@ -51,8 +60,8 @@ class FeatureGradients:
             calls.append((operation, outputs))
             return outputs
 
-        leaves = [op for op in self.operations.values() if not isinstance(op, keras.Model)]
-        hooks = [(op, lambda call, *a, op=op, **k: hook(call, op, *a, **k)) for op in leaves]
+        operations = self.operations.values()
+        hooks = [(op, lambda call, *a, op=op, **k: hook(call, op, *a, **k)) for op in operations]
         with hooked(hooks):
             scores = self.model(batch, training=False)
         shape = getattr(scores, "shape", None)
@@ -62,27 +71,34 @@ class FeatureGradients:
                 "Grad-CAM needs a model with one output of class scores, (batch, classes). "
                 f"Received: a model with outputs of the shapes {received} for one picture"
             )
+        self.scores = _to_numpy(scores)
         return calls
 
     def _target(self, calls, layer):
         if layer is None:
             return self._last_with_space(calls)
-        if isinstance(layer, str):
-            found = [op for path, op in self.operations.items() if layer in (path, op.name)]
-            if not found:
-                names = [path for path, op in self.operations.items() if _has_space(op, calls)]
-                raise ValueError(
-                    f"The model has no such layer. {near_names(layer, names)} "
-                    f"Received: layer={layer!r}"
-                )
-        else:
-            found = [op for op in self.operations.values() if op is layer]
-        if len({id(op) for op in found}) != 1 or not _has_space(found[0], calls):
+        is_name = isinstance(layer, str)
+        found = {
+            path: op
+            for path, op in self.operations.items()
+            if (layer in (path, op.name) if is_name else op is layer)
+        }
+        if not found:
+            names = [path for path, op in self.operations.items() if _has_space(op, calls)]
+            near = near_names(layer, names) if is_name else f"It has {', '.join(names)}."
+            raise ValueError(f"The model has no such layer. {near} Received: layer={layer!r}")
+        if len(found) > 1:
             raise ValueError(
-                "`layer` must be one layer of the model with feature maps "
-                f"(batch, height, width, channels). Received: layer={layer!r}"
+                f"Several layers have this name: pass one of {', '.join(found)}. "
+                f"Received: layer={layer!r}"
             )
-        return found[0]
+        (target,) = found.values()
+        if not _has_space(target, calls):
+            raise ValueError(
+                "`layer` must be a layer with feature maps (batch, height, width, channels). "
+                f"Received: layer={layer!r}"
+            )
+        return target
 
     def _last_with_space(self, calls):
         for operation, outputs in reversed(calls):
@@ -90,8 +106,8 @@ class FeatureGradients:
             own_format = getattr(operation, "data_format", None)
             is_first = (own_format or data_format(self.model)) == "channels_first"
             space = shape[2:] if is_first else shape[1:3]
-            is_moved = isinstance(operation, _MOVING)
-            if _has_space(operation, calls) and math.prod(space) > 1 and not is_moved:
+            is_passed_over = isinstance(operation, _PASSED_OVER)
+            if _has_space(operation, calls) and math.prod(space) > 1 and not is_passed_over:
                 return operation
         raise ValueError(
             "Grad-CAM needs a model with a layer of feature maps (batch, height, width, channels). "
@@ -128,15 +144,15 @@ class FeatureGradients:
                 "The scores of the model are not finite. "
                 f"Received: {np.count_nonzero(~np.isfinite(scores))} such scores"
             )
-        if scores.shape[1] == 1:
+        if self.is_single:
             scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+        if self.are_probabilities:
+            scores = np.log(np.maximum(scores, _SMALLEST))
         return self._channels_last(_to_numpy(features[0])), scores
 
     def probabilities(self, scores):
-        is_distribution = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-2)
-        if self.end is None and is_distribution:
-            return scores
-        if _squashes(self.end) == "Sigmoid" and scores.shape[1] > 2:
+        """Of all classes, from the logits."""
+        if _squashes(self.end) == "Sigmoid" and not self.is_single:
             return 1 / (1 + np.exp(-scores))
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -154,7 +170,9 @@ class FeatureGradients:
                 ),
                 "float32",
             )
-            if scores.shape[1] == 1:
+            if self.are_probabilities:
+                scores = ops.log(ops.maximum(scores, _SMALLEST))
+            if self.is_single:
                 chosen = (2.0 * classes - 1)[:, None]
             else:
                 chosen = np.eye(scores.shape[1])[classes]
@@ -184,12 +202,15 @@ def _gradient(function, point):
     if backend == "jax":
         import jax
 
-        return jax.grad(function)(point)
+        # What layers add to the losses of the model must not stay there as tracers.
+        with keras.StatelessScope(collect_losses=True):
+            return jax.grad(function)(point)
     if backend == "torch":
         import torch
 
         point = point.detach().requires_grad_()
-        return torch.autograd.grad(function(point), point, materialize_grads=True)[0]
+        with torch.enable_grad():
+            return torch.autograd.grad(function(point), point, materialize_grads=True)[0]
     raise ValueError(f"Grad-CAM has no gradients on the backend {backend!r}.")
 
 
@@ -201,7 +222,8 @@ def _has_space(operation, calls):
 
 def _squashes(operation):
     """`"Softmax"` or `"Sigmoid"` if that is the last thing that the operation does."""
-    names = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
+    # TensorFlow calls its own `softmax_v2`.
+    names = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
     activation = getattr(operation, "activation", None)
     if activation is not None:
         return names.get(getattr(activation, "__name__", ""))
@@ -209,9 +231,13 @@ def _squashes(operation):
     return name if name in _SQUASHING else None
 
 
-def _squashing_end(operations):
+def _squashing_end(calls):
     """The operation that squashes the scores at the end of the model, or `None`."""
-    for operation in reversed(operations):
+    previous = [None, *(outputs for _, outputs in calls[:-1])]
+    for (operation, outputs), before in zip(reversed(calls), reversed(previous)):
+        if outputs is before:
+            # A layer around the one that was called before it.
+            continue
         if _squashes(operation):
             return operation
         is_linear = isinstance(operation, keras.layers.Activation) and (

@@ -14,9 +14,9 @@ LARGEST_NUMBERED_MATRIX = 20
 def plot_attention(model, image, layers=None):
     """What a model attends to: spatial maps over the picture, and the strongest channels.
 
-    One column for each resolution of the feature maps, that of the last attention layer there:
-    its spatial map over the picture in grey, with a colour bar of the gate's values; and below it
-    the channels with the largest gates.
+    One column for each resolution of the feature maps (or each number of channels, where no layer
+    has a spatial gate), that of the last attention layer there: its spatial map over the picture in
+    grey, with a colour bar of the gate's values; and below it the channels with the largest gates.
 
     Args:
         model: `keras.Model` with attention layers and one input of pictures.
@@ -125,13 +125,14 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
         panels.draw_picture(axes[0], shown, "picture")
         for axis, (title, model) in zip(axes[1:], models.items()):
             activation = class_activation(model, picture[None], chosen, layer)
-            index = activation.classes[0]
+            index, (probabilities,) = activation.classes[0], activation.probabilities
+            panels.check_class_names(class_names, len(probabilities))
             label = panels.class_label(index, class_names)
             drawn = panels.draw_overlay(
                 axis,
                 shown,
                 activation.maps[0],
-                f"{title}\n{label}: {activation.probabilities[0, index]:.2f}",
+                "\n".join(map(panels.wrapped, (title, f"{label}: {probabilities[index]:.2f}"))),
                 limits=(0, 1),
             )
     bar = figure.colorbar(drawn, ax=grid, fraction=0.03)
@@ -144,8 +145,9 @@ def plot_learning_curves(history):
     """Loss and accuracy over the epochs, of the training and the validation data.
 
     Args:
-        history: dict of lists with one number for each epoch, as in `History.history`: `"loss"`,
-            `"accuracy"` and, if there are any, `"val_loss"`, `"val_accuracy"`.
+        history: dict of lists with one number for each epoch, as in `History.history`, or the
+            `History` itself: `"loss"`, `"accuracy"`, `"val_loss"`, `"val_accuracy"`, as far as
+            there are any.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -159,6 +161,7 @@ def plot_learning_curves(history):
     >>> len(figure.axes)
     2
     """
+    history = getattr(history, "history", history)
     figure = panels.new_figure(9, 3.6)
     axes = figure.subplots(1, 2)
     for axis, metric, title in zip(axes, ("loss", "accuracy"), ("Loss", "Accuracy")):
@@ -167,13 +170,14 @@ def plot_learning_curves(history):
             ("val_", "test", panels.VALIDATION_COLOUR),
         ):
             values = history.get(prefix + metric)
-            if values:
+            if values is not None and len(values):
                 epochs = range(1, len(values) + 1)
                 axis.plot(epochs, values, color=colour, label=label, marker="o", markersize=3)
         axis.set(title=title, xlabel="Epoch", ylabel=title)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     return figure
 
 
@@ -202,15 +206,12 @@ def plot_confusion_matrix(matrix, class_names=None):
     if not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError("`matrix` must hold numbers of pictures. Received: negative or not finite")
     classes = len(counts)
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(
-            f"`class_names` must have a name for each of the {classes} classes. "
-            f"Received: {len(class_names)} names"
-        )
+    panels.check_class_names(class_names, classes)
     pictures = counts.sum(axis=1, keepdims=True)
     parts = np.divide(counts, pictures, out=np.zeros(counts.shape), where=pictures > 0)
     is_numbered = classes <= LARGEST_NUMBERED_MATRIX
-    names = [panels.class_label(i, class_names) for i in range(classes)] if is_numbered else []
+    labels = [panels.class_label(index, class_names) for index in range(classes)]
+    names = list(map(panels.shortened, labels)) if is_numbered else []
     # The layout needs room to give to long names.
     room = 0.09 * max(map(len, names), default=8)
     side = 1.5 + 0.45 * min(classes, LARGEST_NUMBERED_MATRIX)
@@ -220,8 +221,9 @@ def plot_confusion_matrix(matrix, class_names=None):
     figure.colorbar(drawn, ax=axis, label="part of the true class", fraction=0.046)
     axis.set(xlabel="predicted class", ylabel="true class", title="Confusion matrix")
     if is_numbered:
-        axis.set_xticks(range(classes), names, rotation=45, ha="right", rotation_mode="anchor")
-        axis.set_yticks(range(classes), names)
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticks(range(classes), names, parse_math=False, **slanted)
+        axis.set_yticks(range(classes), names, parse_math=False)
         for row, column in np.ndindex(counts.shape):
             # Dark letters on the light end of the colours.
             colour = "black" if parts[row, column] > 0.6 else "white"

@@ -36,7 +36,9 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
     ```
 
     divided by its maximum and resized (bilinear) to the size of the picture. A map is all zeros
-    where nothing speaks for the class. A model with one score a picture has the classes 1, for
+    where nothing speaks for the class. Where the scores are probabilities by a softmax that is not
+    the activation of a layer, a layer or an operation of the graph, their logarithms stand for `y`.
+    A model with one score a picture has the classes 1, for
     which the score speaks, and 0, for which its negative does.
 
     Args:
@@ -112,7 +114,7 @@ def _classes(class_index, scores, done):
             "`class_index` must be an integer, a sequence of integers or None. "
             f"Received: class_index={class_index!r}"
         )
-    if indices.min() < 0 or indices.max() >= known:
+    if not indices.size or indices.min() < 0 or indices.max() >= known:
         raise ValueError(
             f"`class_index` must be from 0 to {known - 1}, the classes of the model. "
             f"Received: class_index={class_index!r}"

@@ -29,7 +29,8 @@ def model_inputs(model, images):
     """
     tensors = getattr(model, "inputs", None)
     if not tensors:
-        return keras.tree.map_structure(_as_array, images)
+        is_batch = isinstance(images, (list, tuple)) and all(np.ndim(one) == 3 for one in images)
+        return _as_array(images) if is_batch else keras.tree.map_structure(_as_array, images)
     is_first = data_format(model) == "channels_first"
     if len(tensors) == 1 and not isinstance(images, dict):
         return _fitted(_as_array(images), tensors[0], is_first)
@@ -154,7 +155,7 @@ def displayed(image):
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:
         # Already preprocessed.
-        pixels = (pixels - low) / (high - low)
+        pixels = (pixels - low) / max(high - low, 1e-12)
     elif is_integer or high > 1:
         pixels = pixels / 255
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))

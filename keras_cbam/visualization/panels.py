@@ -66,8 +66,25 @@ def class_label(index, class_names):
     return f"class {index}" if class_names is None else str(class_names[index])
 
 
+def shortened(label):
+    """The label, cut where it would fill the figure."""
+    return label if len(label) <= LINE_LENGTH else f"{label[: LINE_LENGTH - 3]}..."
+
+
+def check_class_names(class_names, classes):
+    """Raises ValueError unless there are no names, or one for each class."""
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` must have a name for each of the {classes} classes. "
+            f"Received: {len(class_names)} names"
+        )
+
+
 def last_of_each_size(maps):
-    """Of all attention maps those of the last layer at each resolution, in their order."""
+    """Of all attention maps those of the last layer at each resolution, in their order.
+
+    Layers without a spatial map count by their number of channels.
+    """
     last = {}
     for name, scores in maps.items():
         size = scores.channel.shape if scores.spatial is None else scores.spatial.shape
@@ -125,15 +142,20 @@ def draw_attention(figure, picture, maps):
                 _draw_channels(axis, values.reshape(-1), title if row == 0 else None)
 
 
-def wrapped(name):
-    """The name in lines that fit a column, broken after underscores and slashes."""
-    pieces = re.findall(r"[^_/]+[_/]*|[_/]+", name)
+def wrapped(text):
+    """The text in lines that fit a column, broken after spaces and punctuation, or anywhere."""
+    pieces = re.findall(rf"[^\s_/.:-]{{1,{LINE_LENGTH}}}[\s_/.:-]*|[\s_/.:-]+", text)
     lines = [""]
     for piece in pieces:
-        if len(lines[-1]) + len(piece) > LINE_LENGTH and lines[-1]:
+        if len(lines[-1]) + len(piece.rstrip()) > LINE_LENGTH and lines[-1]:
             lines.append("")
         lines[-1] += piece
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def set_title(axis, title):
+    # A dollar sign in a name is no formula.
+    axis.set_title(title, fontsize=8, parse_math=False)
 
 
 def _spatial_map(values):
@@ -147,14 +169,14 @@ def _draw_channels(axis, gates, title):
     draw_bars(axis, gates[strongest], [str(channel) for channel in strongest], "channel gate")
     axis.set_ylabel(f"strongest of {len(gates)} channels", fontsize=8)
     if title:
-        axis.set_title(title, fontsize=8)
+        set_title(axis, title)
 
 
 def draw_bars(axis, values, labels, quantity):
     """Horizontal bars, the first on top."""
     positions = np.arange(len(values))
     axis.barh(positions, values, color=TRAINING_COLOUR)
-    axis.set_yticks(positions, labels, fontsize=7)
+    axis.set_yticks(positions, labels, fontsize=7, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel(quantity, fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
@@ -164,7 +186,7 @@ def draw_bars(axis, values, labels, quantity):
 def draw_picture(axis, picture, title):
     axis.imshow(picture, interpolation="nearest")
     axis.set_axis_off()
-    axis.set_title(title, fontsize=8)
+    set_title(axis, title)
 
 
 def draw_overlay(axis, picture, values, title, limits=None):
@@ -188,5 +210,5 @@ def draw_overlay(axis, picture, values, title, limits=None):
     axis.imshow(picture @ np.array(_LUMA), cmap="gray", vmin=0, vmax=1)
     drawn = axis.imshow(resized, cmap=COLOUR_MAP, vmin=low, vmax=high, alpha=OPACITY)
     axis.set_axis_off()
-    axis.set_title(title, fontsize=8)
+    set_title(axis, title)
     return drawn

@@ -31,10 +31,10 @@ def test_explain(run, photos, tmp_path, capsys, is_folder):
     assert "Skipped 1 unreadable pictures:" in text
     (row,) = (line for line in text.splitlines() if line.startswith(f"{photos[0]}  "))
     assert any(name in row for name in ("cat", "dog", "hen", "cow"))
-    for name in ("0.png", "index.html"):
+    for name in ("0_explained.png", "index.html"):
         assert f"  {output / name}\n" in text
         assert (output / name).exists()
-    assert not (output / "1.png").exists()
+    assert not (output / "1_explained.png").exists()
     assert main(["explain", str(model), *photos, f"--output={output}"]) == 2
     assert "exists already. Choose another --output, or pass --overwrite" in capsys.readouterr().err
     arguments = [str(model), photos[0], f"--output={output}", "--overwrite"]

@@ -50,7 +50,7 @@ def test_figures_and_page(model, photos, tmp_path):
     assert skipped == []
     assert [explanation.picture for explanation in explained] == photos
     files = {path.name for path in output.iterdir()}
-    assert files == {"0.png", "1.png", "2.png", "index.html"}
+    assert files == {*(f"{k}_explained.png" for k in range(3)), "index.html"}
     for explanation in explained:
         with Image.open(explanation.figure) as figure:
             assert min(figure.size) > 400
@@ -101,7 +101,8 @@ def test_more_pictures_than_a_batch_and_names_alike(model, photos, tmp_path, mon
     paths = [*photos, str(strange), photos[0]]
     explained, _ = explain_pictures(model, paths, tmp_path / "out")
     names = [explanation.figure.name for explanation in explained]
-    assert names == ["0.png", "1.png", "2.png", "0_2.png", "0_3.png"]
+    endings = ("0_explained", "1_explained", "2_explained", "0_explained_2", "0_explained_3")
+    assert names == [f"{ending}.png" for ending in endings]
     page = Page(tmp_path / "out" / "index.html")
     assert "script" not in page.tags
     assert str(strange) in page.text
@@ -110,20 +111,39 @@ def test_more_pictures_than_a_batch_and_names_alike(model, photos, tmp_path, mon
 def test_files_are_replaced_only_on_request(model, photos, tmp_path):
     output = tmp_path / "out"
     output.mkdir()
-    (output / "1.png").write_text("mine")
+    figure = output / "1_explained.png"
+    figure.write_text("mine")
     (output / "thesis.tex").touch()
-    with pytest.raises(FileExistsError, match=r"out/1\.png' exists already"):
+    with pytest.raises(FileExistsError, match=r"out/1_explained\.png' exists already"):
         explain_pictures(model, photos, output)
-    assert (output / "1.png").read_text() == "mine"
-    assert not (output / "0.png").exists()
+    assert figure.read_text() == "mine"
+    assert not (output / "0_explained.png").exists()
     explain_pictures(model, photos, output, overwrite=True)
-    assert (output / "1.png").stat().st_size > 1000
+    assert figure.stat().st_size > 1000
     assert (output / "thesis.tex").exists()
 
 
-def test_the_pictures_themselves_are_not_replaced(model, photos, tmp_path):
-    with pytest.raises(FileExistsError, match=r"0\.png"):
-        explain_pictures(model, photos, tmp_path / "photos")
+def test_pictures_are_never_replaced(model, photos, tmp_path):
+    folder = tmp_path / "photos"
+    explain_pictures(model, photos[:1], folder)
+    figure = folder / "0_explained.png"
+    before = figure.read_bytes()
+    with pytest.raises(DataError, match=r"0_explained\.png' would replace one of the pictures"):
+        explain_pictures(model, [photos[0], str(figure)], folder, overwrite=True)
+    assert figure.read_bytes() == before
+
+
+def test_an_output_that_is_a_file(model, photos, tmp_path):
+    with pytest.raises(NotADirectoryError, match=r"is a file, not a folder"):
+        explain_pictures(model, photos, photos[0])
+
+
+@pytest.mark.parametrize("name", ["$x_$ a^.png", "\u732b.png", "a" * 200 + ".png"])
+def test_strange_names(model, name, tmp_path):
+    path = str(save_picture(tmp_path / name, 9))
+    names = ["$x_$", "\u732b", "b" * 100, "a name of several words that is rather long"]
+    explained, _ = explain_pictures(model, [path, path], tmp_path / "out", class_names=names)
+    assert all(explanation.figure.exists() for explanation in explained)
 
 
 def test_a_model_without_attention(photos, tmp_path):

@@ -110,6 +110,43 @@ def test_layers_that_are_called_twice_or_named_alike():
     assert_close(tuple(maps["other/gate_1"]), scores_of(networks[1], "gate_1", left), 1e-6)
 
 
+def test_further_calls_do_not_take_the_name_of_another_layer():
+    inputs = keras.Input((8, 8, 4))
+    first, second = CBAM(name="cbam"), CBAM(name="cbam_1")
+    model = keras.Model(inputs, second(first(first(inputs))))
+    maps = attention_maps(model, np.ones((2, 8, 8, 4)))
+    assert list(maps) == ["cbam", "cbam_2", "cbam_1"]
+    assert {scores.spatial.shape for scores in maps.values()} == {(2, 8, 8, 1)}
+
+
+def test_layers_that_two_paths_lead_to():
+    inner = classifier()
+    features = keras.Model(inner.input, inner.get_layer("gate_1").output, name="features")
+
+    class Both(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.features, self.backbone = features, inner
+
+        def call(self, inputs):
+            return self.backbone(inputs)
+
+    assert list(attention_maps(Both(), pictures())) == ["gate_1", "gate_2"]
+
+
+def test_layers_of_the_same_name_in_a_subclassed_model():
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = CBAM(name="gate"), CBAM(name="gate")
+
+        def call(self, inputs):
+            return self.other(self.one(inputs))
+
+    maps = attention_maps(Twins(), np.ones((2, 8, 8, 4)))
+    assert list(maps) == ["gate", "gate_1"]
+
+
 @pytest.mark.parametrize("layers", ["2$", ["gate_2"], lambda layer: layer.name == "gate_2"])
 def test_chosen_layers(layers):
     assert list(attention_maps(classifier(), pictures(), layers)) == ["gate_2"]

@@ -23,7 +23,8 @@ def saved(figure, path):
     """The size of the figure as a PNG; nothing of it may lie outside or be drawn over another."""
     assert isinstance(figure, Figure)
     assert figure.canvas.manager is None
-    figure.savefig(path, dpi=60)
+    figure.set_dpi(60)
+    figure.savefig(path)
     for axis in figure.axes:
         box = axis.get_tightbbox()
         if box is not None:
@@ -41,6 +42,14 @@ def saved(figure, path):
 
 def titles(figure):
     return [axis.get_title() for axis in figure.axes]
+
+
+def test_learning_curves_without_accuracy(tmp_path):
+    history = keras.callbacks.History()
+    history.history = {"loss": np.array([1.0, 0.5])}
+    figure = plot_learning_curves(history)
+    saved(figure, tmp_path / "curves.png")
+    assert [len(axis.lines) for axis in figure.axes] == [1, 0]
 
 
 @pytest.mark.parametrize("prefixes", [[""], ["", "val_"]])
@@ -155,6 +164,25 @@ def test_grad_cam_titles(tmp_path):
     other = plot_grad_cam(model, picture, class_index=2)
     assert f"Grad-CAM\nclass 2: {probabilities[2]:.2f}" in titles(other)
     assert "Grad-CAM, relative to its maximum" in {axis.get_ylabel() for axis in figure.axes}
+
+
+def test_long_and_strange_names(tmp_path):
+    long = "Soft-coated wheaten terrier from the county of somewhere else"
+    names = [long, "b" * 60, "$x_$ cost", "a/b"]
+    models = {long: classifier(), "c" * 50: classifier()}
+    figure = compare_grad_cam(models, pictures(2), class_index=[0, 1], class_names=names)
+    saved(figure, tmp_path / "comparison.png")
+    saved(plot_grad_cam(classifier(), pictures(1)[0], 2, class_names=names), tmp_path / "one.png")
+    saved(plot_confusion_matrix(np.eye(4, dtype=int), names), tmp_path / "matrix.png")
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, CBAM(name="d" * 60)(inputs))
+    saved(plot_attention(model, pictures(1, (8, 8))), tmp_path / "attention.png")
+    with pytest.raises(ValueError, match=r"each of the 4 classes. Received: 2 names"):
+        plot_grad_cam(classifier(), pictures(1)[0], class_names=["a", "b"])
+
+
+def test_a_picture_of_one_value(tmp_path):
+    saved(plot_attention(classifier(), np.full((12, 10, 3), -1.0)), tmp_path / "figure.png")
 
 
 def test_comparison(tmp_path):

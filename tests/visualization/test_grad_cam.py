@@ -98,6 +98,97 @@ def test_paths_of_nested_layers():
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
+class Head(keras.layers.Layer):
+    """Several layers in one, the last of which squashes the scores."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.inner = layers
+
+    def call(self, inputs):
+        for layer in self.inner:
+            inputs = layer(inputs)
+        return inputs
+
+
+def test_an_end_inside_of_a_composite_layer_and_a_model_that_was_never_called():
+    model, images = classifier(), pictures()
+    expected = grad_cam(model, images)
+    head = Head(model.layers[-2:])
+    composite = keras.Model(model.input, head(model.get_layer("gate_2").output))
+    np.testing.assert_allclose(grad_cam(composite, images), expected, atol=1e-5)
+
+    class Fresh(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.convolution = keras.layers.Conv2D(4, 3)
+            self.head = keras.layers.Dense(3)
+
+        def call(self, inputs):
+            return self.head(keras.ops.mean(self.convolution(inputs), (1, 2)))
+
+    assert grad_cam(Fresh(), list(images)).shape == (2, 12, 10)
+
+
+def test_a_softmax_that_cannot_be_left_out():
+    known, images = known_logits(None), np.random.default_rng(0).normal(size=(2, 6, 6, 3))
+
+    class Squashed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.known = known
+
+        def call(self, inputs):
+            return keras.ops.softmax(self.known(inputs))
+
+    model = Squashed()
+    activation = class_activation(model, images)
+    expected = keras.ops.convert_to_numpy(model(images.astype("float32")))
+    np.testing.assert_allclose(activation.probabilities, expected, atol=1e-5)
+    # d log p[k] / d z = (k == j) - p[j]
+    change = np.eye(3)[activation.classes] - expected
+    maps = np.maximum((change[:, None, None] * images).sum(-1), 0)
+    maps /= maps.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(activation.maps, maps, atol=1e-4)
+
+
+def test_two_labels_of_a_sigmoid():
+    model, images = classifier("sigmoid", classes=2), pictures(3)
+    probabilities = class_activation(model, images).probabilities
+    np.testing.assert_allclose(probabilities, model.predict(images, verbose=0), atol=1e-5)
+
+
+def test_layers_of_attention_over_tokens_are_no_feature_maps():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", name="features")(inputs)
+    x = keras.layers.Reshape((64, 8))(x)
+    x = keras.layers.MultiHeadAttention(2, 4)(x, x)
+    x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x))
+    model, images = keras.Model(inputs, x), pictures(2, (8, 8))
+    expected = grad_cam(model, images, layer="features")
+    np.testing.assert_array_equal(grad_cam(model, images), expected)
+
+
+def test_the_losses_of_the_model_stay_numbers():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, activity_regularizer="l2")(inputs)
+    x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, x)
+    grad_cam(model, pictures(2, (8, 8)))
+    assert all(np.isfinite(float(loss)) for loss in model.losses)
+
+
+def test_a_nested_model_as_the_layer():
+    inner = classifier(end=None)
+    backbone = keras.Model(inner.input, inner.get_layer("gate_2").output, name="backbone")
+    inputs = keras.Input(inner.input_shape[1:])
+    x = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
+    model, images = keras.Model(inputs, keras.layers.Dense(3)(x)), pictures()
+    np.testing.assert_allclose(
+        grad_cam(model, images, layer="backbone"), grad_cam(model, images), atol=1e-5
+    )
+
+
 def test_batches_are_joined():
     model, images = classifier(), pictures(5)
     for classes in (None, [0, 1, 2, 3, 0]):
@@ -192,8 +283,9 @@ def test_padding_and_single_positions_are_passed_over():
         ({"class_index": [1]}, r"one class for each of the pictures"),
         ({"class_index": [1, 1, 1]}, r"3 classes for 2 pictures"),
         ({"layer": "gate_3"}, r"no such layer. Did you mean 'gate_\d'.*Received: layer='gate_3'"),
-        ({"layer": "scores"}, r"`layer` must be one layer of the model with feature maps"),
-        ({"layer": keras.layers.Conv2D(1, 1)}, r"`layer` must be one layer of the model"),
+        ({"layer": "scores"}, r"`layer` must be a layer with feature maps"),
+        ({"layer": keras.layers.Conv2D(1, 1)}, r"no such layer. It has"),
+        ({"class_index": np.array([], int)}, r"Received: class_index=array"),
         ({"batch_size": 0}, r"Received: batch_size=0"),
     ],
 )
