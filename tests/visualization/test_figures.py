@@ -28,10 +28,10 @@ def saved(figure, path):
     for axis in figure.axes:
         box = axis.get_tightbbox()
         if box is not None:
-            assert box.x0 >= -1, axis.get_title()
-            assert box.y0 >= -1, axis.get_title()
-            assert box.x1 <= figure.bbox.x1 + 1, axis.get_title()
-            assert box.y1 <= figure.bbox.y1 + 1, axis.get_title()
+            assert box.x0 >= -2, axis.get_title()
+            assert box.y0 >= -2, axis.get_title()
+            assert box.x1 <= figure.bbox.x1 + 2, axis.get_title()
+            assert box.y1 <= figure.bbox.y1 + 2, axis.get_title()
     titles = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
     for index, one in enumerate(titles):
         assert not any(one.overlaps(other) for other in titles[:index])
