@@ -56,9 +56,10 @@ def attention_maps(model, images, layers=None, batch_size=32):
     >>> maps["block_16_project_BN_cbam"].spatial.shape
     (2, 7, 7, 1)
     """
-    chosen = _chosen(model, layers)
     inputs = model_inputs(model, images)
+    # First: a subclassed model may make its layers when it is built.
     ensure_built(model, inputs)
+    chosen = _chosen(model, layers)
     parts = collections.defaultdict(list)
     for batch in batches(inputs, batch_size):
         calls = collections.Counter()

@@ -147,6 +147,18 @@ def test_layers_of_the_same_name_in_a_subclassed_model():
     assert list(maps) == ["gate", "gate_1"]
 
 
+def test_layers_that_are_made_when_the_model_is_built():
+    class Late(keras.Model):
+        def build(self, input_shape):
+            self.gate = CBAM(name="gate")
+            self.gate.build(input_shape)
+
+        def call(self, inputs):
+            return self.gate(inputs)
+
+    assert list(attention_maps(Late(), np.ones((2, 8, 8, 4)))) == ["gate"]
+
+
 @pytest.mark.parametrize("layers", ["2$", ["gate_2"], lambda layer: layer.name == "gate_2"])
 def test_chosen_layers(layers):
     assert list(attention_maps(classifier(), pictures(), layers)) == ["gate_2"]
