@@ -48,11 +48,11 @@ def nested(model):
     return keras.Model(inputs, model(inputs), name="outer")
 
 
-def subclassed(model):
-    """The layers of the model called one by one, by a class of its own."""
+def chained(base, layers):
+    """An object of a new subclass of `keras.Model` or `keras.Layer` that calls them in turn."""
 
-    class Subclassed(keras.Model):
-        def __init__(self, layers):
+    class Chained(base):
+        def __init__(self):
             super().__init__()
             self.inner = layers
 
@@ -61,7 +61,11 @@ def subclassed(model):
                 inputs = layer(inputs)
             return inputs
 
-    return Subclassed(model.layers[1:])
+    return Chained()
+
+
+def subclassed(model):
+    return chained(keras.Model, model.layers[1:])
 
 
 def sequential(model):

@@ -7,7 +7,15 @@ from keras_cbam import CBAM, attention_classifier
 from keras_cbam.visualization import grad_cam
 from keras_cbam.visualization.grad_cam import class_activation
 from tests.checks import BACKEND
-from tests.visualization.models import KINDS, classifier, nested, pictures, pretrained, subclassed
+from tests.visualization.models import (
+    KINDS,
+    chained,
+    classifier,
+    nested,
+    pictures,
+    pretrained,
+    subclassed,
+)
 
 ENDS = ("softmax", None, "layer", "activation", "operation")
 
@@ -98,23 +106,10 @@ def test_paths_of_nested_layers():
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
-class Head(keras.layers.Layer):
-    """Several layers in one, the last of which squashes the scores."""
-
-    def __init__(self, layers):
-        super().__init__()
-        self.inner = layers
-
-    def call(self, inputs):
-        for layer in self.inner:
-            inputs = layer(inputs)
-        return inputs
-
-
 def test_an_end_inside_of_a_composite_layer_and_a_model_that_was_never_called():
     model, images = classifier(), pictures()
     expected = grad_cam(model, images)
-    head = Head(model.layers[-2:])
+    head = chained(keras.layers.Layer, model.layers[-2:])
     composite = keras.Model(model.input, head(model.get_layer("gate_2").output))
     np.testing.assert_allclose(grad_cam(composite, images), expected, atol=1e-5)
 
