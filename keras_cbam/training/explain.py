@@ -13,12 +13,11 @@ import warnings
 
 import numpy as np
 
-from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import input_size
 from keras_cbam.training.pictures import printable, read_pictures
 from keras_cbam.visualization import panels
-from keras_cbam.visualization.attention_maps import attention_maps
+from keras_cbam.visualization.attention_maps import attention_maps, has_attention
 from keras_cbam.visualization.grad_cam import class_activation
 
 PAGE = "index.html"
@@ -204,7 +203,7 @@ def _figure_names(paths):
 
 
 def _maps(model, pictures):
-    if not any(isinstance(layer, AttentionLayer) for layer in model._flatten_layers()):
+    if not has_attention(model):
         return {}
     return panels.last_of_each_size(attention_maps(model, pictures))
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from keras_cbam.cost import count_parameters
-from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training.artefacts import TrainingError, versions, write_artefacts, write_report
+from keras_cbam.visualization.attention_maps import has_attention
 from keras_cbam.visualization.figures import (
     compare_grad_cam,
     plot_attention,
@@ -98,7 +98,7 @@ def write_figures(folder, model, history, report, sample):
     }
     if "confusion_matrix" in report:
         figures["confusion_matrix.png"] = plot_confusion_matrix(report["confusion_matrix"], names)
-    if any(isinstance(layer, AttentionLayer) for layer in model._flatten_layers()):
+    if has_attention(model):
         figures["attention.png"] = plot_attention(model, pictures)
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=100)

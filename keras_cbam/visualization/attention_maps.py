@@ -83,6 +83,11 @@ def attention_maps(model, images, layers=None, batch_size=32):
     return maps
 
 
+def has_attention(model):
+    """Whether a model has attention layers of this package."""
+    return any(isinstance(layer, AttentionLayer) for layer in model._flatten_layers())
+
+
 def _chosen(model, layers):
     """`{name: layer}` of the attention layers asked for; the name is the path if it must be."""
     found = {

@@ -4,10 +4,9 @@ import numbers
 import typing
 
 import numpy as np
-from PIL import Image
 
 from keras_cbam.visualization.feature_gradients import FeatureGradients
-from keras_cbam.visualization.images import batches, model_inputs, picture_size
+from keras_cbam.visualization.images import batches, model_inputs, picture_size, resized_map
 
 
 class ClassActivation(typing.NamedTuple):
@@ -90,16 +89,11 @@ def class_activation(model, images, class_index=None, layer=None, batch_size=32)
         maps = np.maximum((weights * features).sum(axis=-1), 0)
         highest = maps.max(axis=(1, 2), keepdims=True)
         maps = np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
-        maps = np.stack([_resized(one, size) for one in maps])
+        maps = np.clip(np.stack([resized_map(one, size) for one in maps]), 0, 1)
         parts.append((maps, classes, network.probabilities(scores)))
         done += len(classes)
     _check_length(class_index, done)
     return ClassActivation(*(np.concatenate(part) for part in zip(*parts)))
-
-
-def _resized(one, size):
-    image = Image.fromarray(one.astype("float32"))
-    return np.clip(np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)), 0, 1)
 
 
 def _classes(class_index, scores, done):

@@ -5,6 +5,7 @@ import operator
 import keras
 import numpy as np
 from keras import ops
+from PIL import Image
 
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.layers.attention_layer import positive_integer
@@ -124,7 +125,7 @@ def batches(inputs, batch_size):
 
 def picture_size(model, images):
     """Height and width of the first of the inputs that is a batch of pictures, as they came."""
-    is_first = data_format(model) == "channels_first" if getattr(model, "inputs", None) else False
+    is_first = data_format(model) == "channels_first"
     one = not isinstance(images, dict) and len(getattr(model, "inputs", None) or [0]) == 1
     arrays = [np.shape(images)] if one else [np.shape(a) for a in keras.tree.flatten(images)]
     for shape in arrays:
@@ -134,6 +135,12 @@ def picture_size(model, images):
         f"There is no batch of pictures, (batch, height, width, channels), among the inputs. "
         f"Received: shapes {arrays}"
     )
+
+
+def resized_map(values, size):
+    """A float map `(rows, columns)` at another size `(height, width)`, by bilinear filtering."""
+    image = Image.fromarray(values.astype("float32"))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def displayed(image):

@@ -3,13 +3,16 @@
 import re
 
 import numpy as np
-from PIL import Image
+
+from keras_cbam.visualization.images import resized_map
 
 # Perceptually even, and legible for colour-blind readers.
 COLOUR_MAP = "viridis"
 # The first two of Okabe and Ito's colours that stay distinct for colour-blind readers.
 TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
 STRONGEST_CHANNELS = 8
+# Inches of the rows that show attention, in their order.
+ROW_HEIGHTS = {"spatial": 3.3, "channel": 2.2}
 # Letters that fit above a column.
 LINE_LENGTH = 28
 # Part of a map in its mixture with the picture below it.
@@ -97,13 +100,13 @@ def last_of_each_size(maps):
 def attention_height(maps):
     """Inches that `draw_attention` needs."""
     rows = _rows(maps)
-    return 3.3 * rows.count("spatial") + 2.2 * rows.count("channel") + 0.2
+    return sum(ROW_HEIGHTS[kind] for kind in rows) + 0.2
 
 
 def _rows(maps):
     return [
         kind
-        for kind in ("spatial", "channel")
+        for kind in ROW_HEIGHTS
         if any(getattr(scores, kind) is not None for scores in maps.values())
     ]
 
@@ -117,7 +120,7 @@ def draw_attention(figure, picture, maps):
         maps: dict of `AttentionScores` of one picture.
     """
     rows = _rows(maps)
-    ratios = [3.3 if kind == "spatial" else 2.2 for kind in rows]
+    ratios = [ROW_HEIGHTS[kind] for kind in rows]
     grid = figure.subplots(
         len(rows), 1 + len(maps), squeeze=False, gridspec_kw={"height_ratios": ratios}
     )
@@ -203,10 +206,7 @@ def draw_overlay(axis, picture, values, title, limits=None):
     if high - low < 1e-6:
         # A gate that is the same everywhere, such as that of an identity.
         low, high = low - 0.5, high + 0.5
-    height, width = picture.shape[:2]
-    resized = np.asarray(
-        Image.fromarray(values.astype("float32")).resize((width, height), Image.Resampling.BILINEAR)
-    )
+    resized = resized_map(values, picture.shape[:2])
     axis.imshow(picture @ np.array(_LUMA), cmap="gray", vmin=0, vmax=1)
     drawn = axis.imshow(resized, cmap=COLOUR_MAP, vmin=low, vmax=high, alpha=OPACITY)
     axis.set_axis_off()
