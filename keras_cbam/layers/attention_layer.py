@@ -5,8 +5,9 @@ import numbers
 import keras
 from keras import ops
 
-from keras_cbam.ops.pooling import accumulation_dtype
-from keras_cbam.ops.refine import apply_gate, blend_with_identity
+from keras_cbam.layers.compiled import refine
+from keras_cbam.ops.matrices import accumulation_dtype
+from keras_cbam.ops.refine import apply_gates, blend_with_identity
 
 
 def positive_integer(name, value):
@@ -40,8 +41,9 @@ def clone_initializer(initializer):
 class AttentionLayer(keras.layers.Layer):
     """Base of the attention layers: a feature map in, the same shape out.
 
-    A subclass with one gate gives `compute_logits(inputs, training)`; every subclass gives
-    `compute_scores_spec(input_shape)`, its symbolic attention scores.
+    A subclass with one gate gives `compute_logits(inputs, training, gate)`, another one
+    `refine(inputs, training)`; every subclass gives `compute_scores_spec(input_shape)`, its
+    symbolic attention scores.
 
     Args:
         gate_activation: activation of the gate's logits.
@@ -151,8 +153,10 @@ class AttentionLayer(keras.layers.Layer):
             name=name,
         )
 
-    def compute_gate(self, inputs, training=None):
-        return self.gate_activation(self.compute_logits(inputs, training=training))
+    def compute_gate(self, inputs, training=None, gate=None):
+        """The gate map for the inputs, or for the inputs times another `gate`."""
+        logits = self.compute_logits(inputs, training=training, gate=gate)
+        return self.blend(self.gate_activation(logits))
 
     def blend(self, gate):
         """The gate map, blended with all ones if the layer starts as an identity."""
@@ -160,13 +164,16 @@ class AttentionLayer(keras.layers.Layer):
             return gate
         return blend_with_identity(gate, self.identity_scale)
 
+    def refine(self, inputs, training=None):
+        """The outputs and the attention scores."""
+        gate = self.compute_gate(inputs, training=training)
+        outputs = apply_gates(inputs, [gate], self.channel_axis(len(inputs.shape)))
+        return outputs, ops.cast(gate, self.compute_dtype)
+
     def call(self, inputs, training=None, return_attention_scores=False):
         self.validate_input_dtype(inputs)
-        gate = self.blend(self.compute_gate(inputs, training=training))
-        outputs = apply_gate(inputs, gate)
-        if return_attention_scores:
-            return outputs, ops.cast(gate, self.compute_dtype)
-        return outputs
+        outputs, scores = refine(self, inputs, training)
+        return (outputs, scores) if return_attention_scores else outputs
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -8,7 +8,7 @@ from keras_cbam.layers.attention_layer import (
     positive_integer,
 )
 from keras_cbam.ops.pooling import pool_over_space, project_channels
-from keras_cbam.ops.refine import apply_gate
+from keras_cbam.ops.refine import apply_gates
 
 COMBINATIONS = ("add", "multiply")
 
@@ -130,7 +130,7 @@ class BAM(AttentionLayer):
 
     def _channel_logits(self, inputs, training):
         axis = self.channel_axis(len(inputs.shape))
-        x = pool_over_space(inputs, "avg", axis)
+        x = pool_over_space(inputs, ["avg"], axis)[0]
         x = project_channels(x, self.hidden_kernel, 1) + ops.cast(self.hidden_bias, x.dtype)
         x = ops.relu(self.channel_norm(x, training=training))
         x = project_channels(x, self.channel_kernel, 1) + ops.cast(self.channel_bias, x.dtype)
@@ -157,18 +157,15 @@ class BAM(AttentionLayer):
         x = x + ops.cast(self.spatial_bias, x.dtype)
         return ops.expand_dims(ops.squeeze(x, -1), axis)
 
-    def call(self, inputs, training=None, return_attention_scores=False):
-        self.validate_input_dtype(inputs)
+    def refine(self, inputs, training=None):
         channel = self._channel_logits(inputs, training)
         spatial = self._spatial_logits(inputs, training)
         combined = channel + spatial if self.combine == "add" else channel * spatial
         joint, *scores = (
             self.blend(1 + self.gate_activation(logits)) for logits in (combined, channel, spatial)
         )
-        outputs = apply_gate(inputs, joint)
-        if return_attention_scores:
-            return outputs, tuple(ops.cast(score, self.compute_dtype) for score in scores)
-        return outputs
+        outputs = apply_gates(inputs, [joint], self.channel_axis(len(inputs.shape)))
+        return outputs, tuple(ops.cast(score, self.compute_dtype) for score in scores)
 
     def multiply_adds(self, input_shape):
         """Of both branches, for one example of that shape (without the batch)."""

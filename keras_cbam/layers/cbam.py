@@ -4,7 +4,9 @@ from keras import ops
 from keras_cbam.layers.attention_layer import AttentionLayer, clone_initializer
 from keras_cbam.layers.channel_attention import ChannelAttention
 from keras_cbam.layers.spatial_attention import SpatialAttention
-from keras_cbam.ops.refine import apply_gate
+from keras_cbam.ops.compilation import is_lean
+from keras_cbam.ops.lean import gated
+from keras_cbam.ops.refine import apply_gates
 
 ARRANGEMENTS = ("channel_spatial", "spatial_channel", "parallel", "channel", "spatial")
 
@@ -169,43 +171,43 @@ class CBAM(AttentionLayer):
         if self._has_own_scale():
             self.add_identity_scale()
 
-    def call(self, inputs, training=None, return_attention_scores=False):
-        self.validate_input_dtype(inputs)
-        if self.arrangement == "parallel":
-            outputs, scores = self._attend_in_parallel(inputs, training)
-        else:
-            outputs, scores = self._attend_in_sequence(inputs, training)
+    def refine(self, inputs, training=None):
+        attend = self._in_parallel if self.arrangement == "parallel" else self._in_sequence
+        outputs, scores = attend(inputs, training)
         if self.residual:
             outputs = inputs + outputs
-        return (outputs, scores) if return_attention_scores else outputs
+        return outputs, tuple(
+            None if score is None else ops.cast(score, self.compute_dtype) for score in scores
+        )
 
-    def _attend_in_sequence(self, inputs, training):
+    def _in_sequence(self, inputs, training):
+        axis = self.channel_axis(len(inputs.shape))
         layers = [self.channel_attention, self.spatial_attention]
         order = [layer for layer in layers if layer is not None]
         if self.arrangement == "spatial_channel":
             order.reverse()
-        gates = {}
-        outputs = inputs
+        features, gates, scores = inputs, [], {}
         for layer in order:
-            gate = layer.blend(layer.compute_gate(outputs, training=training))
-            gates[layer.name] = gate
-            outputs = apply_gate(outputs, self.blend(gate) if layer is order[-1] else gate)
-        scores = (gates.get("channel_attention"), gates.get("spatial_attention"))
-        return outputs, tuple(
-            None if gate is None else ops.cast(gate, self.compute_dtype) for gate in scores
-        )
+            gate = gates[0] if gates else None
+            score = layer.compute_gate(features, training=training, gate=gate)
+            scores[layer.name] = score
+            gates.append(self.blend(score) if layer is order[-1] else score)
+            if layer is not order[-1] and not is_lean(inputs):
+                features, gates = gated(features, score), []
+        outputs = ops.cast(apply_gates(features, gates, axis), inputs.dtype)
+        return outputs, [None if layer is None else scores[layer.name] for layer in layers]
 
-    def _attend_in_parallel(self, inputs, training):
+    def _in_parallel(self, inputs, training):
+        axis = self.channel_axis(len(inputs.shape))
         channel_logits = self.channel_attention.compute_logits(inputs)
         spatial_logits = self.spatial_attention.compute_logits(inputs, training=training)
         joint, *scores = (
             self.gate_activation(logits)
             for logits in (channel_logits + spatial_logits, channel_logits, spatial_logits)
         )
-        outputs = apply_gate(inputs, self.blend(joint))
         if not self.residual:
             scores = [self.blend(gate) for gate in scores]
-        return outputs, tuple(ops.cast(gate, self.compute_dtype) for gate in scores)
+        return apply_gates(inputs, [self.blend(joint)], axis), scores
 
     def blend(self, gate):
         if self.residual and self.identity_scale is not None:

@@ -113,11 +113,14 @@ class ChannelAttention(AttentionLayer):
             self.output_bias = self.add_bias("output_bias", channels)
         self.add_identity_scale()
 
-    def compute_logits(self, inputs, training=None):
-        """Logits of the gate, with size 1 on the spatial axes, in the accumulation dtype."""
+    def compute_logits(self, inputs, training=None, gate=None):
+        """Logits of the gate, with size 1 on the spatial axes, in the accumulation dtype.
+
+        `gate` multiplies the inputs first.
+        """
         axis = self.channel_axis(len(inputs.shape))
         logits = channel_logits(
-            [pool_over_space(inputs, method, axis) for method in self.pooling],
+            pool_over_space(inputs, self.pooling, axis, gate),
             (self.hidden_kernel, self.output_kernel),
             (self.hidden_bias, self.output_bias) if self.use_bias else None,
             self.activation,

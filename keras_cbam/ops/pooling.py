@@ -1,20 +1,17 @@
 """Descriptors of a feature map: pools over space and pools over channels."""
 
-import keras
 from keras import ops
+
+from keras_cbam.ops.compilation import is_lean
+from keras_cbam.ops.lean import gated, pools
+from keras_cbam.ops.matrices import accumulation_dtype, as_matrix
 
 CHANNEL_DESCRIPTORS = ("avg", "max", "lp", "lse")
 SPATIAL_DESCRIPTORS = ("avg", "max", "conv")
 
 
-def accumulation_dtype(dtype):
-    """The dtype in which pools, gates and their sums are computed: at least float32."""
-    dtype = keras.backend.standardize_dtype(dtype)
-    return "float32" if dtype in ("float16", "bfloat16") else dtype
-
-
-def pool_over_space(inputs, method, channel_axis):
-    """One number for each channel of each picture.
+def pool_over_space(inputs, methods, channel_axis, gate=None):
+    """Descriptors of the gated inputs: one number for each channel of each picture.
 
     - `"avg"`: mean
     - `"max"`: maximum
@@ -23,44 +20,67 @@ def pool_over_space(inputs, method, channel_axis):
 
     Args:
         inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
-        method: string, one of `CHANNEL_DESCRIPTORS`.
+        methods: sequence of strings out of `CHANNEL_DESCRIPTORS`.
         channel_axis: int, position of the channels.
+        gate: tensor that multiplies the inputs, with size 1 on the channel axis or on all spatial
+            axes. Defaults to `None`.
 
     Returns:
-        Tensor of shape `(batch, channels)`, dtype `accumulation_dtype(inputs.dtype)`.
+        For each method a tensor of shape `(batch, channels)`, dtype
+        `accumulation_dtype(inputs.dtype)`.
     """
     space = tuple(axis for axis in range(1, len(inputs.shape)) if axis != channel_axis)
-    dtype = accumulation_dtype(inputs.dtype)
-    if method == "max":
-        return ops.cast(ops.max(inputs, axis=space), dtype)
-    inputs = ops.cast(inputs, dtype)
-    if method == "avg":
-        return ops.mean(inputs, axis=space)
-    if method == "lse":
-        return ops.logsumexp(inputs, axis=space)
-    energy = ops.sum(ops.square(inputs), axis=space)
+    return _pool(inputs, methods, channel_axis, gate, space)
+
+
+def pool_over_channels(inputs, methods, channel_axis, gate=None):
+    """Mean (`"avg"`) or maximum (`"max"`) of the channels of the gated inputs at each position.
+
+    Args:
+        inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
+        methods: sequence of strings, `"avg"` or `"max"`.
+        channel_axis: int, position of the channels.
+        gate: tensor that multiplies the inputs, with size 1 on the channel axis or on all spatial
+            axes. Defaults to `None`.
+
+    Returns:
+        For each method a tensor of shape `(batch, ...)` without the channel axis, dtype
+        `accumulation_dtype(inputs.dtype)`.
+    """
+    return _pool(inputs, methods, channel_axis, gate, (channel_axis,))
+
+
+def _pool(inputs, methods, channel_axis, gate, axes):
+    pooled = {}
+    lean = [method for method in methods if method in ("avg", "max")] if is_lean(inputs) else []
+    if lean:
+        over_channels = axes == (channel_axis,)
+        results = pools(
+            inputs,
+            lean,
+            1 if over_channels == (channel_axis == 1) else 2,
+            channel_axis,
+            None if gate is None else as_matrix(gate, channel_axis),
+        )
+        kept = [size for axis, size in enumerate(inputs.shape) if axis and axis not in axes]
+        pooled = {method: ops.reshape(x, (-1, *kept)) for method, x in zip(lean, results)}
+    if len(pooled) < len(methods):
+        wide = gated(inputs, *([] if gate is None else [gate]))
+        for method in methods:
+            if method not in pooled:
+                pooled[method] = PLAIN_POOLS[method](wide, axes)
+    return [pooled[method] for method in methods]
+
+
+def _norm(inputs, axes):
+    energy = ops.sum(ops.square(inputs), axis=axes)
     # sqrt has no finite gradient at 0: it is taken at 1 there, and the result masked.
     is_zero = ops.equal(energy, 0)
     norm = ops.sqrt(ops.where(is_zero, ops.ones_like(energy), energy))
     return ops.where(is_zero, ops.zeros_like(norm), norm)
 
 
-def pool_over_channels(inputs, method, channel_axis):
-    """One number for each position: mean (`"avg"`) or maximum (`"max"`) of its channels.
-
-    Args:
-        inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
-        method: string, `"avg"` or `"max"`.
-        channel_axis: int, position of the channels.
-
-    Returns:
-        Tensor of shape `(batch, ...)` without the channel axis, dtype
-        `accumulation_dtype(inputs.dtype)`.
-    """
-    dtype = accumulation_dtype(inputs.dtype)
-    if method == "max":
-        return ops.cast(ops.max(inputs, axis=channel_axis), dtype)
-    return ops.mean(ops.cast(inputs, dtype), axis=channel_axis)
+PLAIN_POOLS = {"avg": ops.mean, "max": ops.max, "lp": _norm, "lse": ops.logsumexp}
 
 
 def project_channels(inputs, kernel, channel_axis):

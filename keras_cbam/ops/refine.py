@@ -1,7 +1,11 @@
 """From descriptors to gate maps, and a gate map onto the feature map that it refines."""
 
-import keras
 from keras import ops
+
+from keras_cbam.ops.compilation import compiles_for_cpu, is_lean
+from keras_cbam.ops.convolution import WIDEST_BANDED_MATRIX, convolve_by_matrix
+from keras_cbam.ops.lean import attended, gated
+from keras_cbam.ops.matrices import as_matrix, as_matrix_shape
 
 
 def channel_logits(descriptors, kernels, biases, activation):
@@ -38,9 +42,11 @@ def spatial_logits(maps, kernel, bias):
     Returns:
         Tensor of shape `(batch, ..., 1)`, in the maps' dtype.
     """
-    logits = ops.conv(
-        maps, ops.cast(kernel, maps.dtype), padding="same", data_format="channels_last"
-    )
+    kernel = ops.cast(kernel, maps.dtype)
+    if is_lean(maps) and compiles_for_cpu() and maps.shape[-2] <= WIDEST_BANDED_MATRIX:
+        logits = convolve_by_matrix(maps, kernel)
+    else:
+        logits = ops.conv(maps, kernel, padding="same", data_format="channels_last")
     if bias is not None:
         logits = logits + ops.cast(bias, maps.dtype)
     return logits
@@ -52,10 +58,22 @@ def blend_with_identity(gate, scale):
     return (1 - scale) + scale * gate
 
 
-def apply_gate(inputs, gate):
-    """`inputs * gate` in the inputs' dtype, multiplied (and differentiated) in the gate's.
+def apply_gates(inputs, gates, channel_axis):
+    """`inputs` times every gate in the inputs' dtype, computed (and differentiated) in the gates'.
 
-    The gate's gradient is a sum over the whole feature map, which float16 could not hold.
+    A gate's gradient is a sum over the whole feature map, which float16 could not hold.
+
+    Args:
+        inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
+        gates: list of tensors of the inputs' rank, with size 1 on the channel axis or on all
+            spatial axes, or of the inputs' shape.
+        channel_axis: int, position of the channels.
+
+    Returns:
+        Tensor of the shape and dtype of `inputs`.
     """
-    dtype = keras.backend.standardize_dtype(inputs.dtype)
-    return ops.cast(ops.cast(inputs, gate.dtype) * gate, dtype)
+    is_narrow = is_lean(inputs) and all(1 in as_matrix_shape(gate, channel_axis) for gate in gates)
+    if gates and is_narrow:
+        matrices = [as_matrix(gate, channel_axis) for gate in gates]
+        return attended(inputs, matrices, channel_axis)
+    return ops.cast(gated(inputs, *gates), inputs.dtype)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_cbam.ops.matrices import accumulation_dtype
 from keras_cbam.ops.pooling import (
-    accumulation_dtype,
     pool_over_channels,
     pool_over_space,
     project_channels,
@@ -29,7 +29,7 @@ def expected_over_space(x, method, axis):
 def test_pools_over_space(shape, method):
     x = random_input(shape)
     for axis in (1, len(shape) - 1):
-        result = pool_over_space(ops.convert_to_tensor(x), method, axis)
+        result = pool_over_space(ops.convert_to_tensor(x), [method], axis)[0]
         assert_close(result, expected_over_space(x, method, axis), 1e-6)
 
 
@@ -39,8 +39,8 @@ def test_pools_over_channels(shape):
     kernel = random_input((9, 3))
     for axis in (1, len(shape) - 1):
         tensor = ops.convert_to_tensor(x)
-        assert_close(pool_over_channels(tensor, "avg", axis), x.mean(axis), 1e-6)
-        assert_close(pool_over_channels(tensor, "max", axis), x.max(axis), 0)
+        assert_close(pool_over_channels(tensor, ["avg"], axis)[0], x.mean(axis), 1e-6)
+        assert_close(pool_over_channels(tensor, ["max"], axis)[0], x.max(axis), 0)
         weights = kernel[: shape[axis]]
         expected = np.moveaxis(x, axis, -1) @ weights
         assert_close(project_channels(tensor, weights, axis), expected, 1e-6)
@@ -58,11 +58,11 @@ def test_half_precision_accumulates_in_float32(dtype):
         "lp": value * 64,
         "lse": value + np.log(4096),
     }.items():
-        result = pool_over_space(x, method, 3)
+        result = pool_over_space(x, [method], 3)[0]
         assert dtype_of(result) == "float32"
         assert_close(result, np.full((1, 4), expected), 5e-5)
     for method in ("avg", "max"):
-        result = pool_over_channels(x, method, 3)
+        result = pool_over_channels(x, [method], 3)[0]
         assert dtype_of(result) == "float32"
         assert_close(result, np.full((1, 64, 64), value), 1e-5)
     result = project_channels(x, ops.ones((4, 2), dtype=dtype), 3)
@@ -74,9 +74,9 @@ def test_mean_of_many_small_values():
     """A float16 accumulator of ones stops at 2048, a bfloat16 one at 256."""
     for dtype in ("float16", "bfloat16"):
         x = ops.ones((1, 10007, 1), dtype=dtype)
-        assert_close(pool_over_space(x, "avg", 2), np.ones((1, 1)), 1e-6)
+        assert_close(pool_over_space(x, ["avg"], 2)[0], np.ones((1, 1)), 1e-6)
         x = ops.ones((1, 1, 10007), dtype=dtype)
-        assert_close(pool_over_channels(x, "avg", 2), np.ones((1, 1)), 1e-6)
+        assert_close(pool_over_channels(x, ["avg"], 2)[0], np.ones((1, 1)), 1e-6)
 
 
 def test_float64_stays_float64():
@@ -84,13 +84,13 @@ def test_float64_stays_float64():
         x = np.linspace(0, 1, 24).reshape(2, 3, 4) + 1e-12
         tensor = ops.convert_to_tensor(x)
         for method in ("avg", "max", "lp", "lse"):
-            result = pool_over_space(tensor, method, 2)
+            result = pool_over_space(tensor, [method], 2)[0]
             assert dtype_of(result) == "float64"
             # On the other backends `keras.ops.mean` itself computes float64 in float32.
             tolerance = 1e-6 if method == "avg" and BACKEND != "tensorflow" else 1e-14
             assert_close(result, expected_over_space(x, method, 2), tolerance)
         for method in ("avg", "max"):
-            assert dtype_of(pool_over_channels(tensor, method, 2)) == "float64"
+            assert dtype_of(pool_over_channels(tensor, [method], 2)[0]) == "float64"
         assert dtype_of(project_channels(tensor, x[0, 0, :, None], 2)) == "float64"
 
 
@@ -110,7 +110,7 @@ def test_accumulation_dtype(dtype, expected):
 def test_gradient_of_lp_at_zero_is_zero():
     x = random_input((1, 4, 3))
     x[..., 1] = 0
-    (result,) = gradients(lambda x: ops.sum(pool_over_space(x, "lp", 2)), x)
+    (result,) = gradients(lambda x: ops.sum(pool_over_space(x, ["lp"], 2)[0]), x)
     norms = np.linalg.norm(x.astype("float64"), axis=1, keepdims=True)
     assert_close(result, np.where(norms == 0, 0, x / np.where(norms == 0, 1, norms)), 1e-6)
 
@@ -119,9 +119,9 @@ def test_lse_of_large_values_is_finite_and_its_gradient_is_the_softmax():
     for top in (1e4, -1e4, 6e4):
         x = (top + np.array([0.0, 1.0, 2.0, -30.0])).astype("float32").reshape(1, 4, 1)
         expected = np.exp([0.0, 1.0, 2.0, -30.0])
-        result = pool_over_space(ops.convert_to_tensor(x), "lse", 2)
+        result = pool_over_space(ops.convert_to_tensor(x), ["lse"], 2)[0]
         assert_close(result, np.full((1, 1), top + np.log(expected.sum())), 1e-6)
-        (result,) = gradients(lambda x: ops.sum(pool_over_space(x, "lse", 2)), x)
+        (result,) = gradients(lambda x: ops.sum(pool_over_space(x, ["lse"], 2)[0]), x)
         # PyTorch takes exp(x - lse), and float32 has steps of 0.004 at 6e4.
         assert_close(result, (expected / expected.sum()).reshape(1, 4, 1), 5e-3)
 
@@ -132,8 +132,8 @@ def test_tied_maxima_share_the_gradient(dtype):
     x = np.array([[0, 0, 0, 0, 0, 0], [2, 1, 2, 0, 2, 1], [1, 5, 4, 3, 2, 0]], dtype)
     expected = np.array([[1 / 6] * 6, [1 / 3, 0, 1 / 3, 0, 1 / 3, 0], [0, 1, 0, 0, 0, 0]])
     over_channels = x.reshape(3, 1, 6)
-    (result,) = gradients(lambda x: ops.sum(pool_over_channels(x, "max", 2)), over_channels)
+    (result,) = gradients(lambda x: ops.sum(pool_over_channels(x, ["max"], 2)[0]), over_channels)
     assert_close(result, expected.reshape(3, 1, 6), 1e-3)
     over_space = x.reshape(3, 2, 3, 1)
-    (result,) = gradients(lambda x: ops.sum(pool_over_space(x, "max", 3)), over_space)
+    (result,) = gradients(lambda x: ops.sum(pool_over_space(x, ["max"], 3)[0]), over_space)
     assert_close(result, expected.reshape(3, 2, 3, 1), 1e-3)

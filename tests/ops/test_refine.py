@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_cbam.ops.refine import apply_gate, blend_with_identity, channel_logits, spatial_logits
+from keras_cbam.ops.refine import apply_gates, blend_with_identity, channel_logits, spatial_logits
 from tests.checks import assert_close, dtype_of, gradients, random_input, to_numpy
 
 
@@ -64,10 +64,10 @@ def test_blend_with_identity():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_apply_gate_multiplies_in_the_gate_s_dtype(dtype):
+def test_apply_gates_multiplies_in_the_gate_s_dtype(dtype):
     inputs = ops.cast(random_input((2, 3, 4, 5)), dtype)
     gate = ops.convert_to_tensor(random_input((2, 1, 1, 5), 1))
-    outputs = apply_gate(inputs, gate)
+    outputs = apply_gates(inputs, [gate], 3)
     assert dtype_of(outputs) == dtype
     expected = ops.cast(to_numpy(inputs) * to_numpy(gate), "float32")
     np.testing.assert_array_equal(to_numpy(outputs), to_numpy(ops.cast(expected, dtype)))
@@ -77,7 +77,9 @@ def test_gradient_of_a_gate_is_summed_in_float32():
     inputs = np.full((1, 64, 64, 2), 6e4, "float16")
     gate = np.full((1, 1, 1, 2), 0.5, "float32")
     of_inputs, of_gate = gradients(
-        lambda inputs, gate: ops.sum(ops.cast(apply_gate(inputs, gate), "float32")), inputs, gate
+        lambda inputs, gate: ops.sum(ops.cast(apply_gates(inputs, [gate], 3), "float32")),
+        inputs,
+        gate,
     )
     assert_close(of_inputs, np.full(inputs.shape, 0.5), 1e-3)
     assert_close(of_gate, np.full(gate.shape, 4096 * 6e4), 1e-3)

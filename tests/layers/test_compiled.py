@@ -1,0 +1,303 @@
+"""The lean path, compiled with a gradient written by hand, beside the plain one."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
+from tests.checks import (
+    BACKEND,
+    assert_close,
+    built,
+    case_id,
+    layer_gradients,
+    random_input,
+    to_numpy,
+)
+
+pytestmark = pytest.mark.skipif(
+    BACKEND == "torch", reason="torch: nothing is compiled, every layer takes the plain path"
+)
+
+PATHS = [
+    (ChannelAttention, {"reduction_ratio": 2}),
+    (ChannelAttention, {"pooling": "max"}),
+    (ChannelAttention, {"pooling": ("lse", "avg", "lp")}),
+    (SpatialAttention, {"kernel_size": 3, "use_bias": True}),
+    (SpatialAttention, {"kernel_size": 3, "pooling": ("conv", "max"), "use_batch_norm": True}),
+    (CBAM, {"reduction_ratio": 2}),
+    (CBAM, {"use_batch_norm": True, "start_as_identity": True}),
+    (CBAM, {"kernel_size": 1, "residual": True, "start_as_identity": True}),
+    (CBAM, {"kernel_size": 3, "spatial_pooling": ("max", "conv")}),
+    (CBAM, {"kernel_size": 3, "pooling": ("lp", "max"), "arrangement": "spatial_channel"}),
+    (CBAM, {"kernel_size": 3, "arrangement": "spatial_channel", "gate_activation": "tanh"}),
+    (CBAM, {"kernel_size": 3, "arrangement": "parallel", "use_batch_norm": True}),
+    (CBAM, {"kernel_size": 3, "arrangement": "channel"}),
+    (CBAM, {"kernel_size": 3, "arrangement": "spatial", "residual": True}),
+    (BAM, {"reduction_ratio": 2, "dilation_rate": 1}),
+]
+# One channel; a 1x1 map; numbers that divide well and badly; both at once.
+SHAPES = [(2, 3, 4, 1), (1, 1, 1, 32), (2, 1, 1, 1), (3, 8, 6, 48), (2, 5, 5, 7), (1, 4, 4, 32)]
+RANKS = [(2, 12, 32), (2, 5, 4, 32), (2, 4, 3, 4, 16)]
+
+
+def step(layer, inputs, direction):
+    """Outputs and gradients of `sum(direction * outputs)` in training, TensorFlow."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs, training=True)
+        loss = tf.reduce_sum(tf.cast(outputs, direction.dtype) * direction)
+    sources = [inputs, *(variable.value for variable in layer.trainable_variables)]
+    return outputs, *tape.gradient(loss, sources, unconnected_gradients="zero")
+
+
+def plain_and_lean(layer, inputs, direction=None, jit_compile=False):
+    """What an eager step and one in a graph give, moving statistics included: pairs by name."""
+    import tensorflow as tf
+
+    inputs = tf.cast(tf.convert_to_tensor(inputs), layer.compute_dtype)
+    wide = "float64" if layer.compute_dtype == "float64" else "float32"
+    direction = random_input(inputs.shape, 7) if direction is None else direction
+    direction = tf.cast(tf.convert_to_tensor(direction), wide)
+    names = ["outputs", "inputs", *(weight.path for weight in layer.trainable_variables)]
+    before = layer.get_weights()
+    values = []
+    for function in (step, tf.function(step, jit_compile=jit_compile)):
+        layer.set_weights(before)
+        values.append(dict(zip(names, map(to_numpy, function(layer, inputs, direction)))))
+        values[-1].update((v.path, to_numpy(v)) for v in layer.non_trainable_variables)
+    layer.set_weights(before)
+    plain, lean = values
+    return {name: (plain[name], lean[name]) for name in plain}
+
+
+def assert_alike(pairs, tolerance=1e-5):
+    assert len(pairs) > 2
+    for name, (plain, lean) in pairs.items():
+        scale = max(1e-3, np.abs(plain).max())
+        np.testing.assert_allclose(lean, plain, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+tensorflow_only = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason=f"{BACKEND}: eager calls take the same path as graphs"
+)
+
+
+@tensorflow_only
+@pytest.mark.parametrize(("layer_class", "arguments"), PATHS, ids=case_id)
+def test_every_option_has_the_plain_path_s_gradients(layer_class, arguments):
+    # Batch normalization takes some gradients to zero, where float32 leaves only its rounding.
+    exact = "use_batch_norm" in arguments or layer_class is BAM
+    arguments = {**arguments, "dtype": "float64" if exact else "float32"}
+    for shape in SHAPES if set(arguments) == {"reduction_ratio", "dtype"} else SHAPES[3:5]:
+        inputs = random_input(shape)
+        pairs = plain_and_lean(built(layer_class, arguments, inputs), inputs)
+        assert_alike(pairs, 1e-9 if exact else 1e-5)
+
+
+@tensorflow_only
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("shape", RANKS, ids=str)
+@pytest.mark.parametrize("arrangement", ["channel_spatial", "spatial_channel"])
+def test_every_rank_and_format(arrangement, shape, data_format):
+    inputs = random_input(shape)
+    if data_format == "channels_first":
+        inputs = np.moveaxis(inputs, -1, 1)
+    arguments = {"kernel_size": 5, "arrangement": arrangement, "data_format": data_format}
+    assert_alike(plain_and_lean(built(CBAM, arguments, inputs), inputs))
+
+
+@tensorflow_only
+@pytest.mark.parametrize(
+    ("policy", "tolerance"),
+    [("float64", 1e-12), ("mixed_bfloat16", 1e-2), ("mixed_float16", 2e-3), ("float16", 2e-3)],
+)
+@pytest.mark.parametrize("arrangement", ["channel_spatial", "spatial_channel"])
+def test_every_policy(policy, tolerance, arrangement):
+    inputs = random_input((3, 6, 4, 32))
+    arguments = {"kernel_size": 3, "arrangement": arrangement, "dtype": policy}
+    assert_alike(plain_and_lean(built(CBAM, arguments, inputs), inputs), tolerance)
+
+
+@tensorflow_only
+@pytest.mark.parametrize("arrangement", ["channel_spatial", "spatial_channel", "parallel"])
+def test_ties_share_the_gradient(arrangement):
+    """As after a ReLU: channels and positions that are all zero, and whole numbers."""
+    inputs = np.maximum(np.round(random_input((2, 4, 6, 32))), 0)
+    inputs[0, :, :, :8] = 0
+    inputs[1, 2] = 0
+    layer = built(CBAM, {"kernel_size": 3, "arrangement": arrangement}, inputs)
+    assert_alike(plain_and_lean(layer, inputs))
+    inputs = np.zeros_like(inputs)
+    assert_alike(plain_and_lean(layer, inputs))
+
+
+@tensorflow_only
+def test_inside_a_compiled_step():
+    inputs = random_input((2, 8, 4, 32))
+    layer = built(CBAM, {"use_batch_norm": True}, inputs)
+    assert_alike(plain_and_lean(layer, inputs, jit_compile=True))
+
+
+@tensorflow_only
+def test_bit_equal_from_run_to_run():
+    inputs = random_input((4, 8, 8, 64))
+    layer = built(CBAM, {}, inputs)
+    runs = [plain_and_lean(layer, inputs) for _ in range(3)]
+    for other in runs[1:]:
+        for name, (_, lean) in runs[0].items():
+            np.testing.assert_array_equal(lean, other[name][1])
+
+
+@tensorflow_only
+def test_unknown_sizes_take_the_plain_path():
+    import tensorflow as tf
+
+    inputs = random_input((2, 5, 4, 16))
+    layer = built(CBAM, {}, inputs)
+    direction = random_input(inputs.shape, 7)
+    signature = tf.TensorSpec((None, None, None, 16))
+    graph = tf.function(lambda *tensors: step(layer, *tensors)).get_concrete_function(
+        signature, signature
+    )
+    assert not compiled_functions(graph.graph)
+    expected = step(layer, tf.convert_to_tensor(inputs), tf.convert_to_tensor(direction))
+    assert_close(list(graph(inputs, direction)), list(expected), 1e-5)
+
+
+def compiled_functions(graph):
+    """The operations of a graph, and of the functions that it calls, that XLA must compile."""
+    definition = graph.as_graph_def()
+    functions = definition.library.function
+    nodes = [*definition.node, *(node for function in functions for node in function.node_def)]
+    found = [node.name for node in nodes if node.attr["_XlaMustCompile"].b]
+    return found + [f.signature.name for f in functions if f.attr["_XlaMustCompile"].b]
+
+
+@tensorflow_only
+def test_layers_with_the_same_settings_share_one_compiled_function():
+    import tensorflow as tf
+
+    inputs = tf.convert_to_tensor(random_input((2, 8, 4, 16)))
+    layers = [built(CBAM, {"kernel_size": 3, "name": name}, inputs) for name in ("one", "two")]
+    other = built(CBAM, {"kernel_size": 3, "gate_activation": "tanh"}, inputs)
+
+    @tf.function
+    def function(inputs):
+        with tf.GradientTape():
+            return [layer(inputs, training=True) for layer in (*layers, other)]
+
+    names = {
+        node.attr["f"].func.name
+        for node in function.get_concrete_function(inputs).graph.as_graph_def().node
+        if node.op.endswith("PartitionedCall")
+    }
+    assert len(names) == 2
+    outputs = function(inputs)
+    assert_close(list(outputs), [to_numpy(layer(inputs)) for layer in (*layers, other)])
+    assert np.abs(to_numpy(outputs[0]) - to_numpy(outputs[1])).max() < 1e-6
+
+
+@tensorflow_only
+def test_settings_that_change_later_are_obeyed():
+    inputs = random_input((2, 6, 4, 16))
+    layer = built(CBAM, {"kernel_size": 3, "use_batch_norm": True}, inputs)
+    assert_alike(plain_and_lean(layer, inputs))
+    layer.spatial_attention.batch_norm.trainable = False
+    assert_alike(plain_and_lean(layer, inputs))
+
+
+@tensorflow_only
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:tensorflow.*")
+def test_exports_hold_plain_operations(tmp_path):
+    import tensorflow as tf
+
+    inputs = keras.Input((8, 8, 32))
+    model = keras.Model(inputs, CBAM(use_batch_norm=True)(inputs))
+    model.compile("sgd", "mse", jit_compile=False)
+    x = random_input((4, 8, 8, 32))
+    model.fit(x, x, verbose=0)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    specs = [tf.TensorSpec((None, 8, 8, 32))]
+    for name, training in (("serve", None), ("inference", False), ("training", True)):
+        archive.add_endpoint(
+            name, lambda x, training=training: model(x, training=training), input_signature=specs
+        )
+    archive.write_out(tmp_path / "saved", verbose=False)
+    served = tf.saved_model.load(tmp_path / "saved")
+    for name in ("serve", "inference", "training"):
+        graph = served.signatures["serving_default" if name == "serve" else name].graph
+        assert not compiled_functions(graph)
+        definition = graph.as_graph_def()
+        nodes = [n for f in definition.library.function for n in f.node_def] + list(definition.node)
+        assert not [n.name for n in nodes if n.op == "IdentityN" or "_gradient_op_type" in n.attr]
+    assert_close(served.serve(x), to_numpy(model(x)), 1e-5)
+
+
+@tensorflow_only
+def test_training_keeps_the_inputs_and_small_maps_only():
+    """No tensor as large as the inputs goes from the forward to the backward function."""
+    import tensorflow as tf
+
+    shape = (8, 16, 16, 64)
+    layer = built(CBAM, {}, random_input(shape))
+    x = tf.TensorSpec(shape)
+    graph = tf.function(lambda *tensors: step(layer, *tensors)).get_concrete_function(x, x).graph
+    calls = [op for op in graph.get_operations() if op.type.endswith("PartitionedCall")]
+    assert len(calls) == 2
+    forward, backward = calls
+    name = forward.get_attr("f").name
+    function = next(f for f in graph.as_graph_def().library.function if f.signature.name == name)
+    sources = [function.ret[output.name] for output in function.signature.output_arg]
+    large = {
+        source
+        for source, tensor in zip(sources[3:], forward.outputs[3:])
+        if tensor.shape.num_elements() > np.prod(shape) / 16
+    }
+    assert large == {"inputs_0"}
+    assert len(backward.inputs) >= len(sources[3:])
+
+
+@tensorflow_only
+def test_second_derivatives_are_those_of_the_plain_path():
+    import tensorflow as tf
+
+    inputs = tf.convert_to_tensor(random_input((2, 4, 4, 16)).astype("float64"))
+    layer = built(CBAM, {"kernel_size": 3, "dtype": "float64"}, inputs)
+    tangent = tf.convert_to_tensor(random_input(inputs.shape, 3).astype("float64"))
+
+    def second(inputs):
+        with tf.GradientTape() as outer:
+            outer.watch(inputs)
+            with tf.GradientTape() as inner:
+                inner.watch(inputs)
+                loss = tf.reduce_sum(tf.square(layer(inputs, training=True)))
+            product = tf.reduce_sum(inner.gradient(loss, inputs) * tangent)
+        return outer.gradient(product, inputs)
+
+    assert_close(tf.function(second)(inputs), to_numpy(second(inputs)), 1e-10)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="forward mode is JAX's")
+@pytest.mark.parametrize(("layer_class", "arguments"), PATHS, ids=case_id)
+def test_forward_mode_takes_the_plain_path_and_agrees(layer_class, arguments):
+    """The derivative along a direction (plain) is the gradient (lean) times the direction."""
+    import jax
+
+    inputs = random_input((2, 4, 4, 32))
+    layer = built(layer_class, arguments, inputs)
+    tangent, direction = random_input(inputs.shape, 3), random_input(inputs.shape, 7)
+    values = [variable.value for variable in layer.trainable_variables]
+    fixed = [variable.value for variable in layer.non_trainable_variables]
+
+    def loss(inputs):
+        outputs, _ = layer.stateless_call(values, fixed, inputs, training=True)
+        return ops.sum(outputs * direction)
+
+    _, along = jax.jvp(loss, (ops.convert_to_tensor(inputs),), (ops.convert_to_tensor(tangent),))
+    of_inputs, _ = layer_gradients(layer, inputs, direction, training=True)
+    assert_close(along, np.array((of_inputs * tangent).sum()), 1e-4)
