@@ -10,8 +10,12 @@ _functions = {}
 
 
 def refine(layer, inputs, training):
-    """`layer.refine(inputs, training)`; in a TensorFlow graph that trains, compiled by XLA."""
-    if not (training and may_compile(inputs)):
+    """`layer.refine(inputs, training)`; in a TensorFlow graph that trains, compiled by XLA.
+
+    A subclass of another package, whose settings its configuration may not tell, is not.
+    """
+    is_ours = type(layer).__module__.startswith(f"{__package__}.")
+    if not (training and is_ours and may_compile(inputs)):
         return layer.refine(inputs, training)
     import tensorflow as tf
 
@@ -19,9 +23,10 @@ def refine(layer, inputs, training):
         [tf.convert_to_tensor(variable.value) for variable in variables]
         for variables in (layer.trainable_variables, layer.non_trainable_variables)
     )
-    outputs, scores, updates = _compiled(layer)(inputs, trained, fixed)
-    for variable, update in zip(layer.non_trainable_variables, updates):
-        variable.assign(update)
+    function, positions = _compiled(layer)
+    outputs, scores, updates = function(inputs, trained, fixed)
+    for position, update in zip(positions, updates):
+        layer.non_trainable_variables[position].assign(update)
     return outputs, scores
 
 
@@ -46,7 +51,13 @@ def _compiled(layer):
 
 
 def _make(layer):
+    """The function, and the positions of the non-trainable variables that it updates.
+
+    The layer stands for all with its settings: its own variables are replaced by the arguments.
+    """
     import tensorflow as tf
+
+    positions = []
 
     @tf.function(jit_compile=True, autograph=False)
     def function(inputs, trained, fixed):
@@ -56,7 +67,8 @@ def _make(layer):
             inside_compiled_function(),
         ):
             outputs, scores = layer.refine(inputs, training=True)
-        changed = [scope.get_current_value(variable) for variable in layer.non_trainable_variables]
-        return outputs, scores, changed
+        values = [scope.get_current_value(variable) for variable in layer.non_trainable_variables]
+        positions[:] = [i for i, value in enumerate(values) if value is not fixed[i]]
+        return outputs, scores, [values[i] for i in positions]
 
-    return function
+    return function, positions

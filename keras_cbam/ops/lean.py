@@ -41,11 +41,11 @@ SHARES = {
 
 
 def sum_for_gate(expression, operands, gate, x):
-    """Sum of the expression over the axis that the gate is broadcast over."""
+    """Sum of the expression over the axis that the gate is broadcast over, in the gate's dtype."""
     for axis in (1, 2):
         if gate.shape[axis] != x.shape[axis]:
-            return reduce_expression("sum", expression, operands, axis)
-    return expression(*operands)
+            return ops.cast(reduce_expression("sum", expression, operands, axis), gate.dtype)
+    return ops.cast(expression(*operands), gate.dtype)
 
 
 def mean_of_gated(x, axis, gates):
