@@ -43,13 +43,16 @@ def make_step(layer, x, upstream, measure, mode):
         import tensorflow as tf
 
         def compute(x, upstream):
-            if measure != "forward_backward":
+            if measure == "inference":
                 return layer(x, **training)
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 outputs = layer(x, **training)
+            if measure == "forward":
+                return outputs
             sources = [x, *(weight.value for weight in layer.trainable_weights)]
-            return tape.gradient(outputs, sources, upstream)
+            # The outputs too: without them a compiler would not compute what no gradient needs.
+            return outputs, tape.gradient(outputs, sources, upstream)
 
         step = tf.function(compute, jit_compile=mode == "xla", autograph=False)
 
@@ -67,7 +70,8 @@ def make_step(layer, x, upstream, measure, mode):
     def compute(x, upstream, weights):
         if measure != "forward_backward":
             return outputs(x, weights)
-        return jax.vjp(outputs, x, weights)[1](upstream)
+        values, gradient = jax.vjp(outputs, x, weights)
+        return values, gradient(upstream)
 
     step = jax.jit(compute)
     weights = [weight.value for weight in layer.trainable_weights]

@@ -5,6 +5,7 @@ import json
 import keras
 
 from keras_cbam.ops.compilation import inside_compiled_function, may_compile
+from keras_cbam.ops.differentiation import recording, replaying
 
 _functions = {}
 
@@ -23,15 +24,33 @@ def refine(layer, inputs, training):
         [tf.convert_to_tensor(variable.value) for variable in variables]
         for variables in (layer.trainable_variables, layer.non_trainable_variables)
     )
-    function, positions = _compiled(layer)
-    outputs, scores, updates = function(inputs, trained, fixed)
-    for position, update in zip(positions, updates):
+    functions = _compiled(layer)
+    outputs, scores, updates, kept = functions.forward(inputs, trained, fixed)
+    for position, update in zip(functions.updated, updates):
         layer.non_trainable_variables[position].assign(update)
-    return outputs, scores
+
+    @tf.custom_gradient
+    def differentiated(inputs, *trained):
+        def gradient(*upstream):
+            return functions.backward(inputs, trained, fixed, kept, upstream)
+
+        return _tensors(outputs, scores), gradient
+
+    results = iter(differentiated(inputs, *trained))
+    return tf.nest.map_structure(
+        lambda tensor: None if tensor is None else next(results), (outputs, scores)
+    )
+
+
+def _tensors(outputs, scores):
+    """All in a list, without the score `None` of a gate that is not there."""
+    import tensorflow as tf
+
+    return [tensor for tensor in tf.nest.flatten((outputs, scores)) if tensor is not None]
 
 
 def _compiled(layer):
-    """One function for all layers with the same settings, which XLA then compiles once a shape."""
+    """The functions of all layers with the same settings, which XLA then compiles once a shape."""
     settings = {
         name: value
         for name, value in layer.get_config().items()
@@ -46,29 +65,47 @@ def _compiled(layer):
         tuple(variable.shape for variable in layer.variables),
     )
     if key not in _functions:
-        _functions[key] = _make(layer)
+        _functions[key] = _CompiledFunctions(layer)
     return _functions[key]
 
 
-def _make(layer):
-    """The function, and the positions of the non-trainable variables that it updates.
+class _CompiledFunctions:
+    """The two halves of a training step.
 
     The layer stands for all with its settings: its own variables are replaced by the arguments.
     """
-    import tensorflow as tf
 
-    positions = []
+    def __init__(self, layer):
+        import tensorflow as tf
 
-    @tf.function(jit_compile=True, autograph=False)
-    def function(inputs, trained, fixed):
-        variables = layer.trainable_variables + layer.non_trainable_variables
+        self.layer = layer
+        # Positions of the non-trainable variables that a step updates.
+        self.updated = []
+        self.forward = tf.function(self._forward, jit_compile=True, autograph=False)
+        self.backward = tf.function(self._backward, jit_compile=True, autograph=False)
+
+    def _refine(self, inputs, trained, fixed):
+        variables = self.layer.trainable_variables + self.layer.non_trainable_variables
         with (
             keras.StatelessScope(zip(variables, [*trained, *fixed])) as scope,
             inside_compiled_function(),
         ):
-            outputs, scores = layer.refine(inputs, training=True)
-        values = [scope.get_current_value(variable) for variable in layer.non_trainable_variables]
-        positions[:] = [i for i, value in enumerate(values) if value is not fixed[i]]
-        return outputs, scores, [values[i] for i in positions]
+            outputs, scores = self.layer.refine(inputs, training=True)
+        moved = [scope.get_current_value(v) for v in self.layer.non_trainable_variables]
+        return outputs, scores, moved
 
-    return function, positions
+    def _forward(self, inputs, trained, fixed):
+        with recording() as kept:
+            outputs, scores, moved = self._refine(inputs, trained, fixed)
+        self.updated = [i for i, value in enumerate(moved) if value is not fixed[i]]
+        return outputs, scores, [moved[i] for i in self.updated], kept
+
+    def _backward(self, inputs, trained, fixed, kept, upstream):
+        import tensorflow as tf
+
+        sources = [inputs, *trained]
+        with tf.GradientTape() as tape, replaying(kept):
+            tape.watch(sources)
+            outputs, scores, _ = self._refine(inputs, trained, fixed)
+            results = _tensors(outputs, scores)
+        return tape.gradient(results, sources, upstream, unconnected_gradients="zero")

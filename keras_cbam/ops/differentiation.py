@@ -1,29 +1,85 @@
 """Functions with a gradient written by hand, which keeps only their arguments and results.
 
-With TensorFlow `keras.ops.custom_gradient` keeps a copy of every argument besides.
+With TensorFlow a compiled function hands everything that its gradient needs to the outside, copies
+of its own arguments included. So the two halves are compiled one by one here: the first records
+what is to be kept; the second, which has the arguments anyway, runs the same code with it.
 """
 
-import itertools
+import contextlib
+import contextvars
 
 import keras
 
-_numbers = itertools.count()
+_record = contextvars.ContextVar("record", default=None)
+_replay = contextvars.ContextVar("replay", default=None)
 
 
-def with_gradient(function, gradient):
+@contextlib.contextmanager
+def recording():
+    """Gives a list, to which this block adds what its gradient is to keep: tuples of tensors."""
+    recorded = []
+    token = _record.set(recorded)
+    try:
+        yield recorded
+    finally:
+        _record.reset(token)
+
+
+@contextlib.contextmanager
+def replaying(recorded):
+    """In this block those tuples are not computed but taken from the list."""
+    token = _replay.set(iter(recorded))
+    try:
+        yield
+    finally:
+        _replay.reset(token)
+
+
+def remember(tensor):
+    """The tensor, which the gradient keeps instead of computing it again."""
+    if _record.get() is not None:
+        _record.get().append((tensor,))
+    if _replay.get() is not None:
+        return _with_results(next(_replay.get()), lambda _, __, upstream: upstream)(tensor)[0]
+    return tensor
+
+
+def with_gradient(function, gradient, keeps_results=True):
     """`function`, differentiated by `gradient`.
 
     Args:
         function: takes tensors and returns a tuple of tensors.
         gradient: takes the arguments, the results and the results' upstream gradients, each as a
             tuple, and returns a tuple with the gradient of each argument.
+        keeps_results: bool, whether the gradient needs the results. Defaults to `True`.
 
     Returns:
-        Function of the same arguments; with TensorFlow, for use in graphs only.
+        Function of the same arguments.
     """
     if keras.backend.backend() == "jax":
         return _with_jax(function, gradient)
-    return _with_tensorflow(function, gradient)
+
+    def differentiated(*arguments):
+        if _replay.get() is not None:
+            results = next(_replay.get()) if keeps_results else function(*arguments)
+            return _with_results(results, gradient)(*arguments)
+        results = function(*arguments)
+        if keeps_results:
+            _record.get().append(results)
+        return results
+
+    return differentiated
+
+
+def _with_results(results, gradient):
+    """Function that gives the results for any arguments, differentiated by `gradient`."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def given(*arguments):
+        return results, lambda *upstream: gradient(arguments, results, upstream)
+
+    return given
 
 
 def _with_jax(function, gradient):
@@ -40,25 +96,3 @@ def _with_jax(function, gradient):
     differentiated.defvjp(forward, backward)
     # One compiled call also where nothing else compiles it.
     return jax.jit(differentiated)
-
-
-def _with_tensorflow(function, gradient):
-    import tensorflow as tf
-
-    name = f"keras_cbam_{function.__name__}_{next(_numbers)}"
-
-    @tf.RegisterGradient(name)
-    def of_call(operation, *upstream):
-        return gradient(tuple(operation.inputs), tuple(operation.outputs), upstream)
-
-    traced = tf.function(function, autograph=False)
-
-    def call(*arguments):
-        specs = [tf.TensorSpec(argument.shape, argument.dtype) for argument in arguments]
-        concrete = traced.get_concrete_function(*specs)
-        with tf.compat.v1.get_default_graph().gradient_override_map({"PartitionedCall": name}):
-            return tf.raw_ops.PartitionedCall(
-                args=arguments, Tout=[output.dtype for output in concrete.outputs], f=concrete
-            )
-
-    return call

@@ -138,7 +138,7 @@ def _attended(channel_axis):
             )
         return (like(inputs, gated(upstream, *gates)), *of_gates)
 
-    return with_gradient(attended, gradient)
+    return with_gradient(attended, gradient, keeps_results=False)
 
 
 def attended(inputs, gates, channel_axis):
