@@ -26,15 +26,12 @@ def network(name, variant, size, policy):
     """The network with random weights, and its attention as the paper has it: no identity."""
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
-    # In training mode a probability of stochastic depth or dropout costs the same in all of them.
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(size, size, 3), classes=CLASSES
     )
     attention = {"ours": "cbam", "se": "se", "port": lambda site: Port()}.get(variant)
     if attention is None:
         return model
-    if variant == "port":
-        return insert_attention(model, attention)
     return insert_attention(model, attention, start_as_identity=False)
 
 

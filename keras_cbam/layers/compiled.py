@@ -4,7 +4,11 @@ import json
 
 import keras
 
-from keras_cbam.ops.compilation import inside_compiled_function, may_compile
+from keras_cbam.ops.compilation import (
+    inside_compiled_function,
+    is_compiled_prediction,
+    may_compile,
+)
 from keras_cbam.ops.differentiation import recording, replaying
 
 _functions = {}
@@ -13,8 +17,12 @@ _functions = {}
 def refine(layer, inputs, training):
     """`layer.refine(inputs, training)`; in a TensorFlow graph that trains, compiled by XLA.
 
-    A subclass of another package, whose settings its configuration may not tell, is not.
+    So is `predict` where XLA compiles it anyway. A subclass of another package, whose settings its
+    configuration may not tell, is not.
     """
+    if not training and is_compiled_prediction():
+        with inside_compiled_function():
+            return layer.refine(inputs, training)
     is_ours = type(layer).__module__.startswith(f"{__package__}.")
     if not (training and is_ours and may_compile(inputs)):
         return layer.refine(inputs, training)

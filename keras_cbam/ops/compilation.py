@@ -40,18 +40,36 @@ def may_compile(inputs):
     return is_traced_for_gradient and tf.test.is_built_with_xla()
 
 
-def is_lean(inputs):
+def is_compiled_prediction():
+    """Whether this is a step of `predict` that XLA compiles as a whole.
+
+    TensorFlow does not tell what compiles a graph; these are the names that Keras gives it. Were
+    they others, the step would take the plain path.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    if not tf.inside_function():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    outer = getattr(graph.outer_graph, "name", None)
+    is_predict = outer in ("one_step_on_data_distributed", "multi_step_on_data")
+    return graph.name == "one_step_on_data" and is_predict
+
+
+def is_lean(inputs, *others):
     """Whether these inputs take the lean path: XLA compiles it, and only the batch is unknown.
 
-    With JAX every path is compiled. Forward-mode differentiation, which a custom gradient cannot
-    serve, takes the plain path.
+    With JAX every path is compiled. Forward-mode differentiation, of the inputs or of the others,
+    takes the plain path: a custom gradient cannot serve it.
     """
     if not has_static_shape(inputs):
         return False
     if keras.backend.backend() == "jax":
         from jax.interpreters import ad
 
-        return not isinstance(inputs, ad.JVPTracer)
+        return not any(isinstance(tensor, ad.JVPTracer) for tensor in (inputs, *others))
     return _INSIDE_COMPILED_FUNCTION.get()
 
 

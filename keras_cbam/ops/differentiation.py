@@ -64,7 +64,7 @@ def with_gradient(function, gradient, keeps_results=True):
             results = next(_replay.get()) if keeps_results else function(*arguments)
             return _with_results(results, gradient)(*arguments)
         results = function(*arguments)
-        if keeps_results:
+        if keeps_results and _record.get() is not None:
             _record.get().append(results)
         return results
 

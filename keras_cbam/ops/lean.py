@@ -103,7 +103,7 @@ def _pools(methods, axis, channel_axis):
     return with_gradient(pools, gradient)
 
 
-def pools(inputs, methods, axis, channel_axis, gate=None):
+def pools(inputs, methods, axis, channel_axis, gates):
     """Means and maxima of the gated map over one axis; tied maxima share the gradient equally.
 
     Args:
@@ -111,12 +111,11 @@ def pools(inputs, methods, axis, channel_axis, gate=None):
         methods: sequence of strings, `"avg"`, `"max"` or both.
         axis: int, axis of the matrix, `1` or `2`.
         channel_axis: int, position of the channels in the inputs.
-        gate: tensor of shape `(batch, m, 1)` or `(batch, 1, n)`, or `None`.
+        gates: list of no or one tensor of shape `(batch, m, 1)` or `(batch, 1, n)`.
 
     Returns:
         A tensor for each method, of shape `(batch, 1, n)` or `(batch, m, 1)`.
     """
-    gates = [] if gate is None else [gate]
     return list(_pools(tuple(methods), axis, channel_axis)(inputs, *gates))
 
 

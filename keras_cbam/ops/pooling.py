@@ -52,20 +52,21 @@ def pool_over_channels(inputs, methods, channel_axis, gate=None):
 
 def _pool(inputs, methods, channel_axis, gate, axes):
     pooled = {}
-    lean = [method for method in methods if method in ("avg", "max")] if is_lean(inputs) else []
-    if lean:
+    gates = [] if gate is None else [gate]
+    lean = [method for method in methods if method in ("avg", "max")]
+    if lean and is_lean(inputs, *gates):
         over_channels = axes == (channel_axis,)
         results = pools(
             inputs,
             lean,
             1 if over_channels == (channel_axis == 1) else 2,
             channel_axis,
-            None if gate is None else as_matrix(gate, channel_axis),
+            [as_matrix(gate, channel_axis) for gate in gates],
         )
         kept = [size for axis, size in enumerate(inputs.shape) if axis and axis not in axes]
         pooled = {method: ops.reshape(x, (-1, *kept)) for method, x in zip(lean, results)}
     if len(pooled) < len(methods):
-        wide = gated(inputs, *([] if gate is None else [gate]))
+        wide = gated(inputs, *gates)
         for method in methods:
             if method not in pooled:
                 pooled[method] = PLAIN_POOLS[method](wide, axes)

@@ -73,7 +73,9 @@ def apply_gates(inputs, gates, channel_axis):
     Returns:
         Tensor of the shape and dtype of `inputs`.
     """
-    is_narrow = is_lean(inputs) and all(1 in as_matrix_shape(gate, channel_axis) for gate in gates)
+    is_narrow = is_lean(inputs, *gates) and all(
+        1 in as_matrix_shape(gate, channel_axis) for gate in gates
+    )
     if gates and is_narrow:
         matrices = [as_matrix(gate, channel_axis) for gate in gates]
         return attended(inputs, matrices, channel_axis)

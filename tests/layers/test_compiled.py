@@ -1,5 +1,9 @@
 """The lean path, compiled with a gradient written by hand, beside the plain one."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from tests.checks import (
     layer_gradients,
     random_input,
     to_numpy,
+    weights_of,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -278,7 +283,7 @@ def test_second_derivatives_are_those_of_the_plain_path():
 
 @pytest.mark.skipif(BACKEND != "jax", reason="forward mode is JAX's")
 @pytest.mark.parametrize(("layer_class", "arguments"), PATHS, ids=case_id)
-def test_forward_mode_takes_the_plain_path_and_agrees(layer_class, arguments):
+def test_forward_mode_takes_the_plain_path(layer_class, arguments):
     """The derivative along a direction (plain) is the gradient (lean) times the direction."""
     import jax
 
@@ -288,10 +293,97 @@ def test_forward_mode_takes_the_plain_path_and_agrees(layer_class, arguments):
     values = [variable.value for variable in layer.trainable_variables]
     fixed = [variable.value for variable in layer.non_trainable_variables]
 
-    def loss(inputs):
+    def loss(inputs, values):
         outputs, _ = layer.stateless_call(values, fixed, inputs, training=True)
         return ops.sum(outputs * direction)
 
-    _, along = jax.jvp(loss, (ops.convert_to_tensor(inputs),), (ops.convert_to_tensor(tangent),))
-    of_inputs, _ = layer_gradients(layer, inputs, direction, training=True)
+    inputs = ops.convert_to_tensor(inputs)
+    of_inputs, of_weights = layer_gradients(layer, inputs, direction, training=True)
+    along = jax.jvp(lambda x: loss(x, values), (inputs,), (ops.convert_to_tensor(tangent),))[1]
     assert_close(along, np.array((of_inputs * tangent).sum()), 1e-4)
+    along = jax.jvp(lambda values: loss(inputs, values), (values,), (values,))[1]
+    terms = [
+        (of_weights[name] * value).sum()
+        for name, value in weights_of(layer).items()
+        if name in of_weights
+    ]
+    assert_close(along, np.array(sum(terms)), 1e-4)
+
+
+@tensorflow_only
+@pytest.mark.parametrize("layer_class", [ChannelAttention, SpatialAttention, CBAM, BAM])
+def test_predict_under_xla(layer_class, monkeypatch):
+    """The lean path, with the plain path's outputs; without XLA, plain operations."""
+    from keras_cbam.ops import reductions
+
+    inputs = random_input((4, 8, 4, 32))
+    layer = built(layer_class, {}, inputs)
+    model = keras.Sequential([keras.Input((8, 4, 32)), layer])
+    expected = to_numpy(model(inputs))
+    calls = []
+    original = reductions.reduce_expression
+
+    def counted(*arguments):
+        calls.append(arguments[0])
+        return original(*arguments)
+
+    monkeypatch.setattr("keras_cbam.ops.lean.reduce_expression", counted)
+    for jit_compile in (False, True):
+        model.compile("sgd", "mse", jit_compile=jit_compile)
+        assert_close(model.predict(inputs, verbose=0), expected, 1e-6)
+        assert bool(calls) == jit_compile
+
+
+@tensorflow_only
+def test_a_subclass_takes_the_plain_path():
+    """Its settings may not be in its configuration, so that no two of them may share a function."""
+    import tensorflow as tf
+
+    class Scaled(CBAM):
+        factor = 1.0
+
+        def refine(self, inputs, training=None):
+            outputs, scores = super().refine(inputs, training)
+            return self.factor * outputs, scores
+
+    inputs = random_input((2, 8, 4, 16))
+    one, two = (built(Scaled, {"kernel_size": 3}, inputs) for _ in range(2))
+    two.factor = 2.0
+    step_of = tf.function(step)
+    direction = tf.ones(inputs.shape)
+    first, second = (step_of(layer, tf.constant(inputs), direction)[0] for layer in (one, two))
+    assert_close(second, 2 * to_numpy(first), 1e-6)
+
+
+@tensorflow_only
+def test_replicas_of_a_mirrored_strategy():
+    """Two logical devices; the gates, and their gradients, are those of the whole batch."""
+    script = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+from keras_cbam import CBAM
+
+def trained(strategy):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((8, 4, 16)), CBAM(kernel_size=3)])
+        model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
+    x = np.random.default_rng(0).normal(size=(8, 8, 4, 16)).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((x, x[::-1].copy())).batch(4)
+    model.fit(data, epochs=2, verbose=0)
+    return model.get_weights()
+
+devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+assert len(devices) == 2
+one = trained(tf.distribute.get_strategy())
+two = trained(tf.distribute.MirroredStrategy(devices))
+for a, b in zip(one, two, strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+"""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
