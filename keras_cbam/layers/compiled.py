@@ -33,14 +33,14 @@ def refine(layer, inputs, training):
         for variables in (layer.trainable_variables, layer.non_trainable_variables)
     )
     functions = _compiled(layer)
-    outputs, scores, updates, kept = functions.forward(inputs, trained, fixed)
+    outputs, scores, updates, kept = functions.forward(layer, inputs, trained, fixed)
     for position, update in zip(functions.updated, updates):
         layer.non_trainable_variables[position].assign(update)
 
     @tf.custom_gradient
     def differentiated(inputs, *trained):
         def gradient(*upstream):
-            return functions.backward(inputs, trained, fixed, kept, upstream)
+            return functions.backward(layer, inputs, trained, fixed, kept, upstream)
 
         return _tensors(outputs, scores), gradient
 
@@ -73,33 +73,47 @@ def _compiled(layer):
         tuple(variable.shape for variable in layer.variables),
     )
     if key not in _functions:
-        _functions[key] = _CompiledFunctions(layer)
+        _functions[key] = _CompiledFunctions()
     return _functions[key]
 
 
 class _CompiledFunctions:
-    """The two halves of a training step.
+    """The two halves of a training step, traced with the layer that first needs a shape.
 
-    The layer stands for all with its settings: its own variables are replaced by the arguments.
+    It stands for all with its settings: its own variables are replaced by the arguments.
     """
 
-    def __init__(self, layer):
+    def __init__(self):
         import tensorflow as tf
 
-        self.layer = layer
+        self._layer = None
         # Positions of the non-trainable variables that a step updates.
         self.updated = []
-        self.forward = tf.function(self._forward, jit_compile=True, autograph=False)
-        self.backward = tf.function(self._backward, jit_compile=True, autograph=False)
+        self._compiled_forward = tf.function(self._forward, jit_compile=True, autograph=False)
+        self._compiled_backward = tf.function(self._backward, jit_compile=True, autograph=False)
+
+    def forward(self, layer, *arguments):
+        return self._call(self._compiled_forward, layer, arguments)
+
+    def backward(self, layer, *arguments):
+        return self._call(self._compiled_backward, layer, arguments)
+
+    def _call(self, function, layer, arguments):
+        self._layer = layer
+        try:
+            return function(*arguments)
+        finally:
+            self._layer = None
 
     def _refine(self, inputs, trained, fixed):
-        variables = self.layer.trainable_variables + self.layer.non_trainable_variables
+        layer = self._layer
+        variables = layer.trainable_variables + layer.non_trainable_variables
         with (
             keras.StatelessScope(zip(variables, [*trained, *fixed])) as scope,
             inside_compiled_function(),
         ):
-            outputs, scores = self.layer.refine(inputs, training=True)
-        moved = [scope.get_current_value(v) for v in self.layer.non_trainable_variables]
+            outputs, scores = layer.refine(inputs, training=True)
+        moved = [scope.get_current_value(variable) for variable in layer.non_trainable_variables]
         return outputs, scores, moved
 
     def _forward(self, inputs, trained, fixed):

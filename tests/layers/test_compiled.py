@@ -211,7 +211,12 @@ def test_settings_that_change_later_are_obeyed():
     inputs = random_input((2, 6, 4, 16))
     layer = built(CBAM, {"kernel_size": 3, "use_batch_norm": True}, inputs)
     assert_alike(plain_and_lean(layer, inputs))
+    other = built(CBAM, {"kernel_size": 3, "use_batch_norm": True}, inputs)
     layer.spatial_attention.batch_norm.trainable = False
+    assert_alike(plain_and_lean(layer, inputs))
+    # The function that both had is traced again, for another shape, by the one that still has it.
+    inputs = random_input((3, 4, 4, 16))
+    assert_alike(plain_and_lean(other, inputs))
     assert_alike(plain_and_lean(layer, inputs))
 
 

@@ -5,7 +5,8 @@ from keras import ops
 from keras_cbam.ops.convolution import convolve_by_matrix
 from tests.checks import assert_close, gradients, random_input
 
-SPACES = [(5,), (9, 4), (3, 2, 6)]
+# The widths of one tile, of two whole ones, and of tiles that reach beyond the end.
+SPACES = [(5,), (56,), (9, 4), (3, 61), (3, 2, 6)]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
