@@ -5,7 +5,8 @@ import numbers
 import keras
 from keras import ops
 
-from keras_cbam.layers.compiled import refine
+from keras_cbam.layers.compiled import refine_compiled
+from keras_cbam.ops.differentiation import remember
 from keras_cbam.ops.matrices import accumulation_dtype
 from keras_cbam.ops.refine import apply_gates, blend_with_identity
 
@@ -45,6 +46,8 @@ class AttentionLayer(keras.layers.Layer):
     `refine(inputs, training)`; every subclass gives `compute_scores_spec(input_shape)`, its
     symbolic attention scores.
 
+    `is_lean` tells whether the layer gains by a compiled training step.
+
     Args:
         gate_activation: activation of the gate's logits.
         start_as_identity: bool, whether gate maps `M` become `1 + s * (M - 1)`, `s` starting at 0.
@@ -53,6 +56,8 @@ class AttentionLayer(keras.layers.Layer):
         kernel_regularizer, bias_regularizer: regularizers.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
     """
+
+    is_lean = True
 
     def __init__(
         self,
@@ -156,7 +161,8 @@ class AttentionLayer(keras.layers.Layer):
     def compute_gate(self, inputs, training=None, gate=None):
         """The gate map for the inputs, or for the inputs times another `gate`."""
         logits = self.compute_logits(inputs, training=training, gate=gate)
-        return self.blend(self.gate_activation(logits))
+        # Computed again, it could differ by a rounding, and the gated maxima would not be found.
+        return remember(self.blend(self.gate_activation(remember(logits))))
 
     def blend(self, gate):
         """The gate map, blended with all ones if the layer starts as an identity."""
@@ -172,7 +178,7 @@ class AttentionLayer(keras.layers.Layer):
 
     def call(self, inputs, training=None, return_attention_scores=False):
         self.validate_input_dtype(inputs)
-        outputs, scores = refine(self, inputs, training)
+        outputs, scores = refine_compiled(self, inputs, training)
         return (outputs, scores) if return_attention_scores else outputs
 
     def compute_output_shape(self, input_shape):

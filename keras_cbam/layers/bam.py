@@ -72,6 +72,9 @@ class BAM(AttentionLayer):
       https://arxiv.org/abs/1807.06514), section 3
     """
 
+    # Its gate map is as large as the inputs: there is little to save.
+    is_lean = False
+
     def __init__(
         self,
         reduction_ratio=16,

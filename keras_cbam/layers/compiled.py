@@ -1,30 +1,33 @@
 """A layer's training step compiled by XLA as one function, inside a TensorFlow graph."""
 
+import contextvars
 import json
+import types
 
 import keras
 
 from keras_cbam.ops.compilation import (
     inside_compiled_function,
-    is_compiled_prediction,
+    is_compiled_for_inference,
     may_compile,
 )
 from keras_cbam.ops.differentiation import recording, replaying
 
 _functions = {}
+_calling_layer = contextvars.ContextVar("calling_layer")
 
 
-def refine(layer, inputs, training):
+def refine_compiled(layer, inputs, training):
     """`layer.refine(inputs, training)`; in a TensorFlow graph that trains, compiled by XLA.
 
-    So is `predict` where XLA compiles it anyway. A subclass of another package, whose settings its
-    configuration may not tell, is not.
+    Inference takes the lean path where XLA compiles it anyway.
     """
-    if not training and is_compiled_prediction():
+    if not training and layer.is_lean and is_compiled_for_inference():
         with inside_compiled_function():
             return layer.refine(inputs, training)
-    is_ours = type(layer).__module__.startswith(f"{__package__}.")
-    if not (training and is_ours and may_compile(inputs)):
+    is_lean = training and layer.is_lean and may_compile(inputs)
+    functions = _functions_of(layer) if is_lean else None
+    if functions is None:
         return layer.refine(inputs, training)
     import tensorflow as tf
 
@@ -32,7 +35,6 @@ def refine(layer, inputs, training):
         [tf.convert_to_tensor(variable.value) for variable in variables]
         for variables in (layer.trainable_variables, layer.non_trainable_variables)
     )
-    functions = _compiled(layer)
     outputs, scores, updates, kept = functions.forward(layer, inputs, trained, fixed)
     for position, update in zip(functions.updated, updates):
         layer.non_trainable_variables[position].assign(update)
@@ -57,21 +59,34 @@ def _tensors(outputs, scores):
     return [tensor for tensor in tf.nest.flatten((outputs, scores)) if tensor is not None]
 
 
-def _compiled(layer):
-    """The functions of all layers with the same settings, which XLA then compiles once a shape."""
-    settings = {
-        name: value
-        for name, value in layer.get_config().items()
-        if name != "name" and not name.endswith(("activation", "initializer", "regularizer"))
-    }
-    key = (
-        type(layer),
-        layer.gate_activation,
-        getattr(layer, "activation", None),
-        json.dumps(settings, default=str, sort_keys=True),
-        tuple(sublayer.trainable for sublayer in layer._flatten_layers()),
-        tuple(variable.shape for variable in layer.variables),
-    )
+def _functions_of(layer):
+    """The functions of all layers with the same settings, which XLA then compiles once a shape.
+
+    `None` for what they may not share: a subclass, whose settings its configuration may not tell,
+    and activations that are not functions of Keras, which may hold variables or not compile.
+    """
+    settings = []
+    for part in layer._flatten_layers():
+        activations = [
+            getattr(part, name, keras.activations.linear)
+            for name in ("activation", "gate_activation")
+        ]
+        if not type(part).__module__.startswith((f"{__package__}.", "keras.")):
+            return None
+        if not all(
+            isinstance(function, types.FunctionType) and function.__module__.startswith("keras.")
+            for function in activations
+        ):
+            return None
+        config = {
+            name: value
+            for name, value in part.get_config().items()
+            if name != "name" and not name.endswith(("activation", "initializer", "regularizer"))
+        }
+        text = json.dumps(config, default=str, sort_keys=True)
+        settings.append((type(part), *activations, text))
+    variables = [(variable.trainable, variable.shape) for variable in layer.variables]
+    key = (*settings, *variables)
     if key not in _functions:
         _functions[key] = _CompiledFunctions()
     return _functions[key]
@@ -86,7 +101,6 @@ class _CompiledFunctions:
     def __init__(self):
         import tensorflow as tf
 
-        self._layer = None
         # Positions of the non-trainable variables that a step updates.
         self.updated = []
         self._compiled_forward = tf.function(self._forward, jit_compile=True, autograph=False)
@@ -99,14 +113,14 @@ class _CompiledFunctions:
         return self._call(self._compiled_backward, layer, arguments)
 
     def _call(self, function, layer, arguments):
-        self._layer = layer
+        token = _calling_layer.set(layer)
         try:
             return function(*arguments)
         finally:
-            self._layer = None
+            _calling_layer.reset(token)
 
     def _refine(self, inputs, trained, fixed):
-        layer = self._layer
+        layer = _calling_layer.get()
         variables = layer.trainable_variables + layer.non_trainable_variables
         with (
             keras.StatelessScope(zip(variables, [*trained, *fixed])) as scope,

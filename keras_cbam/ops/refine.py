@@ -4,7 +4,6 @@ from keras import ops
 
 from keras_cbam.ops.compilation import compiles_for_cpu, is_lean
 from keras_cbam.ops.convolution import convolve_by_matrix
-from keras_cbam.ops.differentiation import remember
 from keras_cbam.ops.lean import attended, gated
 from keras_cbam.ops.matrices import as_matrix, as_matrix_shape
 
@@ -44,8 +43,8 @@ def spatial_logits(maps, kernel, bias):
         Tensor of shape `(batch, ..., 1)`, in the maps' dtype.
     """
     kernel = ops.cast(kernel, maps.dtype)
-    if is_lean(maps) and compiles_for_cpu():
-        logits = remember(convolve_by_matrix(maps, kernel))
+    if is_lean(maps) and compiles_for_cpu() and len(maps.shape) < 5:
+        logits = convolve_by_matrix(maps, kernel)
     else:
         logits = ops.conv(maps, kernel, padding="same", data_format="channels_last")
     if bias is not None:

@@ -17,6 +17,7 @@ from tests.checks import (
     case_id,
     layer_gradients,
     random_input,
+    randomize,
     to_numpy,
     weights_of,
 )
@@ -69,8 +70,11 @@ def plain_and_lean(layer, inputs, direction=None, jit_compile=False):
     direction = tf.cast(tf.convert_to_tensor(direction), wide)
     names = ["outputs", "inputs", *(weight.path for weight in layer.trainable_variables)]
     before = layer.get_weights()
+    compiled = tf.function(step, jit_compile=jit_compile)
+    graph = compiled.get_concrete_function(layer, inputs, direction).graph
+    assert bool(compiled_functions(graph)) == (layer.is_lean and len(inputs.shape) < 5)
     values = []
-    for function in (step, tf.function(step, jit_compile=jit_compile)):
+    for function in (step, compiled):
         layer.set_weights(before)
         values.append(dict(zip(names, map(to_numpy, function(layer, inputs, direction)))))
         values[-1].update((v.path, to_numpy(v)) for v in layer.non_trainable_variables)
@@ -188,6 +192,7 @@ def test_layers_with_the_same_settings_share_one_compiled_function():
 
     inputs = tf.convert_to_tensor(random_input((2, 8, 4, 16)))
     layers = [built(CBAM, {"kernel_size": 3, "name": name}, inputs) for name in ("one", "two")]
+    randomize(layers[1], seed=2)
     other = built(CBAM, {"kernel_size": 3, "gate_activation": "tanh"}, inputs)
 
     @tf.function
@@ -203,7 +208,9 @@ def test_layers_with_the_same_settings_share_one_compiled_function():
     assert len(names) == 2
     outputs = function(inputs)
     assert_close(list(outputs), [to_numpy(layer(inputs)) for layer in (*layers, other)])
-    assert np.abs(to_numpy(outputs[0]) - to_numpy(outputs[1])).max() < 1e-6
+    assert np.abs(to_numpy(outputs[0]) - to_numpy(outputs[1])).max() > 1e-2
+    for layer in layers:
+        assert_alike(plain_and_lean(layer, inputs))
 
 
 @tensorflow_only
@@ -211,13 +218,80 @@ def test_settings_that_change_later_are_obeyed():
     inputs = random_input((2, 6, 4, 16))
     layer = built(CBAM, {"kernel_size": 3, "use_batch_norm": True}, inputs)
     assert_alike(plain_and_lean(layer, inputs))
-    other = built(CBAM, {"kernel_size": 3, "use_batch_norm": True}, inputs)
+    other = randomize(built(CBAM, {"kernel_size": 3, "use_batch_norm": True}, inputs), seed=2)
     layer.spatial_attention.batch_norm.trainable = False
     assert_alike(plain_and_lean(layer, inputs))
-    # The function that both had is traced again, for another shape, by the one that still has it.
+    # The functions that both had are traced again, for another shape, by the one that still has
+    # them.
     inputs = random_input((3, 4, 4, 16))
     assert_alike(plain_and_lean(other, inputs))
     assert_alike(plain_and_lean(layer, inputs))
+
+
+def change_momentum(layer):
+    layer.spatial_attention.batch_norm.momentum = 0.1
+    layer.spatial_attention.batch_norm.epsilon = 1.0
+
+
+def change_activation(layer):
+    layer.channel_attention.activation = keras.activations.tanh
+
+
+def freeze_one_kernel(layer):
+    layer.channel_attention.hidden_kernel.trainable = False
+
+
+def freeze_the_other_kernel(layer):
+    layer.channel_attention.output_kernel.trainable = False
+
+
+@tensorflow_only
+@pytest.mark.parametrize(
+    "change", [change_momentum, change_activation, freeze_one_kernel, freeze_the_other_kernel]
+)
+def test_settings_of_the_parts_are_obeyed(change):
+    inputs = random_input((2, 4, 4, 8))
+    arguments = {"kernel_size": 3, "use_batch_norm": True, "use_bias": False, "reduction_ratio": 1}
+    first, second = (built(CBAM, arguments, inputs) for _ in range(2))
+    change(second)
+    for layer in (first, second):
+        assert_alike(plain_and_lean(layer, inputs))
+
+
+@tensorflow_only
+def test_activations_of_the_user_take_the_plain_path():
+    """They may hold variables, which must train, or operations that XLA cannot compile."""
+    import tensorflow as tf
+
+    temperature = tf.Variable(2.0)
+    inputs = tf.constant(random_input((2, 4, 4, 8)))
+    layer = built(
+        CBAM, {"kernel_size": 3, "gate_activation": lambda z: ops.sigmoid(z / temperature)}, inputs
+    )
+
+    def of_temperature(inputs):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(inputs, training=True))
+        return tape.gradient(loss, temperature)
+
+    assert_close(tf.function(of_temperature)(inputs), to_numpy(of_temperature(inputs)), 1e-5)
+
+
+@tensorflow_only
+def test_batch_jacobian():
+    """Vectorized, the backward half computes the gates in another order than the forward half."""
+    import tensorflow as tf
+
+    inputs = tf.constant(random_input((2, 3, 3, 8)))
+    layer = built(CBAM, {"kernel_size": 3}, inputs)
+
+    def jacobian(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=True)
+        return tape.batch_jacobian(outputs, inputs)
+
+    assert_close(tf.function(jacobian)(inputs), to_numpy(jacobian(inputs)), 1e-5)
 
 
 @tensorflow_only
@@ -316,7 +390,7 @@ def test_forward_mode_takes_the_plain_path(layer_class, arguments):
 
 
 @tensorflow_only
-@pytest.mark.parametrize("layer_class", [ChannelAttention, SpatialAttention, CBAM, BAM])
+@pytest.mark.parametrize("layer_class", [ChannelAttention, SpatialAttention, CBAM])
 def test_predict_under_xla(layer_class, monkeypatch):
     """The lean path, with the plain path's outputs; without XLA, plain operations."""
     from keras_cbam.ops import reductions
@@ -336,6 +410,8 @@ def test_predict_under_xla(layer_class, monkeypatch):
     for jit_compile in (False, True):
         model.compile("sgd", "mse", jit_compile=jit_compile)
         assert_close(model.predict(inputs, verbose=0), expected, 1e-6)
+        loss = model.evaluate(inputs, expected.astype("float32"), verbose=0)
+        assert loss < 1e-10
         assert bool(calls) == jit_compile
 
 
