@@ -1,6 +1,8 @@
 """What the benchmarks of speed and memory compare with, and how they time it."""
 
 import importlib.util
+import os
+import platform
 import statistics
 import time
 
@@ -95,22 +97,25 @@ def interleaved(functions, rounds):
     return {name: 1e3 * statistics.median(values) for name, values in times.items()}
 
 
-def machine():
-    """The devices that Keras computes on, in words."""
-    import os
-    import platform
-
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
+def accelerators():
+    """Names of the devices beside the CPU."""
+    if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        devices = [
+        return [
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")
         ]
-    else:
-        import jax
+    import jax
 
-        devices = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
-    devices = devices or [f"{os.cpu_count()} CPU cores, {platform.machine()}"]
-    return f"{', '.join(devices)}; Keras {keras.__version__}, {backend}"
+    return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+
+
+def is_cpu():
+    return not accelerators()
+
+
+def machine():
+    """The devices that Keras computes on, in words."""
+    devices = ", ".join(accelerators()) or f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    return f"{devices}; Keras {keras.__version__}, {keras.backend.backend()}"

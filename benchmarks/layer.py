@@ -3,10 +3,11 @@
     python benchmarks/layer.py [--shapes 16x56x56x64 ...] [--dtypes float32 ...] [--json FILE]
 
 For each backend that is installed (TensorFlow, JAX) a process of its own; within it all runs are
-interleaved and the medians printed: milliseconds forward (as in training), forward and backward,
-and in inference; then what reading and copying the tensor takes on this machine, and the ratios of
-ours to the port, each at the best of its modes (a graph, or compiled by XLA). On a GPU add
-`--batch 128`: the bytes a second are those of the least traffic that the formula allows.
+interleaved and the medians printed: milliseconds forward (with TensorFlow as in training, what the
+gradient needs included), forward and backward, and in inference; then what reading and copying the
+tensor takes on this machine, and the ratios of ours to the port, each at the best of its modes (a
+graph, or compiled by XLA). On a GPU add `--batch 128`: the bytes a second are those of the least
+traffic that the formula allows.
 """
 
 import argparse
@@ -88,7 +89,8 @@ def make_limits(x):
 
         read = tf.function(lambda: ops.max(x), jit_compile=True, autograph=False)
         copy = tf.function(lambda: -x, jit_compile=True, autograph=False)
-        return {"read": lambda: float(read()), "copy": lambda: copy()}
+        # Reading one number waits for a GPU.
+        return {"read": lambda: float(read()), "copy": lambda: float(copy()[(0,) * len(x.shape)])}
     import jax
 
     read, copy = jax.jit(ops.max), jax.jit(lambda x: -x)
@@ -127,7 +129,7 @@ def measure_shape(shape, dtype, rounds):
     """Milliseconds of every implementation, mode and measure for one shape."""
     import keras
     import numpy as np
-    from comparison import Port, has_torch, interleaved
+    from comparison import Port, has_torch, interleaved, is_cpu
     from keras import ops
 
     from keras_cbam import CBAM
@@ -146,7 +148,7 @@ def measure_shape(shape, dtype, rounds):
             layer.build(shape)
             for mode in ("graph", "xla") if is_tensorflow else ("jit",):
                 functions[f"{name} {mode}"] = make_step(layer, x, upstream, measure, mode)
-        if is_tensorflow and has_torch() and len(shape) == 4:
+        if is_tensorflow and has_torch() and len(shape) == 4 and is_cpu():
             functions["torch eager"] = make_torch_step(shape, dtype, measure)
         results[measure] = interleaved(functions, rounds)
         best = {

@@ -97,8 +97,7 @@ def main():
         results[f"{backend} {mode}"] = sizes
         extra = {variant: sizes[variant] - sizes["plain"] for variant in VARIANTS}
         cells = ", ".join(f"{v} {sizes[v] / 2**20:.0f} ({extra[v] / 2**20:+.0f})" for v in VARIANTS)
-        print(f"{backend} {mode}, {what}, MiB (more than plain): {cells}", end="")
-        print(f"; ours is {extra['ours'] / extra['port']:.2f} of the port's more", flush=True)
+        print(f"{backend} {mode}, {what}, MiB (more than plain): {cells}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 
