@@ -51,13 +51,14 @@ def with_gradient(function, gradient, keeps_results=True):
         function: takes tensors and returns a tuple of tensors.
         gradient: takes the arguments, the results and the results' upstream gradients, each as a
             tuple, and returns a tuple with the gradient of each argument.
-        keeps_results: bool, whether the gradient needs the results. Defaults to `True`.
+        keeps_results: bool, whether the gradient needs the results; if not, it may be given `None`
+            for them. Defaults to `True`.
 
     Returns:
         Function of the same arguments.
     """
     if keras.backend.backend() == "jax":
-        return _with_jax(function, gradient)
+        return _with_jax(function, gradient, keeps_results)
 
     def differentiated(*arguments):
         if _replay.get() is not None:
@@ -82,12 +83,12 @@ def _with_results(results, gradient):
     return given
 
 
-def _with_jax(function, gradient):
+def _with_jax(function, gradient, keeps_results):
     import jax
 
     def forward(*arguments):
         results = function(*arguments)
-        return results, (arguments, results)
+        return results, (arguments, results if keeps_results else None)
 
     def backward(kept, upstream):
         return gradient(*kept, upstream)
