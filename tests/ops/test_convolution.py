@@ -23,7 +23,7 @@ def test_is_the_convolution_of_keras(space, size, maps):
 
 def test_gradients_are_those_of_the_convolution():
     x, kernel = random_input((2, 6, 5, 2)), random_input((7, 7, 2, 1), 1)
-    direction = random_input((2, 6, 5, 1), 2)
+    direction = ops.convert_to_tensor(random_input((2, 6, 5, 1), 2))
 
     def by_keras(x, kernel):
         return ops.conv(x, kernel, padding="same", data_format="channels_last")
