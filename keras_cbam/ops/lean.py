@@ -86,7 +86,7 @@ def _pools(methods, axis, channel_axis):
                 (top, x, *gates),
                 axis,
             )
-            shares["max"] = (top, upstream["max"] / ops.maximum(ties, 1))
+            shares["max"] = (top, upstream["max"] / ties)
         of_gated = SHARES[tuple(sorted(shares))]
         shares = [part for method in sorted(shares) for part in shares[method]]
         if not gates:

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_cbam.ops.compilation import compiles_for_cpu
 
-# Parts to write out: few enough to compile in a second, enough to leave little to reduce.
+# Parts to write out: few enough to compile in seconds, enough to leave little to reduce.
 MOST_PARTS = 64
 MOST_ROWS = 16
 FEWEST_ROWS = 4
