@@ -8,6 +8,7 @@ from keras_cbam.models.checkpoint_files import CheckpointError
 from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import ModelError
+from keras_cbam.training.progress import TrainingStopped
 from keras_cbam.weight_files import WeightsError
 
 COMMANDS = (train, evaluate, explain, convert, cost, paper)
@@ -39,8 +40,10 @@ def main(arguments=None):
         code, message = 2, f"{error} Choose another --output, or pass --overwrite to replace it."
     except OSError as error:
         code, message = 1, f"{error.strerror}: {error.filename!r}" if error.filename else error
+    except TrainingStopped as error:
+        code, message = 128 + error.signal, error
     except KeyboardInterrupt:
-        code, message = 130, "Interrupted; nothing was written."
+        code, message = 130, "Interrupted."
     except ValueError as error:
         code, message = 2, error
     print(f"keras-cbam: error: {' '.join(str(message).split())}", file=sys.stderr)

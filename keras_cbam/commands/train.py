@@ -11,16 +11,19 @@ from keras_cbam.commands.parser import (
 )
 from keras_cbam.training.arguments import PRECISIONS
 from keras_cbam.training.artefacts import ARTEFACTS, MODELS
+from keras_cbam.training.devices import DISTRIBUTIONS
 from keras_cbam.training.paper import train_paper_network
 from keras_cbam.training.train import train_classifier
 
 RECIPES = {"default": train_classifier, "paper": train_paper_network}
 # Options that only one recipe can honour.
-DEFAULT_ONLY, PAPER_ONLY = ("where", "weights", "freeze_epochs"), ("decay_epochs",)
+DEFAULT_ONLY = ("where", "weights", "freeze_epochs", "cache")
+PAPER_ONLY = ("decay_epochs",)
 # What the two recipes call alike.
 SHARED = (
     *("backbone", "image_size", "epochs", "batch_size", "learning_rate", "weight_decay"),
     *("precision", "xla", "flip", "seed", "output", "overwrite", "strict"),
+    *("resume", "checkpoint_steps", "distribute"),
 )
 
 
@@ -131,7 +134,35 @@ def add(commands):
         add(name, action=argparse.BooleanOptionalAction, default=default, help=text)
     add("--seed", type=int, default=0, metavar="N", help="seed of everything random")
     add("--output", default="keras_cbam_run", metavar="DIR", help="folder of the artefacts")
-    add("--overwrite", action="store_true", help="replace an earlier run in the output folder")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier run in the output folder, and begin an unfinished one anew",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with an unfinished run from its last checkpoint; needs the same options",
+    )
+    add(
+        "--checkpoint-steps",
+        type=int,
+        metavar="N",
+        help="write a checkpoint after every N steps too, not only after every epoch",
+    )
+    add(
+        "--distribute",
+        choices=("none", *DISTRIBUTIONS),
+        default="none",
+        help="share each batch among all devices: mirrored (TensorFlow, one machine) or "
+        "data_parallel (JAX, one machine or several)",
+    )
+    add(
+        "--cache",
+        metavar="DIR",
+        help="folder in which the decoded pictures of a picture folder are kept instead of in "
+        "memory; not for recipe paper",
+    )
     add(
         "--strict",
         action="store_true",
@@ -152,15 +183,17 @@ def run(options):
     names = (*SHARED, *(PAPER_ONLY if is_paper else DEFAULT_ONLY))
     given = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
-    if "weights" in given:
-        given["weights"] = none_or(given["weights"])
+    for name in {"weights", "distribute"}.intersection(given):
+        given[name] = none_or(given[name])
     training = RECIPES[options.recipe](
         data=options.data,
         attention=none_or(options.attention),
         backbone_arguments=dict(options.backbone_argument) or None,
         **given,
     )
-    _print(training.report, training.output)
+    # Of several processes one writes.
+    if training.output is not None:
+        _print(training.report, training.output)
 
 
 def _print(report, output):

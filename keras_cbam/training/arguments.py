@@ -4,9 +4,12 @@ import math
 import numbers
 import os
 
+import keras
+
 from keras_cbam.applications import find_application
 from keras_cbam.attention import attention_layer
 from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.training.devices import validate_distribution
 from keras_cbam.weight_files import WeightsError
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -55,11 +58,31 @@ def validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_dec
         raise ValueError(f"`seed` must be below 2**32. Received: seed={seed!r}")
 
 
+def jit_compile(xla):
+    """What `xla` is to `keras.Model.compile`: JAX compiles in any case."""
+    return xla or keras.backend.backend() == "jax"
+
+
 def validate_precision(precision):
     if precision not in PRECISIONS:
         raise ValueError(
             f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}"
         )
+
+
+def validate_running(output, resume, checkpoint_steps, distribute, batch_size, xla, **_):
+    """Raises ValueError if how a training is to run cannot be."""
+    if xla and keras.backend.backend() == "torch":
+        raise ValueError(f"`xla` is not for the backend 'torch'. Received: xla={xla}")
+    if checkpoint_steps is not None:
+        positive_integer("checkpoint_steps", checkpoint_steps)
+    for name, value in (("resume", resume), ("checkpoint_steps", checkpoint_steps)):
+        if value and output is None:
+            raise ValueError(
+                f"`{name}` needs `output`, beside which the checkpoints are. "
+                f"Received: {name}={value}, output=None"
+            )
+    validate_distribution(distribute, batch_size)
 
 
 def validate_attention(attention, start_as_identity):
@@ -83,6 +106,7 @@ def validate(**arguments):
             f"Received: freeze_epochs={freeze}, weights=None"
         )
     validate_precision(arguments["precision"])
+    validate_running(**arguments)
     find_application(arguments["backbone"])
     validate_attention(arguments["attention"], start_as_identity=True)
     weights = arguments["weights"]

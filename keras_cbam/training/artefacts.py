@@ -1,7 +1,8 @@
-"""The folder of a training run: written beside its place, checked in a fresh process, moved in."""
+"""The folders of a training run: written beside its place, checked in a fresh process, moved in."""
 
 import contextlib
 import csv
+import dataclasses
 import json
 import pathlib
 import platform
@@ -13,11 +14,14 @@ import tempfile
 import keras
 import numpy as np
 
+from keras_cbam.training.checkpoints import checkpoint_files
 from keras_cbam.visualization.panels import figure_class
 
 MODELS = ("model.keras", "saved_model")
 FIGURES = ("learning_curves.png", "confusion_matrix.png", "grad_cam.png", "attention.png")
 ARTEFACTS = (*MODELS, "history.csv", *FIGURES, "report.json")
+# What the folder of an unfinished run is called, after that of its output.
+UNFINISHED = ".unfinished"
 # Largest difference of probabilities between the model in memory and a reloaded one.
 TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
 
@@ -26,45 +30,84 @@ class TrainingError(RuntimeError):
     """A training that gave no usable model, or a saved model that is not the trained one."""
 
 
+class DivergenceError(TrainingError):
+    """A training whose predictions are not finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolders:
+    """Where a run writes.
+
+    Attributes:
+        artefacts: `pathlib.Path` of the folder for its artefacts, or `None` to write none.
+        checkpoints: `pathlib.Path` of the folder of its checkpoints, or `None` to keep none.
+    """
+
+    artefacts: object = None
+    checkpoints: object = None
+
+
 @contextlib.contextmanager
-def output_folder(output, overwrite=False):
-    """A temporary folder that becomes `output` when the block ends well, and vanishes otherwise.
+def output_folder(output, overwrite=False, resume=False, is_main=True):
+    """The folders of a run; the artefacts become `output` when the block ends well.
+
+    Until then they are in a folder beside it, `<output>.unfinished`, with the checkpoints. If the
+    block fails, that folder vanishes unless it has a checkpoint to go on from.
 
     Args:
         output: path of the folder, or `None`.
-        overwrite: bool, whether an earlier run in `output` is replaced. Defaults to `False`.
+        overwrite: bool, whether an earlier run in `output` is replaced, and an unfinished one
+            begun anew. Defaults to `False`.
+        resume: bool, whether an unfinished run goes on. Defaults to `False`.
+        is_main: bool, whether this process writes: of several, one does. Defaults to `True`.
 
     Yields:
-        `pathlib.Path` of the temporary folder, beside `output`; `None` if `output` is.
+        `RunFolders`.
 
     Raises:
-        FileExistsError: if `output` is not an empty or new folder, nor an earlier run to replace.
+        FileExistsError: if `output` is not an empty or new folder, nor an earlier run to replace;
+            or if there is an unfinished run that is neither to go on nor to be replaced.
         ImportError: without Matplotlib, which draws a run's figures.
-        OSError: if the folder cannot be made.
+        OSError: if a folder cannot be made.
     """
     if output is None:
-        yield None
+        yield RunFolders()
         return
     # What comes last must not fail after hours.
     figure_class()
     output = pathlib.Path(output).resolve()
+    scratch = output.with_name(f"{output.name}{UNFINISHED}")
+    folders = RunFolders(scratch / "artefacts", scratch / "checkpoints")
+    if not is_main:
+        yield RunFolders(None, folders.checkpoints if folders.checkpoints.is_dir() else None)
+        return
     _refuse_to_lose_files(output, overwrite)
-    # On the same disk, so that moving it is one step, and beside folders that exist already, so
-    # that a failed run leaves no new ones.
-    base = next(parent for parent in output.parents if parent.exists())
-    if not base.is_dir():
-        raise NotADirectoryError(f"Not a directory: {str(base)!r}.")
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=base))
-    folder = scratch / "new"
-    folder.mkdir()
+    if scratch.exists() and not resume:
+        if not overwrite:
+            raise FileExistsError(
+                f"{str(scratch)!r} holds an unfinished run, which --resume continues."
+            )
+        shutil.rmtree(scratch)
+    new = [parent for parent in scratch.parents if not parent.exists()]
+    folders.checkpoints.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folders.artefacts, ignore_errors=True)
+    folders.artefacts.mkdir()
     try:
-        yield folder
-        output.parent.mkdir(parents=True, exist_ok=True)
+        yield folders
         if output.exists():
-            output.rename(scratch / "old")
-        folder.rename(output)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch / "replaced", ignore_errors=True)
+            output.rename(scratch / "replaced")
+        folders.artefacts.rename(output)
+    except BaseException as error:
+        shutil.rmtree(folders.artefacts, ignore_errors=True)
+        if isinstance(error, DivergenceError) or not checkpoint_files(folders.checkpoints):
+            shutil.rmtree(scratch, ignore_errors=True)
+            for parent in new:
+                # What others have put there meanwhile stays.
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _refuse_to_lose_files(output, overwrite):

@@ -34,7 +34,7 @@ _CLASS_NAMES = {
 _CLASS_NAMES = {name: names.split(", ") for name, names in _CLASS_NAMES.items()}
 
 
-def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2):
+def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, cache=None):
     """Loads labelled pictures, all cut to their centre square and resized to one size.
 
     Pictures are resized by antialiased bilinear filtering; greyscale is repeated to RGB. The
@@ -62,6 +62,9 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2):
             Defaults to `False`.
         test_fraction: float in (0, 1), part of each class, at least one picture and not all, that
             is split off for testing where the data has no test part. Defaults to `0.2`.
+        cache: path of a folder in which the decoded pictures of a picture folder are kept, for this
+            training and others; they are then not held in memory, see `cached_pictures`. Defaults
+            to `None`: they are held in memory.
 
     Returns:
         A `DataSet`.
@@ -89,12 +92,14 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2):
     if not isinstance(data, (str, os.PathLike, type(None))):
         raise DataError(f"The data must be None, a name or a path, received {data!r}.")
     try:
-        return _load(data, image_size, seed, strict, test_fraction)
+        return _load(data, image_size, seed, strict, test_fraction, cache)
     except MemoryError as error:
         raise DataError(f"The data {quoted(data)} do not fit in memory: {error}.") from error
 
 
-def _load(data, image_size, seed, strict, test_fraction):
+def _load(data, image_size, seed, strict, test_fraction, cache):
+    if cache is not None and (data is None or data in _CLASS_NAMES):
+        raise DataError(f"Only a folder of pictures has a cache, received the data {data!r}.")
     if data is None:
         folder = importlib.resources.files("keras_cbam.training") / "fashion_mnist"
         arrays = read_npz(folder / "fashion_mnist_7k.npz")
@@ -106,7 +111,9 @@ def _load(data, image_size, seed, strict, test_fraction):
     data = os.fspath(data)
     name = printable(os.path.basename(os.path.abspath(data)))
     if os.path.isdir(data):
-        return from_folder(name, data, image_size, seed, strict, test_fraction)
+        return from_folder(name, data, image_size, seed, strict, test_fraction, cache)
+    if cache is not None:
+        raise DataError(f"Only a folder of pictures has a cache, received {quoted(data)}.")
     if os.path.isfile(data) and data.lower().endswith(".npz"):
         arrays = read_npz(pathlib.Path(data))
         return from_arrays(name, arrays, image_size, seed, test_fraction, path=data)

@@ -17,7 +17,7 @@ class DataSet:
 
     Attributes:
         name: string, what the set is called.
-        train_images: uint8 array `(pictures, image_size, image_size, 3)`.
+        train_images: uint8 array `(pictures, image_size, image_size, 3)`, or `Rows` of such a one.
         train_labels: int32 array `(pictures,)`, indices into `class_names`.
         test_images: as `train_images`.
         test_labels: as `train_labels`.
@@ -32,6 +32,34 @@ class DataSet:
     test_labels: np.ndarray
     class_names: list
     skipped: list
+
+
+class Rows:
+    """Some rows of an array on the disk, read when they are asked for.
+
+    Args:
+        array: `numpy.memmap`.
+        index: int array `(rows,)`, which rows of it.
+    """
+
+    def __init__(self, array, index):
+        self.array = array
+        self.index = index
+        self.shape = (len(index), *array.shape[1:])
+        self.dtype = array.dtype
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, rows):
+        return np.asarray(self.array[self.index[rows]])
+
+
+def select(images, mask):
+    """The rows of which the mask is true: a copy, or `Rows` of what is on the disk."""
+    if isinstance(images, Rows):
+        return Rows(images.array, images.index[mask])
+    return images[mask]
 
 
 def quoted(path):
@@ -64,9 +92,9 @@ def split(name, images, labels, class_names, skipped, seed, test_fraction, path)
     labels = labels.astype("int32")
     return DataSet(
         name,
-        images[~is_test],
+        select(images, ~is_test),
         labels[~is_test],
-        images[is_test],
+        select(images, is_test),
         labels[is_test],
         class_names,
         skipped,

@@ -7,8 +7,10 @@ import keras
 
 from keras_cbam.insertion.graph import is_searchable
 from keras_cbam.layers.attention_layer import AttentionLayer
-from keras_cbam.training.arguments import validate_recipe
-from keras_cbam.training.pipeline import batches
+from keras_cbam.training.arguments import jit_compile, validate_recipe
+from keras_cbam.training.devices import ONE_DEVICE
+from keras_cbam.training.pipeline import batches, training_batches
+from keras_cbam.training.progress import Progress
 
 # The rate of the second phase of a fine-tuning, as a part of that of the first.
 SECOND_PHASE_RATE = 0.1
@@ -28,6 +30,8 @@ def fit_classifier(
     flip=True,
     seed=0,
     verbose="auto",
+    progress=None,
+    devices=ONE_DEVICE,
 ):
     """Trains a classifier; with `freeze_epochs` in two phases, which is fine-tuning.
 
@@ -57,6 +61,9 @@ def fit_classifier(
             Defaults to `True`.
         seed: int, of the order of the pictures and the flips. Defaults to `0`.
         verbose: see `keras.Model.fit`. Defaults to `"auto"`.
+        progress: `Progress` that keeps checkpoints, and may be one to go on from. Defaults to
+            `None`: a new one that keeps none.
+        devices: `Devices` that share a batch, see `distributed`. Defaults to one.
 
     Returns:
         Dict of lists, one number for each epoch: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
@@ -74,15 +81,23 @@ def fit_classifier(
     if learning_rate is None:
         learning_rate = FINE_TUNING_RATE if freeze_epochs else RATE
     validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_decay, seed)
-    test = batches(data_set.test_images, data_set.test_labels, batch_size)
-    train = batches(
-        data_set.train_images,
-        data_set.train_labels,
-        batch_size,
-        shuffle_seed=seed,
-        flip=flip,
-    )
-    steps = math.ceil(len(data_set.train_labels) / batch_size)
+    progress = Progress() if progress is None else progress
+    test = batches(data_set.test_images, data_set.test_labels, batch_size, devices)
+
+    def epoch_batches(epoch, first_step):
+        return training_batches(
+            data_set.train_images,
+            data_set.train_labels,
+            batch_size,
+            seed,
+            epoch,
+            flip=flip,
+            first_step=first_step,
+            devices=devices,
+        )
+
+    pictures = len(data_set.train_labels)
+    steps = math.ceil((pictures - pictures % devices.count) / batch_size)
     phases = [(freeze_epochs, learning_rate, _is_attention)] if freeze_epochs else []
     if epochs > freeze_epochs:
         phases.append(
@@ -90,7 +105,6 @@ def fit_classifier(
             if freeze_epochs
             else (epochs, learning_rate, None)
         )
-    history = {}
     done = 0
     for length, rate, is_trained in phases:
         with _frozen(model, is_trained):
@@ -100,20 +114,12 @@ def fit_classifier(
                 ),
                 loss="sparse_categorical_crossentropy",
                 metrics=["accuracy"],
-                jit_compile=xla,
+                jit_compile=jit_compile(xla),
             )
-            phase = model.fit(
-                train,
-                validation_data=test,
-                shuffle=False,
-                initial_epoch=done,
-                epochs=done + length,
-                verbose=verbose,
-            )
+            progress.restore(model, done, done + length)
+            progress.fit(model, epochs, epoch_batches, test, done + length, verbose=verbose)
         done += length
-        for name, values in phase.history.items():
-            history.setdefault(name, []).extend(values)
-    return history
+    return progress.history
 
 
 def _is_attention(layer):

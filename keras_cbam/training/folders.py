@@ -6,7 +6,15 @@ import pathlib
 
 import numpy as np
 
-from keras_cbam.training.data_set import DataError, DataSet, quoted, split, what_was_skipped
+from keras_cbam.training.cache import cached_pictures
+from keras_cbam.training.data_set import (
+    DataError,
+    DataSet,
+    quoted,
+    select,
+    split,
+    what_was_skipped,
+)
 from keras_cbam.training.pictures import printable, read_pictures
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -167,11 +175,11 @@ def check_strict(folder, strict, skipped):
         )
 
 
-def from_folder(name, folder, image_size, seed, strict, test_fraction):
+def from_folder(name, folder, image_size, seed, strict, test_fraction, cache):
     """The `DataSet` of a folder, see `load_data`."""
     parts, skipped = find_parts(folder)
     if not parts:
-        read = _read_classes(folder, folder, image_size, strict, skipped)
+        read = _read_classes(folder, folder, image_size, strict, skipped, cache)
         return split(name, *read, skipped, seed, test_fraction, folder)
     if len(parts) == 3:
         raise DataError(
@@ -179,23 +187,26 @@ def from_folder(name, folder, image_size, seed, strict, test_fraction):
             "received all three."
         )
     (train_images, train_labels, class_names), (test_images, test_labels, test_names) = (
-        _read_classes(parts[part], folder, image_size, strict, skipped)
+        _read_classes(parts[part], folder, image_size, strict, skipped, cache)
         for part in sorted(parts, key=lambda part: part != "train")
     )
     check_same_classes(folder, class_names, test_names)
     return DataSet(name, train_images, train_labels, test_images, test_labels, class_names, skipped)
 
 
-def _read_classes(folder, root, image_size, strict, skipped):
+def _read_classes(folder, root, image_size, strict, skipped, cache):
     """Images, labels and class names of one folder a class; adds to the list `skipped`."""
     files = find_classes(folder, root, skipped)
-    images, reasons = read_pictures(files.paths, image_size)
+    if cache is None:
+        images, reasons = read_pictures(files.paths, image_size)
+    else:
+        images, reasons = cached_pictures(files.paths, image_size, cache)
     skipped.extend(f"{printable(path)}: {why}" for path, why in zip(files.paths, reasons) if why)
     check_strict(folder, strict, skipped)
     labels = files.labels
     if any(reasons):
         is_readable = np.array([why is None for why in reasons])
-        images, labels = images[is_readable], labels[is_readable]
+        images, labels = select(images, is_readable), labels[is_readable]
         _check_classes_are_filled(folder, labels, files.class_names, skipped)
     return images, labels, files.class_names
 

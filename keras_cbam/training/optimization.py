@@ -4,6 +4,9 @@ import contextlib
 
 import keras
 
+from keras_cbam.training.arguments import jit_compile
+from keras_cbam.training.progress import Progress
+
 MOMENTUM = 0.9
 
 
@@ -55,7 +58,7 @@ def _sum(own, penalty):
 
 def fit_by_steps(
     model,
-    train,
+    epoch_batches,
     test,
     epochs,
     learning_rate,
@@ -63,6 +66,7 @@ def fit_by_steps(
     weight_decay,
     xla=False,
     verbose="auto",
+    progress=None,
 ):
     """Trains a classifier by stochastic gradient descent with momentum 0.9.
 
@@ -71,31 +75,30 @@ def fit_by_steps(
 
     Args:
         model: built `keras.Model` from pictures to class probabilities.
-        train: `tf.data.Dataset` of batches, `(images, labels)`.
-        test: as `train`.
+        epoch_batches: callable that gives an epoch's `tf.data.Dataset` of batches,
+            `(images, labels)`, for the number of the epoch and that of its first step.
+        test: `tf.data.Dataset` of batches.
         epochs: int.
         learning_rate: see `step_schedule`.
         decay_epochs: see `step_schedule`.
         weight_decay: see `coupled_weight_decay`.
         xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
         verbose: see `keras.Model.fit`. Defaults to `"auto"`.
+        progress: see `fit_classifier`. Defaults to `None`.
 
     Returns:
         Dict of lists, one number for each epoch: `accuracy`, `loss`, `val_accuracy`, `val_loss`,
         `learning_rate`. The losses include the regularizer of the weight decay.
     """
+    progress = Progress() if progress is None else progress
     with coupled_weight_decay(model, weight_decay):
         model.compile(
             optimizer=keras.optimizers.SGD(learning_rate, momentum=MOMENTUM),
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
-            jit_compile=xla,
+            jit_compile=jit_compile(xla),
         )
-        return model.fit(
-            train,
-            validation_data=test,
-            epochs=epochs,
-            callbacks=[step_schedule(learning_rate, decay_epochs)],
-            shuffle=False,
-            verbose=verbose,
-        ).history
+        progress.restore(model, 0, epochs)
+        schedule = step_schedule(learning_rate, decay_epochs)
+        progress.fit(model, epochs, epoch_batches, test, epochs, [schedule], verbose)
+    return progress.history

@@ -2,16 +2,22 @@
 
 import dataclasses
 import os
-import pathlib
 import time
 
 import keras
+import numpy as np
 
 from keras_cbam import models
 from keras_cbam.attention import near_names
 from keras_cbam.layers.attention_layer import positive_integer
-from keras_cbam.training.arguments import validate_attention, validate_precision, validate_recipe
+from keras_cbam.training.arguments import (
+    validate_attention,
+    validate_precision,
+    validate_recipe,
+    validate_running,
+)
 from keras_cbam.training.artefacts import output_folder
+from keras_cbam.training.devices import distributed, find_devices
 from keras_cbam.training.evaluation import classification_report, top_errors
 from keras_cbam.training.imagenet import find_training_files
 from keras_cbam.training.optimization import fit_by_steps
@@ -21,9 +27,13 @@ from keras_cbam.training.run import (
     TrainingRun,
     check_finite,
     describe,
+    digest,
     dtype_policy,
     spread,
+    start_progress,
+    with_weights_of,
     write_run,
+    written_to,
 )
 from keras_cbam.training.streaming import picture_streams
 
@@ -59,6 +69,9 @@ def train_paper_network(
     strict=False,
     verbose="auto",
     backbone_arguments=None,
+    resume=False,
+    checkpoint_steps=None,
+    distribute=None,
 ):
     """Trains a network of the CBAM paper as the paper trains on ImageNet.
 
@@ -100,6 +113,9 @@ def train_paper_network(
         verbose: see `keras.Model.fit`. Defaults to `"auto"`.
         backbone_arguments: dict of further arguments of the network, `{"alpha": 0.7}` for example.
             Defaults to `None`.
+        resume: see `train_classifier`. Defaults to `False`.
+        checkpoint_steps: see `train_classifier`. Defaults to `None`.
+        distribute: see `train_classifier`. Defaults to `None`.
 
     Returns:
         A `TrainingRun`. Its report has `"top_1_error"` and `"top_5_error"` in percent, see
@@ -125,26 +141,40 @@ def train_paper_network(
     start = time.perf_counter()
     _validate(**arguments)
     data = os.fspath(data)
-    with output_folder(output, overwrite) as folder:
+    devices = find_devices(distribute)
+    with output_folder(output, overwrite, resume, is_main=not devices.process) as folders:
         train, test, skipped = find_training_files(data, strict)
-        keras.utils.set_random_seed(seed)
-        with dtype_policy(precision):
-            model = _build(len(train.class_names), **arguments)
-        with picture_streams(image_size) as streams:
-            test_batches = streams.evaluation(test, batch_size)
+        names = [os.path.relpath(path, data) for path in train.paths]
+        progress = start_progress(
+            folders, arguments, train, digest(train.labels, np.array(names)), devices
+        )
+
+        def build():
+            keras.utils.set_random_seed(seed)
+            with dtype_policy(precision):
+                return _build(len(train.class_names), **arguments)
+
+        with picture_streams(image_size) as streams, distributed(distribute):
+            model = build()
             history = fit_by_steps(
                 model,
-                streams.training(train, batch_size, seed, flip),
-                test_batches,
+                lambda epoch, first_step: streams.training(
+                    train, batch_size, seed, epoch, flip, first_step, devices
+                ),
+                streams.evaluation(test, batch_size, devices),
                 epochs=epochs,
                 learning_rate=learning_rate,
                 decay_epochs=decay_epochs,
                 weight_decay=weight_decay,
                 xla=xla,
-                verbose=verbose,
+                verbose=0 if devices.process else verbose,
+                progress=progress,
             )
-            trained = time.perf_counter()
-            probabilities = model.predict(test_batches, verbose=0)
+        if distribute is not None:
+            model = with_weights_of(model, build())
+        seconds = progress.trained_seconds
+        with picture_streams(image_size) as streams:
+            probabilities = model.predict(streams.evaluation(test, batch_size), verbose=0)
         check_finite(probabilities, learning_rate)
         report = {
             **top_errors(test.labels, probabilities),
@@ -156,7 +186,7 @@ def train_paper_network(
                 "class_names": train.class_names,
                 "skipped": skipped,
             },
-            **describe(model, arguments, trained - start),
+            **describe(model, arguments, seconds),
         }
         if len(train.class_names) > LARGEST_MATRIX:
             del report["confusion_matrix"]
@@ -166,8 +196,8 @@ def train_paper_network(
         )
         with picture_streams(image_size) as streams:
             sample, _ = next(iter(streams.evaluation(few, SAMPLE_SIZE).as_numpy_iterator()))
-        write_run(folder, model, history, report, sample, start)
-    return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
+        write_run(folders.artefacts, model, history, report, sample, start)
+    return TrainingRun(model, history, report, written_to(output, devices))
 
 
 def _validate(**arguments):
@@ -180,6 +210,7 @@ def _validate(**arguments):
         positive_integer(name, arguments[name])
     validate_recipe(freeze_epochs=0, **arguments)
     validate_precision(arguments["precision"])
+    validate_running(**arguments)
     backbone = arguments["backbone"]
     if backbone not in NETWORKS:
         raise ValueError(

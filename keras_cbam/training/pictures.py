@@ -149,7 +149,7 @@ def check_headers(paths):
     return _failures(check, len(paths))
 
 
-def read_pictures(paths, size):
+def read_pictures(paths, size, images=None):
     """Picture files as pixels, decoded by as many threads as there are cores.
 
     The centre square of what `open_picture` gives, resized by antialiased bilinear filtering.
@@ -157,12 +157,15 @@ def read_pictures(paths, size):
     Args:
         paths: list of strings.
         size: int, side of the result in pixels.
+        images: uint8 array `(len(paths), size, size, 3)` to write to. Defaults to `None`: a new
+            one.
 
     Returns:
-        uint8 array `(len(paths), size, size, 3)`, and a list with, for each path, `None` or the
+        The array, and a list with, for each path, `None` or the
         reason why it could not be decoded (its pixels are then undefined).
     """
-    images = np.empty((len(paths), size, size, 3), "uint8")
+    if images is None:
+        images = np.empty((len(paths), size, size, 3), "uint8")
 
     def read(index):
         # Twice the target keeps the filtering.

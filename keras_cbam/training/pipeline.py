@@ -1,40 +1,60 @@
 """Arrays of pictures as a `tf.data.Dataset` of batches."""
 
+import numpy as np
 
-def batches(images, labels, batch_size, shuffle_seed=None, flip=False):
-    """Batches of pictures and labels; with a seed in a new order and newly flipped every epoch.
+from keras_cbam.training.devices import ONE_DEVICE
+from keras_cbam.training.order import epoch_order, share
+
+
+def training_batches(
+    images, labels, batch_size, seed, epoch, flip=False, first_step=0, devices=ONE_DEVICE
+):
+    """Batches of pictures and labels in the order of an epoch.
 
     Args:
-        images: uint8 array of shape `(pictures, height, width, channels)`.
+        images: uint8 array of shape `(pictures, height, width, channels)`, or what gives such a
+            one for an array of indices.
         labels: int array of shape `(pictures,)`.
-        batch_size: int.
-        shuffle_seed: int, of the order and the flips, or `None` for the given order.
-            Defaults to `None`.
-        flip: bool, whether each picture is flipped left to right with probability one half; needs
-            a seed. Defaults to `False`.
+        batch_size: int, on all devices.
+        seed: int, of the order and the flips.
+        epoch: int, from 0.
+        flip: bool, whether each picture is flipped left to right with probability one half.
+            Defaults to `False`.
+        first_step: int, steps of the epoch that are left out. Defaults to `0`.
+        devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`, uint8 `(batch, height, width, channels)` and
         int32 `(batch,)`. The last batch of an epoch may be smaller.
     """
+    order, numbers = epoch_order(len(labels), seed, epoch)
+    return _batches(
+        images, labels, order, numbers % 2 if flip else None, batch_size, first_step, devices
+    )
+
+
+def batches(images, labels, batch_size, devices=ONE_DEVICE):
+    """Batches of pictures and labels in the given order; as `training_batches` otherwise."""
+    return _batches(images, labels, np.arange(len(labels)), None, batch_size, 0, devices)
+
+
+def _batches(images, labels, order, flips, batch_size, first_step, devices):
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-    if shuffle_seed is not None:
-        dataset = dataset.shuffle(len(images), seed=shuffle_seed, reshuffle_each_iteration=True)
-    dataset = dataset.batch(batch_size)
-    if flip:
-        # Each epoch draws new seeds, all from `shuffle_seed` alone.
-        seeds = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)
-        dataset = tf.data.Dataset.zip(seeds.batch(2), dataset).map(
-            lambda seed, batch: (_flip(batch[0], seed), batch[1]),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+    flips = np.zeros(len(order), "int64") if flips is None else flips
+    rows = share(np.stack([order, flips], axis=1), batch_size, devices, first_step)
+    size = images.shape[1:]
+
+    def read(rows):
+        index, is_flipped = rows[:, 0], rows[:, 1] == 1
+        pictures = np.asarray(images[index])
+        pictures[is_flipped] = pictures[is_flipped, :, ::-1]
+        return pictures, labels[index].astype("int32")
+
+    def example(rows):
+        pictures, classes = tf.numpy_function(read, [rows], [tf.uint8, tf.int32], stateful=False)
+        return tf.ensure_shape(pictures, (None, *size)), tf.ensure_shape(classes, (None,))
+
+    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size // devices.processes)
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.prefetch(tf.data.AUTOTUNE)
-
-
-def _flip(pictures, seed):
-    import tensorflow as tf
-
-    chosen = tf.random.stateless_uniform((tf.shape(pictures)[0], 1, 1, 1), seed) < 0.5
-    return tf.where(chosen, tf.reverse(pictures, axis=[2]), pictures)

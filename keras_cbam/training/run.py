@@ -2,14 +2,19 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import pathlib
 import time
+import warnings
 
 import keras
 import numpy as np
 
 from keras_cbam.cost import count_parameters
-from keras_cbam.training.artefacts import TrainingError, versions, write_artefacts, write_report
+from keras_cbam.training.artefacts import DivergenceError, versions, write_artefacts, write_report
+from keras_cbam.training.devices import check_same_in_all_processes
+from keras_cbam.training.progress import Progress
 from keras_cbam.visualization.attention_maps import has_attention
 from keras_cbam.visualization.figures import (
     compare_grad_cam,
@@ -20,8 +25,16 @@ from keras_cbam.visualization.figures import (
 
 # Test pictures on which the reloaded artefacts are compared with the model in memory.
 SAMPLE_SIZE = 64
-# Of them, those in the figures.
+# Training pictures by which the data of a run that goes on are known again.
+DIGEST_SIZE = 256
+# Of the sample, those in the figures.
 PICTURES_DRAWN = 3
+
+
+# Arguments that may be others when a run goes on.
+FREE_TO_CHANGE = {
+    *("data", "output", "overwrite", "verbose", "resume", "checkpoint_steps", "cache"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +54,61 @@ class TrainingRun:
     output: object = None
 
 
+def digest(*arrays):
+    """A string that is another one for other arrays."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def start_progress(folders, arguments, data, data_digest, devices):
+    """The `Progress` of a run: from its last checkpoint with `arguments["resume"]`.
+
+    Args:
+        folders: `RunFolders`.
+        arguments: dict, all arguments of the run.
+        data: what has the `class_names` of the training.
+        data_digest: string, see `digest`.
+        devices: `Devices`.
+
+    Returns:
+        `Progress`.
+
+    Raises:
+        ValueError, DataError: if the run cannot go on with these arguments, data and devices.
+    """
+    identity = {
+        "arguments": {
+            name: value for name, value in arguments.items() if name not in FREE_TO_CHANGE
+        },
+        "data": {"class names": data.class_names, "digest of the pictures": data_digest},
+    }
+    progress = Progress(
+        folders.checkpoints,
+        every=arguments["checkpoint_steps"],
+        identity=identity,
+        is_writing=not devices.process,
+    )
+    if arguments["resume"]:
+        progress.resume()
+        check_same_in_all_processes([progress.epoch, progress.step], devices)
+    for line in progress.damaged:
+        warnings.warn(f"A damaged checkpoint is passed over: {line}", stacklevel=2)
+    return progress
+
+
+def with_weights_of(trained, model):
+    """The model, which has no share in the devices of the trained one, with its weights."""
+    model.set_weights(trained.get_weights())
+    return model
+
+
+def written_to(output, devices):
+    return None if output is None or devices.process else pathlib.Path(output)
+
+
 @contextlib.contextmanager
 def dtype_policy(name):
     """Within the block, new layers have the dtype policy of that name."""
@@ -53,9 +121,9 @@ def dtype_policy(name):
 
 
 def check_finite(probabilities, learning_rate):
-    """Raises TrainingError if the training diverged."""
+    """Raises DivergenceError if the training diverged."""
     if not np.isfinite(probabilities).all():
-        raise TrainingError(
+        raise DivergenceError(
             "The training diverged: the probabilities are not finite. Lower the learning rate. "
             f"Received: learning_rate={learning_rate}"
         )

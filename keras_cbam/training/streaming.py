@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_cbam.training.crops import evaluation_crop, training_crop
 from keras_cbam.training.data_set import DataError, quoted
+from keras_cbam.training.devices import ONE_DEVICE
+from keras_cbam.training.order import epoch_order, share
 from keras_cbam.training.pictures import decoding, open_picture, why_unreadable
 
 
@@ -48,44 +50,45 @@ class PictureStreams:
         self.size = size
         self.failure = None
 
-    def training(self, files, batch_size, seed, flip=True):
-        """Batches in a new order and of new crops in every epoch, all from the seed alone.
+    def training(self, files, batch_size, seed, epoch, flip=True, first_step=0, devices=ONE_DEVICE):
+        """Batches in the order of an epoch, of crops that are new in every one.
 
         Args:
             files: `PictureFiles`.
-            batch_size: int.
-            seed: int.
+            batch_size: int, on all devices.
+            seed: int, of the order and the crops.
+            epoch: int, from 0.
             flip: bool, see `training_crop`. Defaults to `True`.
+            first_step: int, steps of the epoch that are left out. Defaults to `0`.
+            devices: `Devices` that share a batch. Defaults to one.
 
         Returns:
             `tf.data.Dataset` of `(images, labels)`, uint8 `(batch, size, size, 3)` and int32
             `(batch,)`. The last batch of an epoch may be smaller.
         """
-        import tensorflow as tf
 
         def crop(image, number):
             return training_crop(image, self.size, flip, np.random.default_rng(number))
 
-        indices = tf.data.Dataset.range(len(files.paths))
-        indices = indices.shuffle(len(files.paths), seed=seed, reshuffle_each_iteration=True)
-        # Each epoch draws new numbers, all from the seed.
-        numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-        return self._batches(files, tf.data.Dataset.zip(indices, numbers), batch_size, crop)
+        rows = np.stack(epoch_order(len(files.paths), seed, epoch), axis=1)
+        rows = share(rows, batch_size, devices, first_step)
+        return self._batches(files, rows, batch_size // devices.processes, crop)
 
-    def evaluation(self, files, batch_size):
+    def evaluation(self, files, batch_size, devices=ONE_DEVICE):
         """Batches of evaluation crops in the given order; as `training` otherwise."""
-        import tensorflow as tf
 
         def crop(image, _):
             return evaluation_crop(image, self.size)
 
-        indices = tf.data.Dataset.range(len(files.paths))
-        return self._batches(files, tf.data.Dataset.zip(indices, indices), batch_size, crop)
+        indices = np.arange(len(files.paths))
+        rows = share(np.stack([indices, indices], axis=1), batch_size, devices)
+        return self._batches(files, rows, batch_size // devices.processes, crop)
 
-    def _batches(self, files, numbered, batch_size, crop):
+    def _batches(self, files, rows, batch_size, crop):
         import tensorflow as tf
 
-        def read(index, number):
+        def read(row):
+            index, number = row
             try:
                 return crop(open_picture(files.paths[index]), number)
             except Exception as error:
@@ -96,9 +99,10 @@ class PictureStreams:
 
         labels = tf.constant(files.labels)
 
-        def example(index, number):
-            pixels = tf.numpy_function(read, [index, number], tf.uint8)
-            return tf.ensure_shape(pixels, (self.size, self.size, 3)), labels[index]
+        def example(row):
+            pixels = tf.numpy_function(read, [row], tf.uint8)
+            return tf.ensure_shape(pixels, (self.size, self.size, 3)), labels[row[0]]
 
-        dataset = numbered.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+        dataset = tf.data.Dataset.from_tensor_slices(rows)
+        dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
         return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)

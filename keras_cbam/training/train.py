@@ -1,6 +1,5 @@
 """Data set in, trained classifier and its artefacts out."""
 
-import pathlib
 import time
 
 import keras
@@ -9,6 +8,7 @@ from keras_cbam.applications import attention_classifier
 from keras_cbam.training.arguments import RECIPE, validate
 from keras_cbam.training.artefacts import output_folder
 from keras_cbam.training.data import load_data
+from keras_cbam.training.devices import distributed, find_devices
 from keras_cbam.training.evaluation import classification_report
 from keras_cbam.training.fit import (
     FINE_TUNING_RATE,
@@ -16,14 +16,20 @@ from keras_cbam.training.fit import (
     RATE_FROM_WEIGHTS,
     fit_classifier,
 )
+from keras_cbam.training.pipeline import batches
 from keras_cbam.training.run import (
+    DIGEST_SIZE,
     SAMPLE_SIZE,
     TrainingRun,
     check_finite,
     describe,
+    digest,
     dtype_policy,
     spread,
+    start_progress,
+    with_weights_of,
     write_run,
+    written_to,
 )
 from keras_cbam.weight_files import WeightsError
 
@@ -57,6 +63,10 @@ def train_classifier(
     strict=False,
     verbose="auto",
     backbone_arguments=None,
+    resume=False,
+    checkpoint_steps=None,
+    distribute=None,
+    cache=None,
 ):
     """Trains an attended image classifier and writes what is needed to use it.
 
@@ -91,13 +101,26 @@ def train_classifier(
         output: path of a folder to be made, or `None` to write nothing. It gets `model.keras`,
             `saved_model/`, `history.csv`, `report.json`, and the figures `learning_curves.png`,
             `confusion_matrix.png`, `grad_cam.png` and, with attention, `attention.png`, all at once
-            at the end of a run in which nothing failed. Defaults to `None`.
-        overwrite: bool, whether an earlier run in `output` is replaced. Defaults to `False`.
+            at the end of a run in which nothing failed. Until then `<output>.unfinished` holds a
+            checkpoint of every epoch. Ctrl-C or SIGTERM ends the run after the step with a further
+            one. Defaults to `None`.
+        overwrite: bool, whether an earlier run in `output` is replaced, and an unfinished one begun
+            anew. Defaults to `False`.
         strict: bool, whether an unreadable picture is an error; else it is skipped and reported.
             Defaults to `False`.
         verbose: see `keras.Model.fit`. Defaults to `"auto"`.
         backbone_arguments: dict of further arguments of the application, `{"alpha": 0.5}` for
             example. Defaults to `None`.
+        resume: bool, whether an unfinished run in `output` goes on from its last checkpoint, with
+            the same arguments and data: it ends with the weights that it would have had. Starts at
+            the beginning where there is no checkpoint yet. Defaults to `False`.
+        checkpoint_steps: int, steps between checkpoints within an epoch. Defaults to `None`: at
+            the end of each epoch only.
+        distribute: `"mirrored"` or `"data_parallel"`: each batch is shared by all devices, see
+            `distributed`. The few pictures of an epoch that cannot be shared equally are left out
+            of it. Defaults to `None`: one device.
+        cache: path of a folder in which decoded pictures are kept, see `load_data`. Defaults to
+            `None`: they are held in memory.
 
     Returns:
         A `TrainingRun`.
@@ -109,7 +132,8 @@ def train_classifier(
         TrainingError: if the training diverged, or a saved model predicts otherwise than the
             model in memory.
         FileExistsError: if `output` is not empty; with `overwrite=True`, if it holds anything
-            that is not of a run.
+            that is not of a run; or if it has an unfinished run that is not to be resumed.
+        TrainingStopped: if the run was ended by a signal; a `KeyboardInterrupt`.
         OSError: if the artefacts cannot be written.
         ImportError: if there is an `output` but no Matplotlib: `pip install keras_cbam[plot]`.
 
@@ -138,19 +162,34 @@ def train_classifier(
     if weight_decay is None:
         arguments["weight_decay"] = 0.0 if weights is None else 1e-4
     validate(**arguments)
-    with output_folder(output, overwrite) as folder:
-        data_set = load_data(data, image_size, seed=seed, strict=strict)
-        keras.utils.set_random_seed(seed)
-        with dtype_policy(precision):
-            model = _build(data_set, arguments)
-        history = fit_classifier(
-            model,
-            data_set,
-            verbose=verbose,
-            **{name: arguments[name] for name in RECIPE},
+    devices = find_devices(distribute)
+    with output_folder(output, overwrite, resume, is_main=not devices.process) as folders:
+        data_set = load_data(data, image_size, seed=seed, strict=strict, cache=cache)
+        labels = data_set.train_labels
+        some = data_set.train_images[spread(len(labels), DIGEST_SIZE)]
+        progress = start_progress(folders, arguments, data_set, digest(labels, some), devices)
+
+        def build():
+            keras.utils.set_random_seed(seed)
+            with dtype_policy(precision):
+                return _build(data_set, arguments)
+
+        with distributed(distribute):
+            model = build()
+            history = fit_classifier(
+                model,
+                data_set,
+                verbose=0 if devices.process else verbose,
+                progress=progress,
+                devices=devices,
+                **{name: arguments[name] for name in RECIPE},
+            )
+        if distribute is not None:
+            model = with_weights_of(model, build())
+        seconds = progress.trained_seconds
+        probabilities = model.predict(
+            batches(data_set.test_images, data_set.test_labels, batch_size), verbose=0
         )
-        trained = time.perf_counter()
-        probabilities = model.predict(data_set.test_images, batch_size=batch_size, verbose=0)
         check_finite(probabilities, arguments["learning_rate"])
         report = {
             **classification_report(data_set.test_labels, probabilities, data_set.class_names),
@@ -161,11 +200,11 @@ def train_classifier(
                 "class_names": data_set.class_names,
                 "skipped": data_set.skipped,
             },
-            **describe(model, arguments, trained - start),
+            **describe(model, arguments, seconds),
         }
         sample = data_set.test_images[spread(len(data_set.test_labels), SAMPLE_SIZE)]
-        write_run(folder, model, history, report, sample, start)
-    return TrainingRun(model, history, report, None if output is None else pathlib.Path(output))
+        write_run(folders.artefacts, model, history, report, sample, start)
+    return TrainingRun(model, history, report, written_to(output, devices))
 
 
 def _build(data_set, arguments):

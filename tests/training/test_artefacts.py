@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from keras_cbam import CBAM
-from keras_cbam.training.artefacts import TrainingError, output_folder, verify, write_artefacts
+from keras_cbam.training.artefacts import (
+    DivergenceError,
+    RunFolders,
+    TrainingError,
+    output_folder,
+    verify,
+    write_artefacts,
+)
+from keras_cbam.training.checkpoints import KEYS, checkpoint_files, write_checkpoint
 
 HISTORY = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.75]}
 SAMPLE = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
@@ -21,11 +29,11 @@ def model():
 
 def test_folder_appears_whole_or_not_at_all(tmp_path):
     output = tmp_path / "new" / "run"
-    with pytest.raises(FileNotFoundError), output_folder(output) as folder:
-        (folder / "missing" / "report.json").write_text("{}")
+    with pytest.raises(FileNotFoundError), output_folder(output) as folders:
+        (folders.artefacts / "missing" / "report.json").write_text("{}")
     assert not list(tmp_path.iterdir())
-    with output_folder(output) as folder:
-        (folder / "report.json").write_text("{}")
+    with output_folder(output) as folders:
+        (folders.artefacts / "report.json").write_text("{}")
         assert not output.exists()
     assert [path.name for path in output.parent.iterdir()] == ["run"]
     assert (output / "report.json").read_text() == "{}"
@@ -34,16 +42,16 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
 def test_symbolic_link_is_followed(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    with output_folder(tmp_path / "link") as folder:
-        (folder / "report.json").touch()
+    with output_folder(tmp_path / "link") as folders:
+        (folders.artefacts / "report.json").touch()
     assert (tmp_path / "disk" / "report.json").exists()
     assert (tmp_path / "link").is_symlink()
 
 
 def test_empty_folder_is_used(tmp_path):
-    with output_folder(tmp_path / "run") as folder:
+    with output_folder(tmp_path / "run") as folders:
         (tmp_path / "run").mkdir()
-        (folder / "report.json").touch()
+        (folders.artefacts / "report.json").touch()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["report.json"]
 
 
@@ -56,8 +64,8 @@ def test_earlier_run_is_replaced_only_on_request(tmp_path):
     with pytest.raises(KeyError), output_folder(output, overwrite=True):
         raise KeyError
     assert (output / "report.json").read_text() == "old"
-    with output_folder(output, overwrite=True) as folder:
-        (folder / "report.json").write_text("new")
+    with output_folder(output, overwrite=True) as folders:
+        (folders.artefacts / "report.json").write_text("new")
     assert (output / "report.json").read_text() == "new"
 
 
@@ -74,8 +82,51 @@ def test_foreign_files_are_never_replaced(overwrite, tmp_path):
 
 
 def test_no_output():
-    with output_folder(None) as folder:
-        assert folder is None
+    with output_folder(None) as folders:
+        assert folders == RunFolders(None, None)
+
+
+def leave_unfinished(output, error=KeyError, **arguments):
+    """A run that ends with an error after a checkpoint."""
+    with pytest.raises(error), output_folder(output, **arguments) as folders:  # noqa: PT012
+        (folders.artefacts / "model.keras").touch()
+        write_checkpoint(folders.checkpoints, 1, dict.fromkeys(KEYS, 0), [])
+        raise error
+    return output.with_name(f"{output.name}.unfinished")
+
+
+def test_unfinished_run_stays_until_it_is_finished(tmp_path):
+    output = tmp_path / "new" / "run"
+    unfinished = leave_unfinished(output)
+    assert [path.name for path in unfinished.iterdir()] == ["checkpoints"]
+    with pytest.raises(FileExistsError, match="an unfinished run, which --resume continues"):  # noqa: SIM117
+        with output_folder(output):
+            pass
+    with output_folder(output, resume=True) as folders:
+        assert len(checkpoint_files(folders.checkpoints)) == 1
+        (folders.artefacts / "report.json").touch()
+    assert [path.name for path in output.parent.iterdir()] == ["run"]
+    assert [path.name for path in output.iterdir()] == ["report.json"]
+
+
+def test_unfinished_run_is_begun_anew_on_request(tmp_path):
+    leave_unfinished(tmp_path / "run")
+    with output_folder(tmp_path / "run", overwrite=True) as folders:
+        assert not checkpoint_files(folders.checkpoints)
+
+
+def test_diverged_run_leaves_nothing(tmp_path):
+    leave_unfinished(tmp_path / "new" / "run", DivergenceError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_processes_write_nothing(tmp_path):
+    with output_folder(tmp_path / "run", is_main=False) as folders:
+        assert folders == RunFolders(None, None)
+    unfinished = leave_unfinished(tmp_path / "run")
+    with output_folder(tmp_path / "run", resume=True, is_main=False) as folders:
+        assert folders == RunFolders(None, unfinished / "checkpoints")
+    assert unfinished.exists()
 
 
 def test_written_models_predict_the_same(model, tmp_path):

@@ -25,7 +25,7 @@ def fit(model, epochs, decay_epochs=30, weight_decay=DECAY):
     batches = tf.data.Dataset.from_tensors((X, Y))
     return fit_by_steps(
         model,
-        batches,
+        lambda epoch, first_step: batches,
         batches,
         epochs=epochs,
         learning_rate=0.1,

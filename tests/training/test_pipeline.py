@@ -1,6 +1,10 @@
 import numpy as np
+import pytest
 
-from keras_cbam.training.pipeline import batches
+from keras_cbam.training.data_set import DataError
+from keras_cbam.training.devices import Devices
+from keras_cbam.training.order import share
+from keras_cbam.training.pipeline import batches, training_batches
 
 IMAGES = np.arange(10 * 2 * 3 * 3, dtype="uint16").reshape(10, 2, 3, 3).astype("uint8")
 LABELS = np.arange(10, dtype="int32")
@@ -11,7 +15,7 @@ def epoch(dataset):
     return tuple(np.concatenate(arrays) for arrays in zip(*parts))
 
 
-def test_given_order_without_a_seed():
+def test_given_order():
     images, labels = epoch(batches(IMAGES, LABELS, 4))
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels, LABELS)
@@ -20,9 +24,10 @@ def test_given_order_without_a_seed():
 
 
 def test_every_epoch_has_each_picture_once_in_a_new_order():
-    dataset = batches(IMAGES, LABELS, 4, shuffle_seed=3)
     orders = []
-    for _ in range(2):
+    for number in range(2):
+        dataset = training_batches(IMAGES, LABELS, 4, seed=3, epoch=number)
+        assert len(dataset) == 3
         images, labels = epoch(dataset)
         np.testing.assert_array_equal(images, IMAGES[labels])
         assert sorted(labels) == list(range(10))
@@ -32,8 +37,10 @@ def test_every_epoch_has_each_picture_once_in_a_new_order():
 
 def test_flips_are_whole_pictures_and_follow_the_seed():
     def two_epochs(seed):
-        dataset = batches(IMAGES, LABELS, 4, shuffle_seed=seed, flip=True)
-        return [epoch(dataset) for _ in range(2)]
+        return [
+            epoch(training_batches(IMAGES, LABELS, 4, seed, number, flip=True))
+            for number in range(2)
+        ]
 
     first, again, other = two_epochs(3), two_epochs(3), two_epochs(4)
     flipped = []
@@ -47,3 +54,42 @@ def test_flips_are_whole_pictures_and_follow_the_seed():
         np.testing.assert_array_equal(ours, theirs)
     assert not np.array_equal(first[0][0], first[1][0])
     assert not np.array_equal(first[0][0], other[0][0])
+
+
+def test_the_rest_of_an_epoch():
+    whole = list(training_batches(IMAGES, LABELS, 4, 3, 1, flip=True).as_numpy_iterator())
+    rest = training_batches(IMAGES, LABELS, 4, 3, 1, flip=True, first_step=1)
+    assert len(rest) == 2
+    for (ours, _), (theirs, _) in zip(rest.as_numpy_iterator(), whole[1:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_processes_share_every_batch():
+    batch_size, pictures = 4, len(LABELS)
+    alone = list(
+        training_batches(IMAGES, LABELS, batch_size, 3, 0, devices=Devices(4)).as_numpy_iterator()
+    )
+    parts = [
+        list(
+            training_batches(
+                IMAGES, LABELS, batch_size, 3, 0, flip=False, devices=Devices(4, 2, process)
+            ).as_numpy_iterator()
+        )
+        for process in range(2)
+    ]
+    # Two of ten pictures cannot be shared by four devices.
+    assert [len(labels) for _, labels in alone] == [4, 4]
+    assert pictures % 4 == 2
+    for (images, labels), first, second in zip(alone, *parts, strict=True):
+        np.testing.assert_array_equal(labels, np.concatenate([first[1], second[1]]))
+        np.testing.assert_array_equal(images, np.concatenate([first[0], second[0]]))
+
+
+def test_last_batch_is_shared_too():
+    labels = np.arange(11)
+    parts = [share(labels, 4, Devices(2, 2, process)).tolist() for process in range(2)]
+    # In steps of two: of the last ten pictures, batches of 4, 4 and 2.
+    assert parts == [[0, 1, 4, 5, 8], [2, 3, 6, 7, 9]]
+    assert share(labels, 4, Devices(2, 2, 1), first_step=2).tolist() == [9]
+    with pytest.raises(DataError, match="16 devices need as many pictures, received 11"):
+        share(labels, 16, Devices(16))

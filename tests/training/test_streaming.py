@@ -18,10 +18,10 @@ def files(tmp_path):
 def epochs(files, seed, count=2, **arguments):
     """Images and labels of that many epochs of training."""
     with picture_streams(SIZE) as streams:
-        dataset = streams.training(files, 4, seed, **arguments)
+        datasets = [streams.training(files, 4, seed, epoch, **arguments) for epoch in range(count)]
         return [
             tuple(np.concatenate(arrays) for arrays in zip(*dataset.as_numpy_iterator()))
-            for _ in range(count)
+            for dataset in datasets
         ]
 
 
@@ -62,6 +62,13 @@ def test_flips(files):
     assert not any(mirrored(False))
 
 
+def test_the_rest_of_an_epoch(files):
+    whole = epochs(files, seed=0, count=1)[0]
+    rest = epochs(files, seed=0, count=1, first_step=2)[0]
+    for ours, theirs in zip(rest, whole):
+        np.testing.assert_array_equal(ours, theirs[8:])
+
+
 def test_evaluation_is_in_order(files):
     with picture_streams(SIZE) as streams:
         batches = list(streams.evaluation(files, 8).as_numpy_iterator())
@@ -77,7 +84,7 @@ def test_damaged_picture_ends_the_block(files, part):
 
     def read():
         with picture_streams(SIZE) as streams:
-            more = {"seed": 0} if part == "training" else {}
+            more = {"seed": 0, "epoch": 0} if part == "training" else {}
             list(getattr(streams, part)(files, 4, **more))
 
     with pytest.raises(DataError, match=rf"The picture '{path}' cannot be read: .*truncated"):

@@ -1,0 +1,75 @@
+"""Checkpoints of an unfinished training: whole files, of which a damaged one is found out."""
+
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from keras_cbam.training.data_set import first_line
+
+# One to continue from, and one before it in case the last is damaged.
+KEPT = 2
+_NAME = re.compile(r"step-(\d+)\.npz")
+_STATE = "state"
+KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "weights"}
+
+
+def write_checkpoint(folder, step, state, arrays):
+    """Writes a checkpoint as one file that appears whole, and removes all but the last two.
+
+    Args:
+        folder: `pathlib.Path` of an existing folder.
+        step: int, steps of training so far.
+        state: dict that JSON has a form for, with `KEYS`.
+        arrays: list of arrays.
+
+    Raises:
+        OSError: if it cannot be written; what was there before stays.
+    """
+    target = folder / f"step-{step:010d}.npz"
+    scratch = target.with_suffix(".partial")
+    text = np.frombuffer(json.dumps(state).encode(), "uint8")
+    try:
+        with open(scratch, "wb") as file:
+            np.savez(file, **{_STATE: text}, **{str(i): array for i, array in enumerate(arrays)})
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+    for old in checkpoint_files(folder)[:-KEPT]:
+        old.unlink()
+
+
+def checkpoint_files(folder):
+    """The paths of a folder's checkpoints, the oldest first."""
+    return sorted(path for path in pathlib.Path(folder).iterdir() if _NAME.fullmatch(path.name))
+
+
+def read_checkpoint(folder):
+    """The newest checkpoint that is whole.
+
+    Args:
+        folder: `pathlib.Path`.
+
+    Returns:
+        State and arrays as given to `write_checkpoint`, or `None` if there is none, and a list of
+        lines `"path: reason"` on those that are damaged.
+    """
+    damaged = []
+    for path in reversed(checkpoint_files(folder)):
+        try:
+            # NumPy leaves a damaged file open that it opened itself.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                state = json.loads(archive[_STATE].tobytes())
+                if set(state) != KEYS:
+                    raise ValueError("not a checkpoint of this version")
+                arrays = [archive[str(i)] for i in range(len(archive.files) - 1)]
+        except Exception as error:
+            # A damaged archive fails in zipfile, zlib, json or NumPy, each with its own errors.
+            damaged.append(f"{path}: {first_line(error)}")
+        else:
+            return (state, arrays), damaged
+    return None, damaged

@@ -1,0 +1,127 @@
+"""On which devices a training runs."""
+
+import contextlib
+import dataclasses
+import os
+
+import keras
+import numpy as np
+
+from keras_cbam.training.data_set import DataError
+
+DISTRIBUTIONS = ("mirrored", "data_parallel")
+_BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices that share each batch of a training.
+
+    Attributes:
+        count: int, devices of all processes.
+        processes: int.
+        process: int, which of them this is, from 0. Process 0 writes the artefacts.
+    """
+
+    count: int = 1
+    processes: int = 1
+    process: int = 0
+
+
+ONE_DEVICE = Devices()
+
+
+def validate_distribution(distribute, batch_size):
+    """Raises ValueError if the backend cannot distribute so, or a batch cannot be divided."""
+    if distribute is None:
+        return
+    if distribute not in DISTRIBUTIONS:
+        raise ValueError(
+            f"`distribute` must be None or one of {DISTRIBUTIONS}. "
+            f"Received: distribute={distribute!r}"
+        )
+    backend, needed = keras.backend.backend(), _BACKENDS[distribute]
+    if backend != needed:
+        raise ValueError(
+            f"`distribute={distribute!r}` needs the backend {needed!r}: set the environment "
+            f"variable KERAS_BACKEND={needed}. Received: backend={backend!r}"
+        )
+    count = find_devices(distribute).count
+    if batch_size % count:
+        raise ValueError(
+            f"`batch_size` must be a multiple of the {count} devices that share a batch. "
+            f"Received: batch_size={batch_size}"
+        )
+
+
+def find_devices(distribute):
+    """The `Devices` of a distribution, see `distributed`; joins the processes there are."""
+    if distribute is None:
+        return ONE_DEVICE
+    count = len(_devices(distribute))
+    if distribute == "mirrored":
+        return Devices(count)
+    import jax
+
+    return Devices(count, jax.process_count(), jax.process_index())
+
+
+@contextlib.contextmanager
+def distributed(distribute):
+    """Within the block, models are built and trained on all devices.
+
+    Args:
+        distribute: `None` for one device; `"mirrored"` for `tf.distribute.MirroredStrategy` on the
+            GPUs, or else the logical CPU devices, of this machine (TensorFlow); `"data_parallel"`
+            for `keras.distribution.DataParallel` on all devices of all processes (JAX). Each
+            process of several is told of the others by `KERAS_DISTRIBUTION_JOB_ADDRESSES`,
+            `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`, see
+            `keras.distribution.initialize`.
+    """
+    if distribute is None:
+        yield
+    elif distribute == "mirrored":
+        import tensorflow as tf
+
+        with tf.distribute.MirroredStrategy(_devices(distribute)).scope():
+            yield
+    else:
+        # Each process reads its own share of a batch, see `share`.
+        parallel = keras.distribution.DataParallel(
+            devices=_devices(distribute), auto_shard_dataset=False
+        )
+        with parallel.scope():
+            yield
+
+
+def check_same_in_all_processes(numbers, devices):
+    """Raises DataError if the processes differ in those integers."""
+    if devices.processes == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    found = multihost_utils.process_allgather(np.array(numbers))
+    if (found != found[0]).any():
+        raise DataError(
+            "The processes do not see the same checkpoint: the output folder must be on a disk "
+            f"that they share. Received: epoch and step {found.tolist()}."
+        )
+
+
+def _join_processes():
+    if "KERAS_DISTRIBUTION_NUM_PROCESSES" not in os.environ:
+        return
+    import jax
+
+    if not jax.distributed.is_initialized():
+        keras.distribution.initialize()
+
+
+def _devices(distribute):
+    if distribute == "data_parallel":
+        _join_processes()
+        return keras.distribution.list_devices()
+    import tensorflow as tf
+
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in found]

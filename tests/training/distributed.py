@@ -1,0 +1,64 @@
+"""Run as a fresh process: trains on several devices and writes the weights.
+
+`python -m tests.training.distributed OUTPUT DEVICES DISTRIBUTE [BATCH_NORM]`; a further process of
+the same training is told so by the environment, see `keras.distribution.initialize`.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+
+def main(output, devices, distribute, batch_norm="no"):
+    devices = int(devices)
+    # Before the backend is loaded.
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * devices
+    )
+    import keras
+    import numpy as np
+
+    from keras_cbam.training import train
+
+    def classifier(*_, num_classes, **__):
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.Conv2D(4, 3, strides=4)(keras.layers.Rescaling(1 / 127.5, -1)(inputs))
+        if batch_norm == "yes":
+            x = keras.layers.BatchNormalization()(x)
+        x = CBAM(reduction_ratio=2, start_as_identity=True)(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.Model(inputs, keras.layers.Dense(num_classes, activation="softmax")(x))
+
+    from keras_cbam import CBAM
+
+    train.attention_classifier = classifier
+    labels = np.arange(70) % 2
+    pictures = np.random.default_rng(0).integers(0, 200, (70, 32, 32, 3))
+    pictures += 40 * labels[:, None, None, None]
+    output = pathlib.Path(output)
+    data = output.with_suffix(f".{os.getpid()}.npz")
+    np.savez(data, x=pictures.astype("uint8"), y=labels)
+    start = time.perf_counter()
+    run = train.train_classifier(
+        data,
+        epochs=2,
+        batch_size=16,
+        learning_rate=0.05,
+        distribute=None if distribute == "none" else distribute,
+        verbose=0,
+    )
+    data.unlink()
+    rank = os.environ.get("KERAS_DISTRIBUTION_PROCESS_ID", "0")
+    np.savez(output.with_suffix(f".{rank}.npz"), *run.model.get_weights())
+    about = {"history": run.history, "seconds": time.perf_counter() - start}
+    output.with_suffix(f".{rank}.json").write_text(json.dumps(about))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
