@@ -112,7 +112,7 @@ def test_batch_must_be_divisible(monkeypatch):
 
     device = tf.config.list_logical_devices("CPU")[0]
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [device] * 3)
-    with pytest.raises(ValueError, match="multiple of the 3 devices.*Received: batch_size=8"):
+    with pytest.raises(ValueError, match=r"multiple of the 3 devices.*Received: batch_size=8"):
         validate_distribution("mirrored", 8)
     validate_distribution("mirrored", 9)
     validate_distribution(None, 8)
