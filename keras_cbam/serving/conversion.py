@@ -18,7 +18,7 @@ def main(model_file, file_format, output, quantize, activation, calibration):
     if file_format == "saved_model":
         write_saved_model(model, output, activation)
         return
-    in_float32(model)
+    model = in_float32(model)
     pictures = None if calibration is None else np.load(calibration)
     if file_format == "onnx":
         onnx_file.write(model, output, quantize, activation, pictures)
@@ -29,9 +29,16 @@ def main(model_file, file_format, output, quantize, activation, calibration):
 
 
 def in_float32(model):
-    """Lets every layer compute in float32: the converters know no mixed precision."""
+    """A copy that computes in float32, as the converters know no mixed precision.
+
+    Args:
+        model: `keras.Model`, whose layers are given the policy float32 on the way.
+    """
     for layer in model._flatten_layers():
         layer.dtype_policy = "float32"
+    copy = model.__class__.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 if __name__ == "__main__":
