@@ -23,7 +23,7 @@ from keras_cbam.training.run import spread
 # Largest difference of probabilities, by the dtype in which the model computes.
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 # Smallest part of the pictures whose likeliest class is the same.
-LEAST_AGREEMENT = {"none": 0.99, "float16": 0.99, "int8": 0.9}
+LEAST_AGREEMENT = {"float16": 0.99, "int8": 0.9}
 # Smallest side of the pictures that `load_data` gives.
 _SMALLEST = 32
 # Pictures at once: of the predictions that are compared, and of those that are timed.
@@ -254,13 +254,13 @@ def _compared(expected, probabilities, labels):
 def _check(model, file_format, quantize, output, result):
     difference, agreement = result["largest_difference"], result["agreement"]
     tolerance = max(TOLERANCE.get(one.compute_dtype, 0) for one in model._flatten_layers())
-    least = LEAST_AGREEMENT[quantize]
+    least = LEAST_AGREEMENT.get(quantize, 0)
     said = f"The {file_format} artefact {str(output)!r} predicts otherwise than Keras: "
     if not np.isfinite(difference):
         raise ExportError(f"{said}its probabilities are not finite.")
     if quantize == "none" and difference > tolerance:
         raise ExportError(f"{said}largest difference {difference:.2g}, allowed {tolerance:.2g}.")
-    if quantize != "none" and agreement < least:
+    if agreement < least:
         raise ExportError(
             f"{said}the likeliest class is the same for {agreement:.1%} of the pictures, "
             f"at least {least:.0%} are needed with {quantize}."

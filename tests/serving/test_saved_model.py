@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_cbam.serving.saved_model import probabilities, write_saved_model
 from tests.serving.models import SIZE, classifier, pictures, predictions
@@ -26,12 +27,13 @@ for function in signature.graph.as_graph_def().library.function:
     operations |= {node.op for node in function.node_def}
     assert "_XlaMustCompile" not in function.attr
 outputs = signature(**{name: instances})
+parts = [served.serve(instances[:1]), served.serve(instances[1:])]
 print(json.dumps({
     "input": name,
     "shape": signature.inputs[0].shape.as_list(),
     "outputs": {key: value.dtype.name for key, value in outputs.items()},
     "predictions": outputs["probabilities"].numpy().tolist(),
-    "serve": tf.concat([served.serve(instances[:1]), served.serve(instances[1:])], 0).numpy().tolist(),
+    "serve": tf.concat(parts, 0).numpy().tolist(),
     "operations": sorted(operations),
 }))
 """
@@ -80,13 +82,9 @@ def test_plain_operations(answer):
 
 @pytest.mark.parametrize(
     ("policy", "end_dtype", "tolerance"),
-    [
-        ("mixed_float16", "float16", 1e-2),
-        ("mixed_bfloat16", "float32", 5e-2),
-    ],
+    [("mixed_float16", "float16", 1e-2), ("mixed_bfloat16", "float32", 5e-2)],
 )
 def test_mixed_precision(policy, end_dtype, tolerance, tmp_path):
-    tf = pytest.importorskip("tensorflow")
     model = classifier(policy, end_dtype=end_dtype)
     write_saved_model(model, tmp_path / "1")
     served = tf.saved_model.load(str(tmp_path / "1"))
