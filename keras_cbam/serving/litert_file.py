@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_cbam.serving.formats import INPUT, SIGNATURE
 
-# In integers and for any number of pictures these crash or overflow in LiteRT's runtime, where the
-# gates add and project descriptors (https://github.com/google-ai-edge/LiteRT/issues/4079 for sums).
+# In integers the first two crash LiteRT 2.3 where gates project descriptors of any number of
+# pictures; sums overflow: https://github.com/google-ai-edge/LiteRT/issues/4079.
 _IN_FLOAT32 = ["ADD", "FULLY_CONNECTED", "SUM"]
 
 

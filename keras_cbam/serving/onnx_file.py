@@ -8,7 +8,7 @@ import numpy as np
 from keras_cbam.serving.formats import INPUT, OUTPUT
 from keras_cbam.serving.saved_model import probabilities, tensor_spec
 
-# Of the operators of this version every one is quantized for each channel.
+# Weights quantized for each channel need 13 or more.
 OPSET = 17
 
 
