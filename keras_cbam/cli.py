@@ -2,16 +2,17 @@
 
 import sys
 
-from keras_cbam.commands import convert, cost, evaluate, explain, paper, train
+from keras_cbam.commands import convert, cost, evaluate, explain, export, paper, train
 from keras_cbam.commands.parser import Parser
 from keras_cbam.models.checkpoint_files import CheckpointError
+from keras_cbam.serving.formats import ExportError
 from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import ModelError
 from keras_cbam.training.progress import TrainingStopped
 from keras_cbam.weight_files import WeightsError
 
-COMMANDS = (train, evaluate, explain, convert, cost, paper)
+COMMANDS = (train, evaluate, explain, export, convert, cost, paper)
 
 
 def _parser():
@@ -30,6 +31,7 @@ def main(arguments=None):
     except (
         CheckpointError,
         DataError,
+        ExportError,
         ImportError,
         ModelError,
         TrainingError,

@@ -1,0 +1,1 @@
+"""Trained classifiers in the formats of serving: SavedModel, LiteRT and ONNX."""

@@ -1,0 +1,109 @@
+"""Artefacts loaded by their own runtimes, with neither Keras nor this package.
+
+As a program, `python -P runtimes.py FORMAT PATH`, it answers requests, one JSON object a line:
+`{"pictures": FILE.npy, "batch_size": N, "output": FILE.npy}` to predict, and
+`{"pictures": FILE.npy, "seconds": S}` to time predictions of all of them at once.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+
+def load_artefact(file_format, path):
+    """Loads an artefact of `keras-cbam export`.
+
+    Args:
+        file_format: `"saved_model"`, `"litert"` or `"onnx"`.
+        path: path of the file or folder.
+
+    Returns:
+        A function from float32 pixels in [0, 255], `(batch, height, width, channels)`, to float32
+        probabilities, `(batch, classes)`.
+
+    Raises:
+        ImportError: if the runtime is not installed.
+
+    Example:
+
+    >>> predict = load_artefact("onnx", "model.onnx")
+    >>> predict(np.zeros((2, 32, 32, 3), "float32")).shape
+    (2, 10)
+    """
+    return _LOADERS[file_format](os.fspath(path))
+
+
+def _load_saved_model(path):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    signature = loaded.signatures["serving_default"]
+
+    def predict(pixels):
+        return signature(pixels=tf.constant(pixels))["probabilities"].numpy()
+
+    # Its variables live as long as it does.
+    predict.loaded = loaded
+    return predict
+
+
+def _load_litert(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path, num_threads=os.cpu_count())
+    signature = interpreter.get_signature_runner("serving_default")
+
+    def predict(pixels):
+        return signature(pixels=pixels)["probabilities"]
+
+    return predict
+
+
+def _load_onnx(path):
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def predict(pixels):
+        return session.run(["probabilities"], {"pixels": pixels})[0]
+
+    return predict
+
+
+_LOADERS = {"saved_model": _load_saved_model, "litert": _load_litert, "onnx": _load_onnx}
+
+
+def call_milliseconds(predict, pixels, seconds):
+    """How long calls of a function take: milliseconds of each, for as long as `seconds`."""
+    times = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        predict(pixels)
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def _answer(predict, pictures, batch_size=None, output=None, seconds=None):
+    pixels = np.load(pictures).astype("float32")
+    if seconds is not None:
+        return {"milliseconds": call_milliseconds(predict, pixels, seconds)}
+    batches = [predict(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)]
+    np.save(output, np.concatenate(batches))
+    return {}
+
+
+def _serve(file_format, path):
+    # The runtimes print on the standard output too.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    predict = load_artefact(file_format, path)
+    for line in sys.stdin:
+        print(json.dumps(_answer(predict, **json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])

@@ -1,0 +1,70 @@
+"""SavedModels: raw pixels in, probabilities out, without Keras or this package."""
+
+import pathlib
+import tempfile
+
+import keras
+
+from keras_cbam.serving.formats import INPUT, OUTPUT, SIGNATURE
+from keras_cbam.serving.fresh_process import convert
+
+ENDPOINT = "serve"
+
+
+def write_saved_model(model, folder, activation=None):
+    """Writes a TensorFlow SavedModel of a classifier.
+
+    It has two signatures for any number of pictures: `serve`, which
+    `tf.saved_model.load(folder).serve(pixels)` calls, and `serving_default`, with the input
+    `"pixels"` and the output `"probabilities"`, which servers use. Both take float32 pixels in
+    [0, 255], `(batch, height, width, channels)`, and give float32 probabilities,
+    `(batch, classes)`.
+
+    TensorFlow writes it. On another backend that happens in a fresh process, from a `.keras` file
+    of the model, as what JAX and PyTorch write is tied to one platform or batch.
+
+    Args:
+        model: `keras.Model` with one input and one output.
+        folder: path of the folder to write; what is there is replaced.
+        activation: string, the activation that makes the model's outputs probabilities,
+            `"softmax"` for logits. Defaults to `None`: they are probabilities.
+
+    Raises:
+        ExportError: if the fresh process cannot write it.
+        OSError: if the files cannot be written.
+
+    Example:
+
+    >>> write_saved_model(model, "served/1")
+    >>> tf.saved_model.load("served/1").serve(pixels)
+    """
+    folder = str(folder)
+    if keras.backend.backend() != "tensorflow":
+        with tempfile.TemporaryDirectory() as scratch:
+            path = pathlib.Path(scratch) / "model.keras"
+            model.save(path)
+            convert(path, "saved_model", folder, activation=activation)
+        return
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tensor_spec(model)]
+    serve = archive.add_endpoint(ENDPOINT, probabilities(model, activation), signature)
+    archive.add_endpoint(SIGNATURE, lambda pixels: {OUTPUT: serve(pixels)}, signature)
+    archive.write_out(folder, verbose=False)
+
+
+def tensor_spec(model):
+    """The `tf.TensorSpec` of the pixels that a model takes, any number of pictures."""
+    import tensorflow as tf
+
+    return tf.TensorSpec((None, *model.input_shape[1:]), "float32", name=INPUT)
+
+
+def probabilities(model, activation):
+    """A function from float32 pixels to float32 probabilities; see `write_saved_model`."""
+    activate = keras.activations.get(activation)
+
+    def serve(pixels):
+        return activate(keras.ops.cast(model(pixels, training=False), "float32"))
+
+    return serve

@@ -1,0 +1,78 @@
+"""An artefact in a fresh process of its own runtime."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from keras_cbam.serving import runtimes
+from keras_cbam.serving.formats import ExportError
+from keras_cbam.serving.fresh_process import last_line
+
+
+class ServedArtefact:
+    """Within the block, a process that has loaded an artefact, with neither Keras nor this package.
+
+    Args:
+        file_format: string, see `find_format`.
+        path: path of the file or folder.
+
+    Example:
+
+    >>> with ServedArtefact("onnx", "model.onnx") as served:
+    ...     probabilities = served.predict(pictures, batch_size=32)
+    """
+
+    def __init__(self, file_format, path):
+        self.file_format = file_format
+        self.path = path
+
+    def __enter__(self):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self.scratch.name)
+        self.log = open(self.folder / "log", "w+", errors="replace")
+        # Without its folder among those of modules, of which it has some named as libraries.
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", runtimes.__file__, self.file_format, str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+        self.scratch.cleanup()
+
+    def _ask(self, pictures, **request):
+        np.save(self.folder / "pictures.npy", pictures)
+        request["pictures"] = str(self.folder / "pictures.npy")
+        try:
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self.process.wait()
+            self.log.seek(0)
+            raise ExportError(
+                f"The artefact {str(self.path)!r} cannot be used by its own runtime: "
+                f"{last_line(self.log.read())}"
+            )
+        return json.loads(answer)
+
+    def predict(self, pictures, batch_size):
+        """Probabilities of pictures `(pictures, height, width, channels)`, in batches of a size."""
+        output = self.folder / "probabilities.npy"
+        self._ask(pictures, batch_size=batch_size, output=str(output))
+        return np.load(output)
+
+    def milliseconds(self, pictures, seconds):
+        """How long predictions of all the pictures at once take, a list, for some seconds."""
+        return self._ask(pictures, seconds=seconds)["milliseconds"]
