@@ -8,6 +8,7 @@ from keras_cbam.models.checkpoint_files import CheckpointError
 from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import ModelError
+from keras_cbam.training.pictures import printable
 from keras_cbam.weight_files import WeightsError
 
 COMMANDS = (train, evaluate, explain, convert, cost, paper)
@@ -43,5 +44,5 @@ def main(arguments=None):
         code, message = 130, "Interrupted; nothing was written."
     except ValueError as error:
         code, message = 2, error
-    print(f"keras-cbam: error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"keras-cbam: error: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     return code

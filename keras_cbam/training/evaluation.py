@@ -3,10 +3,10 @@
 import os
 import zipfile
 
-import keras
 import numpy as np
 
 from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.model_files import load_keras_file
 from keras_cbam.training.data_set import first_line, quoted
 from keras_cbam.training.imagenet import find_test_files
 from keras_cbam.training.streaming import picture_streams
@@ -73,6 +73,8 @@ def top_errors(labels, scores):
 def load_classifier(path):
     """A model of a `.keras` file, which is not compiled; code in the file is not run.
 
+    That holds after `keras.config.enable_unsafe_deserialization()` too.
+
     Args:
         path: string or path.
 
@@ -88,7 +90,7 @@ def load_classifier(path):
     if not path.endswith(".keras") or not zipfile.is_zipfile(path):
         raise ModelError(f"The file {quoted(path)} is not a Keras model saved as .keras.")
     try:
-        return keras.models.load_model(path, compile=False)
+        return load_keras_file(path)
     except Exception as error:
         # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
         raise ModelError(

@@ -82,10 +82,11 @@ def run_class_names(model_path, classes):
         return None
     try:
         names = json.loads(report.read_text())["data"]["class_names"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Another program's report.
         return None
-    return names if isinstance(names, list) and len(names) == classes else None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return [printable(name) for name in names] if is_list and len(names) == classes else None
 
 
 def explain_pictures(
