@@ -150,7 +150,7 @@ def test_special_files_as_anything(folder, model, tmp_path, capsys):
     assert images.shape == (len(paths), 32, 32, 3)
     for path in paths:
         renamed = path.rename(path.with_suffix(".keras"))
-        with pytest.raises(ModelError, match="no such model file|is not a Keras model"):
+        with pytest.raises(ModelError, match=r"no such model file|is not a Keras model"):
             load_classifier(renamed)
         renamed = renamed.rename(path.with_suffix(".npz"))
         with pytest.raises(DataError):
