@@ -5,7 +5,7 @@ from tests.checks import BACKEND
 from tests.fuzzing import PROPERTIES
 
 # A layer's call compiles anew under JAX.
-EXAMPLES = {"valid layers": 10 if BACKEND == "jax" else 50}
+EXAMPLES = {"valid layers": 10 if BACKEND == "jax" else 30}
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
