@@ -14,6 +14,7 @@ from keras_cbam.cost import cost_table
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.insertion.sites import select_sites
 from keras_cbam.layers.attention_layer import AttentionLayer, positive_integer
+from keras_cbam.model_files import LONGEST_REASON, check_h5, error_line
 from keras_cbam.weight_files import WeightsError, load_named_weights
 
 
@@ -38,10 +39,14 @@ def _attention_in_h5(path):
     Keras would load the file into the plain model, and ignore them.
     """
     try:
+        check_h5(path, os.path.getsize(path))
         with h5py.File(path) as file:
             names = [re.sub(r"_\d+$", "", name) for name in file.get("layers", ())]
-    except OSError as error:
-        raise WeightsError(f"The weights file {str(path)!r} is not an HDF5 file.") from error
+    except Exception as error:
+        # A damaged file fails in any part of h5py, with errors of its own.
+        raise WeightsError(
+            f"The weights file {str(path)!r} is not an HDF5 file of weights: {error_line(error)}"
+        ) from error
     known = {attention_template(name).default_name for name in ATTENTION}
     return collections.Counter(name for name in names if name in known)
 
@@ -63,8 +68,9 @@ def _load_attended_weights(model, path, in_file):
 def _load_weights_of_application(model, path):
     try:
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:
+        # Of many kinds, as above.
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise WeightsError(
             f"The weights file {str(path)!r} does not fit {model.name!r}: {reason}"
         ) from error

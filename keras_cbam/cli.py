@@ -9,6 +9,7 @@ from keras_cbam.serving.formats import ExportError
 from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import ModelError
+from keras_cbam.training.pictures import printable
 from keras_cbam.training.progress import TrainingStopped
 from keras_cbam.weight_files import WeightsError
 
@@ -48,5 +49,5 @@ def main(arguments=None):
         code, message = 130, "Interrupted."
     except ValueError as error:
         code, message = 2, error
-    print(f"keras-cbam: error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"keras-cbam: error: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     return code

@@ -1,24 +1,12 @@
 """Weights from a file into a model, layer by layer name."""
 
-import tokenize
 import zipfile
-import zlib
 
 import keras
 import numpy as np
 
 from keras_cbam.layers.attention_layer import AttentionLayer
-
-# What NumPy raises for files that are no or damaged archives.
-DAMAGE = (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    EOFError,
-    tokenize.TokenError,
-    zlib.error,
-    zipfile.BadZipFile,
-)
+from keras_cbam.model_files import check_arrays, error_line, load_keras_file
 
 
 class WeightsError(ValueError):
@@ -60,14 +48,17 @@ def read_named_weights(path):
         if not zipfile.is_zipfile(path):
             raise WeightsError(f"The weights file {path!r} is not a Keras archive.")
         try:
-            model = keras.models.load_model(path, compile=False)
-        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise WeightsError(f"Cannot load the Keras model {path!r}: {reason}") from error
+            model = load_keras_file(path)
+        except Exception as error:
+            # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
+            raise WeightsError(
+                f"Cannot load the Keras model {path!r}: {error_line(error)}"
+            ) from error
         return {name: layer.get_weights() for name, layer in named_layers(model).items()}
     weights = {}
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            check_arrays(arrays)
             keys = sorted(arrays.files, key=lambda key: int(key.rpartition("/")[2]))
             for key in keys:
                 name, _, index = key.rpartition("/")
@@ -77,9 +68,11 @@ def read_named_weights(path):
                 if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
                     raise ValueError(f"{key!r} is not an array of finite numbers")
                 weights[name].append(array)
-    except DAMAGE as error:
+    except Exception as error:
+        # As above, in zipfile, in zlib or in NumPy.
         raise WeightsError(
-            f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': {error}"
+            f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': "
+            f"{error_line(error)}"
         ) from error
     return weights
 

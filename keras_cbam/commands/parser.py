@@ -2,13 +2,16 @@
 
 import argparse
 import ast
+import warnings
+
+from keras_cbam.training.pictures import printable
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {printable(' '.join(message.split()))}\n")
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -32,8 +35,11 @@ def name_and_value(text):
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, received {text!r}")
     try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            # Python's own, of escapes that it does not know.
+            warnings.simplefilter("ignore")
+            return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return name, value
 
 

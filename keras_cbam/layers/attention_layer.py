@@ -39,6 +39,18 @@ def clone_initializer(initializer):
     return initializer
 
 
+def validate_dtype(dtype):
+    """Raises ValueError for a dict that is no dtype policy, at which Keras fails in many ways."""
+    if not isinstance(dtype, dict):
+        return
+    try:
+        policy = keras.dtype_policies.deserialize(dtype)
+    except Exception as error:
+        raise ValueError(f"`dtype` is no dtype policy. Received: dtype={dtype!r}") from error
+    if not isinstance(policy, keras.dtype_policies.DTypePolicy):
+        raise ValueError(f"`dtype` is no dtype policy. Received: dtype={dtype!r}")
+
+
 class AttentionLayer(keras.layers.Layer):
     """Base of the attention layers: a feature map in, the same shape out.
 
@@ -70,6 +82,7 @@ class AttentionLayer(keras.layers.Layer):
         bias_regularizer,
         **kwargs,
     ):
+        validate_dtype(kwargs.get("dtype"))
         super().__init__(**kwargs)
         if data_format is None:
             data_format = keras.config.image_data_format()
@@ -201,6 +214,11 @@ class AttentionLayer(keras.layers.Layer):
         if return_attention_scores:
             return outputs, self.compute_scores_spec(inputs.shape)
         return outputs
+
+    @classmethod
+    def from_config(cls, config):
+        validate_dtype(config.get("dtype"))
+        return super().from_config(config)
 
     def get_config(self):
         return {

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_cbam.model_files import check_arrays
 from keras_cbam.training.data_set import DataError, DataSet, first_line, quoted, split
 from keras_cbam.training.pictures import printable, resize_arrays
 
@@ -13,6 +14,7 @@ def read_npz(path):
     try:
         # NumPy leaves a damaged file open that it opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            check_arrays(archive)
             names = list(archive.files)
             keys = next((keys for keys in _KEYS if keys[0] in names), _KEYS[0])
             wanted = dict(zip(_KEYS[0], keys), class_names="class_names")

@@ -14,6 +14,7 @@ import tempfile
 import keras
 import numpy as np
 
+from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.checkpoints import checkpoint_files
 from keras_cbam.visualization.panels import figure_class
 
@@ -147,7 +148,7 @@ def write_artefacts(folder, model, history, sample):
 
     try:
         model.save(folder / "model.keras")
-        model.export(str(folder / "saved_model"), verbose=False)
+        write_saved_model(model, folder / "saved_model")
         _write_history(folder, history)
     except (OSError, tf.errors.OpError, RuntimeError) as error:
         # The writers of TensorFlow and HDF5 have errors of their own for a full disk.

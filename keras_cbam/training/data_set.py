@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_cbam.model_files import error_line
 from keras_cbam.training.pictures import printable
 
 
@@ -67,8 +68,7 @@ def quoted(path):
 
 
 def first_line(error):
-    lines = printable(str(error).strip().partition("\n")[0])
-    return lines.rstrip(".") or type(error).__name__
+    return printable(error_line(error)).rstrip(".")
 
 
 def what_was_skipped(skipped):

@@ -3,14 +3,16 @@
 import os
 import zipfile
 
-import keras
 import numpy as np
 
 from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.model_files import load_keras_file
 from keras_cbam.training.data_set import first_line, quoted
 from keras_cbam.training.imagenet import find_test_files
 from keras_cbam.training.streaming import picture_streams
 
+# Most classes of a confusion matrix: that of ImageNet is a million numbers.
+LARGEST_MATRIX = 100
 # Side of the pictures of a model that takes any size.
 IMAGE_SIZE = 224
 
@@ -29,21 +31,24 @@ def classification_report(labels, probabilities, class_names):
 
     Returns:
         Dict: `"accuracy"`, `"per_class_recall"` (`{name: recall}`, `None` for a class without
-        pictures) and `"confusion_matrix"`, rows the true and columns the predicted classes.
+        pictures) and, of at most 100 classes, `"confusion_matrix"`, rows the true and columns the
+        predicted ones.
     """
     classes = len(class_names)
     predicted = np.argmax(probabilities, axis=-1)
-    matrix = np.bincount(labels * classes + predicted, minlength=classes**2)
-    matrix = matrix.reshape(classes, classes)
-    pictures = matrix.sum(axis=1)
-    return {
+    pictures = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[predicted == labels], minlength=classes)
+    report = {
         "accuracy": float(np.mean(predicted == labels)),
         "per_class_recall": {
-            name: float(matrix[i, i] / pictures[i]) if pictures[i] else None
+            name: float(right[i] / pictures[i]) if pictures[i] else None
             for i, name in enumerate(class_names)
         },
-        "confusion_matrix": matrix.tolist(),
     }
+    if classes <= LARGEST_MATRIX:
+        matrix = np.bincount(labels * classes + predicted, minlength=classes**2)
+        report["confusion_matrix"] = matrix.reshape(classes, classes).tolist()
+    return report
 
 
 def top_errors(labels, scores):
@@ -73,6 +78,8 @@ def top_errors(labels, scores):
 def load_classifier(path):
     """A model of a `.keras` file, which is not compiled; code in the file is not run.
 
+    That holds after `keras.config.enable_unsafe_deserialization()` too.
+
     Args:
         path: string or path.
 
@@ -88,7 +95,7 @@ def load_classifier(path):
     if not path.endswith(".keras") or not zipfile.is_zipfile(path):
         raise ModelError(f"The file {quoted(path)} is not a Keras model saved as .keras.")
     try:
-        return keras.models.load_model(path, compile=False)
+        return load_keras_file(path)
     except Exception as error:
         # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
         raise ModelError(

@@ -82,10 +82,11 @@ def run_class_names(model_path, classes):
         return None
     try:
         names = json.loads(report.read_text())["data"]["class_names"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Another program's report.
         return None
-    return names if isinstance(names, list) and len(names) == classes else None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return [printable(name) for name in names] if is_list and len(names) == classes else None
 
 
 def explain_pictures(
@@ -159,6 +160,8 @@ def explain_pictures(
     # At the end, so that what fails on the way leaves nothing behind.
     output.mkdir(parents=True, exist_ok=True)
     for explanation, png in zip(explained, drawn):
+        # A link to a file elsewhere is replaced itself.
+        explanation.figure.unlink(missing_ok=True)
         explanation.figure.write_bytes(png)
     sections = [_section(one, png, class_names) for one, png in zip(explained, drawn)]
     _write_page(output / PAGE, title or f"What {model.name} sees", skipped, sections)
@@ -169,14 +172,14 @@ def _refuse_to_lose_files(files, pictures, overwrite):
     folder = files[0].parent
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"The output {str(folder)!r} is a file, not a folder.")
-    own = {path.resolve() for path in map(pathlib.Path, pictures)}
+    own = set(map(os.path.realpath, pictures))
     for path in files:
-        if path.resolve() in own:
+        if os.path.realpath(path) in own:
             raise DataError(
                 f"The figure {str(path)!r} would replace one of the pictures; choose another "
                 "folder."
             )
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise FileExistsError(f"The file {str(path)!r} exists already.")
 
 
@@ -265,4 +268,5 @@ def _write_page(path, title, skipped, sections):
         lines = "".join(f"<li>{html.escape(line)}</li>\n" for line in skipped)
         left_out = f"<p>Not readable:</p>\n<ul>\n{lines}</ul>\n"
     page = _PAGE.substitute(title=html.escape(title), skipped=left_out, sections="".join(sections))
+    path.unlink(missing_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -46,8 +46,6 @@ SET_BY_THE_RECIPE = {
     *("attention", "num_classes", "include_top", "input_shape", "include_preprocessing"),
     *("pooling", "classifier_activation"),
 }
-# Most classes of a confusion matrix: that of ImageNet is a million numbers.
-LARGEST_MATRIX = 100
 
 
 def train_paper_network(
@@ -119,7 +117,7 @@ def train_paper_network(
 
     Returns:
         A `TrainingRun`. Its report has `"top_1_error"` and `"top_5_error"` in percent, see
-        `top_errors`, and the confusion matrix of at most 100 classes.
+        `top_errors`.
 
     Raises:
         ValueError: if an argument is outside its range or names nothing known.
@@ -188,8 +186,6 @@ def train_paper_network(
             },
             **describe(model, arguments, seconds),
         }
-        if len(train.class_names) > LARGEST_MATRIX:
-            del report["confusion_matrix"]
         shown = spread(len(test.labels), SAMPLE_SIZE)
         few = dataclasses.replace(
             test, paths=[test.paths[index] for index in shown], labels=test.labels[shown]

@@ -5,9 +5,9 @@ import sys
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import keras_cbam  # noqa: F401  (registers the layers)
+from keras_cbam.serving.runtimes import load_artefact
 
 
 def largest_differences(folder, sample_file):
@@ -15,10 +15,10 @@ def largest_differences(folder, sample_file):
     with np.load(sample_file) as arrays:
         sample, expected = arrays["sample"], arrays["expected"]
     keras_model = keras.models.load_model(f"{folder}/model.keras")
-    saved_model = tf.saved_model.load(f"{folder}/saved_model")
+    serve = load_artefact("saved_model", f"{folder}/saved_model")
     predictions = {
         "model.keras": keras_model.predict(sample, verbose=0),
-        "saved_model": saved_model.serve(sample.astype("float32")).numpy(),
+        "saved_model": serve(sample.astype("float32")),
     }
     return {
         name: float(np.max(np.abs(prediction - expected)))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_cbam import CBAM
+from keras_cbam.training import artefacts
 from keras_cbam.training.artefacts import (
     DivergenceError,
     RunFolders,
@@ -153,6 +154,6 @@ def test_full_disk(model, tmp_path, monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(model, "export", fail)
+    monkeypatch.setattr(artefacts, "write_saved_model", fail)
     with pytest.raises(OSError, match="No space left"):
         write_artefacts(tmp_path, model, HISTORY, SAMPLE)

@@ -86,7 +86,7 @@ def test_same_seed_gives_the_same_weights(data, one_layer):
 
 
 def test_no_confusion_matrix_of_many_classes(data, one_layer, monkeypatch):
-    monkeypatch.setattr(paper, "LARGEST_MATRIX", 6)
+    monkeypatch.setattr(evaluation, "LARGEST_MATRIX", 6)
     report = train_paper_network(data, **one_layer).report
     assert "confusion_matrix" not in report
     assert len(report["per_class_recall"]) == 8
