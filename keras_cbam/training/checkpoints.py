@@ -13,7 +13,7 @@ from keras_cbam.training.data_set import first_line
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.npz")
 _STATE = "state"
-KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "weights"}
+KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "weights", "random"}
 
 
 def write_checkpoint(folder, step, state, arrays):

@@ -81,7 +81,7 @@ def fit_classifier(
     if learning_rate is None:
         learning_rate = FINE_TUNING_RATE if freeze_epochs else RATE
     validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_decay, seed)
-    progress = Progress() if progress is None else progress
+    progress = Progress(seed=seed) if progress is None else progress
     test = batches(data_set.test_images, data_set.test_labels, batch_size, devices)
 
     def epoch_batches(epoch, first_step):

@@ -37,6 +37,7 @@ class Progress:
             epoch only. Defaults to `None`.
         identity: dict that JSON has a form for, of what must be the same for a training to be
             continued: `"arguments"` and `"data"`. Defaults to `None`: nothing.
+        seed: int, of the training. Defaults to `0`.
         is_writing: bool, whether this process writes the checkpoints. Defaults to `True`.
 
     Attributes:
@@ -47,9 +48,10 @@ class Progress:
         damaged: list of strings, `"path: reason"` of checkpoints that cannot be read.
     """
 
-    def __init__(self, folder=None, every=None, identity=None, is_writing=True):
+    def __init__(self, folder=None, every=None, identity=None, seed=0, is_writing=True):
         self.folder = folder
         self.every = every
+        self.seed = seed
         self.identity = json.loads(json.dumps(identity or {}, default=str))
         self.is_writing = is_writing and folder is not None
         self.epoch = self.step = 0
@@ -59,6 +61,7 @@ class Progress:
         self._steps = 0
         self._signal = None
         self._restored = self._metrics = None
+        self._random = []
         self._start = time.perf_counter()
 
     def resume(self):
@@ -133,6 +136,10 @@ class Progress:
             return
         state, arrays = self._restored
         model_part, rest = arrays[: state["weights"]], arrays[state["weights"] :]
+        rest, self._random = (
+            rest[: len(rest) - state["random"]],
+            rest[len(rest) - state["random"] :],
+        )
         _assign(model.variables, model_part)
         if self.epoch < stop_epoch:
             self._restored = None
@@ -184,11 +191,17 @@ class Progress:
                 )
             self.stop_if_asked()
 
-    def restore_metrics(self, model):
+    def begin_epoch(self, model):
         """Sets what the metrics of an epoch had counted before it was stopped."""
+        if not self.step:
+            _seed_epoch(self.seed, self.epoch)
         if self._metrics is not None:
             _assign(model.metrics_variables, self._metrics)
             self._metrics = None
+
+    def set_random_state(self):
+        _set_random_state(self._random)
+        self._random = []
 
     def save(self, model):
         """Writes a checkpoint, and ends the training if a signal asked for it."""
@@ -197,6 +210,7 @@ class Progress:
             if self.step:
                 groups.append(model.metrics_variables)
             arrays = [keras.ops.convert_to_numpy(value) for group in groups for value in group]
+            random = _random_state() if self.step else []
             state = {
                 "identity": self.identity,
                 "epoch": self.epoch,
@@ -205,8 +219,9 @@ class Progress:
                 "history": self.history,
                 "seconds": self.trained_seconds,
                 "weights": len(model.variables),
+                "random": len(random),
             }
-            write_checkpoint(self.folder, self._steps, state, arrays)
+            write_checkpoint(self.folder, self._steps, state, arrays + random)
         self.stop_if_asked()
 
     def stop_if_asked(self):
@@ -231,7 +246,11 @@ class _Keeper(keras.callbacks.Callback):
         self.first_step = progress.step
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.progress.restore_metrics(self.model)
+        self.progress.begin_epoch(self.model)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not before: the iterator of a PyTorch data loader draws a number first.
+        self.progress.set_random_state()
 
     def on_train_batch_end(self, batch, logs=None):
         progress = self.progress
@@ -250,6 +269,31 @@ class _Keeper(keras.callbacks.Callback):
             progress.history.setdefault(name, []).append(float(value))
         progress.epoch, progress.step = epoch + 1, 0
         progress.save(self.model)
+
+
+def _random_state():
+    """Random state that is not in the model: PyTorch's dropout draws from its global generators."""
+    if keras.backend.backend() != "torch":
+        return []
+    import torch
+
+    return [state.numpy() for state in (torch.get_rng_state(), *torch.cuda.get_rng_state_all())]
+
+
+def _seed_epoch(seed, epoch):
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(int(np.random.default_rng([seed, epoch]).integers(2**63 - 1)))
+
+
+def _set_random_state(arrays):
+    if arrays:
+        import torch
+
+        first, *rest = map(torch.from_numpy, arrays)
+        torch.set_rng_state(first)
+        torch.cuda.set_rng_state_all(rest)
 
 
 def _assign(variables, arrays):

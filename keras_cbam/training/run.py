@@ -89,6 +89,7 @@ def start_progress(folders, arguments, data, data_digest, devices):
         folders.checkpoints,
         every=arguments["checkpoint_steps"],
         identity=identity,
+        seed=arguments["seed"],
         is_writing=not devices.process,
     )
     if arguments["resume"]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_cbam import CBAM, models
-from keras_cbam.training import artefacts, paper
+from keras_cbam.training import artefacts, evaluation, paper
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import evaluate_classifier, load_classifier
 from keras_cbam.training.paper import train_paper_network

