@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ from PIL import Image
 
 from keras_cbam import models
 from keras_cbam.cli import main
+from keras_cbam.commands.train import RECIPES
+from keras_cbam.training.progress import TrainingStopped
 from tests.training.imagenet_folder import cut_short, make_imagenet, one_layer_network
 
 TINY = [
@@ -83,6 +86,10 @@ def fails(capsys, code, *arguments, command="train"):
         (["--decay-epochs=3"], "`--decay-epochs` is not for the recipe 'default'"),
         (["--recipe=paper"], "`data` must be the path of a folder in ImageNet's layout"),
         (["--recipe=paper", "--where=x"], "`--where` is not for the recipe 'paper'. Received: whe"),
+        (["--checkpoint-steps=0"], "`checkpoint_steps` must be a positive integer"),
+        (["--distribute=data_parallel"], "set the environment variable KERAS_BACKEND=jax"),
+        (["--distribute=many"], "invalid choice: 'many'"),
+        (["--recipe=paper", "--data=x", "--cache=x"], "`--cache` is not for the recipe 'paper'"),
         (["--recipe=paper", "--weights=imagenet"], "`--weights` is not for the recipe 'paper'"),
         (["--recipe=paper", "--freeze-epochs=1"], "`--freeze-epochs` is not for the recipe"),
         (["--recipe=paper", "--data=x", "--backbone=VGG16"], "Unknown network of the CBAM paper"),
@@ -190,6 +197,17 @@ def test_evaluate_fails(capsys, tmp_path):
     make_imagenet(tmp_path / "data", classes=3)
     cut_short(data / "val" / "n01" / "0.png")
     assert "n01/0.png' cannot be read" in message(1, path, "--data", data)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_training(number, capsys, monkeypatch):
+    def stop(**_):
+        raise TrainingStopped(number, epoch=2, step=7)
+
+    monkeypatch.setitem(RECIPES, "default", stop)
+    message = fails(capsys, 128 + number)
+    assert f"Stopped by {number.name} in epoch 3 after 7 steps" in message
+    assert "--resume" in message
 
 
 def test_output_folder_that_holds_a_run(capsys, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_cbam import CBAM
-from keras_cbam.training import artefacts
+from keras_cbam.training import artefacts, train
 from keras_cbam.training.train import train_classifier
 from keras_cbam.weight_files import WeightsError
 
@@ -146,6 +146,9 @@ def test_weights_that_do_not_fit(run, data):
         ({"freeze_epochs": True}, "Received: freeze_epochs=True"),
         ({"weight_decay": float("inf")}, "Received: weight_decay=inf"),
         ({"seed": -1}, "Received: seed=-1"),
+        ({"checkpoint_steps": 0}, "Received: checkpoint_steps=0"),
+        ({"output": None, "resume": True}, "`resume` needs `output`"),
+        ({"distribute": "both"}, "Received: distribute='both'"),
         ({"precision": "float8"}, "Received: precision='float8'"),
         ({"backbone": "MobilNet"}, "Did you mean 'MobileNet'"),
         ({"attention": "cbma"}, "Did you mean 'cbam'"),
@@ -155,7 +158,7 @@ def test_weights_that_do_not_fit(run, data):
 )
 def test_bad_arguments_leave_nothing_behind(data, arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        train_classifier(data, output=tmp_path / "run", **{**TINY, **arguments})
+        train_classifier(data, **{"output": tmp_path / "run", **TINY, **arguments})
     assert not list(tmp_path.iterdir())
 
 
@@ -163,6 +166,34 @@ def test_one_step_trains(data):
     result = train_classifier(data, **{**TINY, "epochs": 1, "batch_size": 64, "where": "pw_1_relu"})
     gate = result.model.get_layer(index=-4).get_layer("conv_pw_1_relu_cbam")
     assert abs(float(gate.channel_attention.identity_scale)) > 0
+
+
+def test_artefacts_that_cannot_be_written_cost_no_training(run, data, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(train, "write_run", fail)
+    output = tmp_path / "run"
+    with pytest.raises(OSError, match="No space left"):
+        train_classifier(data, output=output, **TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.unfinished"]
+    monkeypatch.undo()
+    with pytest.raises(FileExistsError, match="an unfinished run, which --resume continues"):
+        train_classifier(data, output=output, **TINY)
+    with pytest.raises(ValueError, match=r"seed was 0. Received: seed=1"):
+        train_classifier(data, output=output, resume=True, seed=1, **TINY)
+    other = data.with_name("other.npz")
+    with np.load(data) as arrays:
+        np.savez(other, x=arrays["x"][::-1], y=arrays["y"], class_names=arrays["class_names"])
+    with pytest.raises(ValueError, match="digest of the pictures was"):
+        train_classifier(other, output=output, resume=True, **TINY)
+    # Nothing is left to train.
+    monkeypatch.setattr(keras.Model, "fit", None)
+    resumed = train_classifier(data, output=output, resume=True, **TINY)
+    assert resumed.history == run.history
+    for ours, theirs in zip(resumed.model.get_weights(), run.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_divergence_is_said(data, tmp_path):
