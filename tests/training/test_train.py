@@ -165,7 +165,8 @@ def test_bad_arguments_leave_nothing_behind(data, arguments, message, tmp_path):
 def test_one_step_trains(data):
     result = train_classifier(data, **{**TINY, "epochs": 1, "batch_size": 64, "where": "pw_1_relu"})
     gate = result.model.get_layer(index=-4).get_layer("conv_pw_1_relu_cbam")
-    assert abs(float(gate.channel_attention.identity_scale)) > 0
+    scale = keras.ops.convert_to_numpy(gate.channel_attention.identity_scale)
+    assert abs(float(scale)) > 0
 
 
 def test_artefacts_that_cannot_be_written_cost_no_training(run, data, tmp_path, monkeypatch):
