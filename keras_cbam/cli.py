@@ -40,7 +40,7 @@ def main(arguments=None):
     ) as error:
         code, message = 1, error
     except FileExistsError as error:
-        code, message = 2, f"{error} Choose another --output, or pass --overwrite to replace it."
+        code, message = 2, error
     except OSError as error:
         code, message = 1, f"{error.strerror}: {error.filename!r}" if error.filename else error
     except TrainingStopped as error:

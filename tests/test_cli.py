@@ -206,7 +206,7 @@ def test_stopped_training(number, capsys, monkeypatch):
 
     monkeypatch.setitem(RECIPES, "default", stop)
     message = fails(capsys, 128 + number)
-    assert f"Stopped by {number.name} in epoch 3 after 7 steps" in message
+    assert f"Stopped by {number.name} after 2 epochs and 7 steps" in message
     assert "--resume" in message
 
 

@@ -62,7 +62,7 @@ class ServedArtefact:
             self.process.wait()
             self.log.seek(0)
             raise ExportError(
-                f"The artefact {str(self.path)!r} cannot be used by its own runtime: "
+                f"The {self.file_format} artefact cannot be used by its own runtime: "
                 f"{last_line(self.log.read())}"
             )
         return json.loads(answer)

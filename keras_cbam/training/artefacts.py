@@ -14,6 +14,7 @@ import tempfile
 import keras
 import numpy as np
 
+from keras_cbam.serving.formats import ExportError
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.checkpoints import checkpoint_files
 from keras_cbam.visualization.panels import figure_class
@@ -23,6 +24,7 @@ FIGURES = ("learning_curves.png", "confusion_matrix.png", "grad_cam.png", "atten
 ARTEFACTS = (*MODELS, "history.csv", *FIGURES, "report.json")
 # What the folder of an unfinished run is called, after that of its output.
 UNFINISHED = ".unfinished"
+_UNFINISHED_PARTS = {"artefacts", "checkpoints", "earlier", "replaced"}
 # Largest difference of probabilities between the model in memory and a reloaded one.
 TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
 
@@ -82,26 +84,26 @@ def output_folder(output, overwrite=False, resume=False, is_main=True):
     if not is_main:
         yield RunFolders(None, folders.checkpoints if folders.checkpoints.is_dir() else None)
         return
-    _refuse_to_lose_files(output, overwrite)
-    if scratch.exists() and not resume:
-        if not overwrite:
-            raise FileExistsError(
-                f"{str(scratch)!r} holds an unfinished run, which --resume continues."
-            )
-        shutil.rmtree(scratch)
+    _refuse_to_lose_files(output, overwrite, resume)
+    _refuse_to_lose_checkpoints(scratch, overwrite, resume)
+    earlier = scratch / "earlier"
+    if folders.checkpoints.exists() and not resume:
+        # They are lost when the new run has some of its own.
+        shutil.rmtree(earlier, ignore_errors=True)
+        folders.checkpoints.rename(earlier)
     new = [parent for parent in scratch.parents if not parent.exists()]
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folders.artefacts, ignore_errors=True)
     folders.artefacts.mkdir()
     try:
         yield folders
-        if output.exists():
-            shutil.rmtree(scratch / "replaced", ignore_errors=True)
-            output.rename(scratch / "replaced")
-        folders.artefacts.rename(output)
+        put_in_place(folders.artefacts, output, scratch / "replaced")
     except BaseException as error:
         shutil.rmtree(folders.artefacts, ignore_errors=True)
-        if isinstance(error, DivergenceError) or not checkpoint_files(folders.checkpoints):
+        if not checkpoint_files(folders.checkpoints) and earlier.exists():
+            folders.checkpoints.rmdir()
+            earlier.rename(folders.checkpoints)
+        elif isinstance(error, DivergenceError) or not checkpoint_files(folders.checkpoints):
             shutil.rmtree(scratch, ignore_errors=True)
             for parent in new:
                 # What others have put there meanwhile stays.
@@ -111,20 +113,61 @@ def output_folder(output, overwrite=False, resume=False, is_main=True):
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _refuse_to_lose_files(output, overwrite):
+def put_in_place(new, output, aside):
+    """Moves a file or folder to `output`.
+
+    Args:
+        new: `pathlib.Path`.
+        output: `pathlib.Path` on the same disk.
+        aside: `pathlib.Path` to which what was at `output` goes; back again if the move fails.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if output.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            output.rename(aside)
+        new.rename(output)
+    except BaseException:
+        if aside.exists() and not output.exists():
+            aside.rename(output)
+        raise
+
+
+def _refuse_to_lose_checkpoints(scratch, overwrite, resume):
+    if not scratch.exists():
+        return
+    names = {path.name for path in scratch.iterdir()} if scratch.is_dir() else {"a file"}
+    foreign = sorted(names.difference(_UNFINISHED_PARTS))
+    if foreign:
+        raise FileExistsError(
+            f"{str(scratch)!r}, where an unfinished run would be, holds what is not of a run: "
+            f"{', '.join(foreign[:5])}. Choose another --output."
+        )
+    if not overwrite and not resume:
+        raise FileExistsError(
+            f"{str(scratch)!r} holds an unfinished run, which --resume continues and --overwrite "
+            "replaces."
+        )
+
+
+def _refuse_to_lose_files(output, overwrite, resume):
     if not output.exists():
         return
     if not output.is_dir():
-        raise FileExistsError(f"The output {str(output)!r} is a file.")
+        raise FileExistsError(f"The output {str(output)!r} is a file. Choose another --output.")
     files = {path.name for path in output.iterdir()}
     foreign = sorted(files.difference(ARTEFACTS))
     if foreign:
         raise FileExistsError(
             f"The output folder {str(output)!r} holds files that are not of a run: "
-            f"{', '.join(foreign[:5])}."
+            f"{', '.join(foreign[:5])}. Choose another --output."
         )
     if files and not overwrite:
-        raise FileExistsError(f"The output folder {str(output)!r} already holds a run.")
+        raise FileExistsError(
+            f"The output folder {str(output)!r} already holds a run"
+            f"{', which is complete' * resume}. "
+            "Choose another --output, or pass --overwrite to replace it."
+        )
 
 
 def write_artefacts(folder, model, history, sample):
@@ -142,6 +185,7 @@ def write_artefacts(folder, model, history, sample):
 
     Raises:
         OSError: if a file cannot be written.
+        ExportError: if the model cannot be converted.
         TrainingError: if an artefact cannot be loaded or predicts otherwise.
     """
     import tensorflow as tf
@@ -150,9 +194,11 @@ def write_artefacts(folder, model, history, sample):
         model.save(folder / "model.keras")
         write_saved_model(model, folder / "saved_model")
         _write_history(folder, history)
+    except ExportError:
+        raise
     except (OSError, tf.errors.OpError, RuntimeError) as error:
         # The writers of TensorFlow and HDF5 have errors of their own for a full disk.
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise OSError(f"Writing to {str(folder.parent.parent)!r} failed: {reason}") from error
     return verify(folder, model, sample)
 

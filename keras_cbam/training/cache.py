@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
 
 import numpy as np
 
-from keras_cbam.training.data_set import Rows
+from keras_cbam.training.data_set import DataError, Rows, quoted
 from keras_cbam.training.pictures import read_pictures
 
 
@@ -15,7 +16,9 @@ def cached_pictures(paths, size, cache):
     """What `read_pictures` gives, from a folder of arrays, where it is written at the first time.
 
     The pictures are not held in memory, so that there may be more of them than fit. A file of the
-    folder is for these very files, by path, size and time of change, at this size of pictures.
+    folder is for these very files, by path, size and time of change, at this size of pictures; it
+    is written anew if it is damaged, or if a picture can be read that could not be. Nothing is
+    removed from the folder.
 
     Args:
         paths: list of strings.
@@ -27,29 +30,55 @@ def cached_pictures(paths, size, cache):
         not be decoded.
 
     Raises:
+        DataError: if the path is not that of a folder.
         OSError: if the folder or a file in it cannot be written.
     """
     folder = pathlib.Path(cache)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"The cache must be a folder, received {quoted(cache)}.")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"pictures-{_digest(paths, size)}.npy"
-    about = target.with_suffix(".json")
-    if not about.exists():
-        scratch = target.with_suffix(f".{os.getpid()}.partial")
-        shape = (len(paths), size, size, 3)
-        try:
-            _reserve(scratch, shape)
-            images = np.lib.format.open_memmap(scratch, "r+")
-            _, reasons = read_pictures(paths, size, images)
-            images.flush()
-            del images
-            scratch.replace(target)
-            # Last, as it says that the array is whole.
-            scratch.write_text(json.dumps(reasons))
-            scratch.replace(about)
-        finally:
-            scratch.unlink(missing_ok=True)
-    images = np.load(target, mmap_mode="r")
-    return Rows(images, np.arange(len(images))), json.loads(about.read_text())
+    found = _read(target, paths, size)
+    if found is None:
+        _write(target, paths, size)
+        found = _read(target, paths, size)
+    if found is None:
+        raise DataError(f"The cache {quoted(target)} cannot be read.")
+    return found
+
+
+def _read(target, paths, size):
+    """The pictures and reasons in a cache; `None` if there is none that holds."""
+    try:
+        reasons = json.loads(target.with_suffix(".json").read_text())
+        images = np.load(target, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        # There is none yet, or it was damaged: it can be written anew.
+        return None
+    if images.shape != (len(paths), size, size, 3) or len(reasons) != len(paths):
+        return None
+    failed = [path for path, reason in zip(paths, reasons) if reason is not None]
+    # A file that could not be read then may be readable now.
+    if None in read_pictures(failed, size)[1]:
+        return None
+    return Rows(images, np.arange(len(images))), reasons
+
+
+def _write(target, paths, size):
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as scratch:
+        array, about = (pathlib.Path(scratch) / name for name in ("array", "about"))
+        _reserve(array, (len(paths), size, size, 3))
+        images = np.lib.format.open_memmap(array, "r+")
+        _, reasons = read_pictures(paths, size, images)
+        images.flush()
+        del images
+        with open(about, "w") as file:
+            json.dump(reasons, file)
+            file.flush()
+            os.fsync(file.fileno())
+        array.replace(target)
+        # Last, as it says that the array is whole.
+        about.replace(target.with_suffix(".json"))
 
 
 def _reserve(path, shape):

@@ -55,10 +55,10 @@ def read_checkpoint(folder):
         folder: `pathlib.Path`.
 
     Returns:
-        State and arrays as given to `write_checkpoint`, or `None` if there is none, and a list of
-        lines `"path: reason"` on those that are damaged.
+        State and arrays as given to `write_checkpoint`, or `None` if there is none, and
+        `{path: reason}` of those that are damaged.
     """
-    damaged = []
+    damaged = {}
     for path in reversed(checkpoint_files(folder)):
         try:
             # NumPy leaves a damaged file open that it opened itself.
@@ -69,7 +69,7 @@ def read_checkpoint(folder):
                 arrays = [archive[str(i)] for i in range(len(archive.files) - 1)]
         except Exception as error:
             # A damaged archive fails in zipfile, zlib, json or NumPy, each with its own errors.
-            damaged.append(f"{path}: {first_line(error)}")
+            damaged[path] = first_line(error)
         else:
             return (state, arrays), damaged
     return None, damaged

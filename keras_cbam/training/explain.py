@@ -180,7 +180,10 @@ def _refuse_to_lose_files(files, pictures, overwrite):
                 "folder."
             )
         if os.path.lexists(path) and not overwrite:
-            raise FileExistsError(f"The file {str(path)!r} exists already.")
+            raise FileExistsError(
+                f"The file {str(path)!r} exists already. "
+                "Choose another --output, or pass --overwrite to replace it."
+            )
 
 
 def _as_png(figure):

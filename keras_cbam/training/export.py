@@ -13,24 +13,31 @@ import numpy as np
 from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.serving.formats import ExportError, find_format
 from keras_cbam.serving.fresh_process import convert
-from keras_cbam.serving.runtimes import call_milliseconds
 from keras_cbam.serving.served import ServedArtefact
+from keras_cbam.training.agreement import (
+    activated,
+    check_agreement,
+    compare,
+    milliseconds_each,
+    missing_activation,
+)
+from keras_cbam.training.artefacts import put_in_place
 from keras_cbam.training.data import load_data
 from keras_cbam.training.evaluation import ModelError, input_size, load_classifier
+from keras_cbam.training.explain import run_class_names
 from keras_cbam.training.pictures import resize_arrays
 from keras_cbam.training.run import spread
 
-# Largest difference of probabilities, by the dtype in which the model computes.
-TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-# Smallest part of the pictures whose likeliest class is the same.
-LEAST_AGREEMENT = {"float16": 0.99, "int8": 0.9}
+# What a folder of TensorFlow's may hold.
+_SAVED_MODEL = {
+    *("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"),
+    "keras_metadata.pb",
+}
 # Smallest side of the pictures that `load_data` gives.
 _SMALLEST = 32
 # Pictures at once: of the predictions that are compared, and of those that are timed.
 COMPARED_BATCHES = (32, 5)
 TIMED_BATCHES = (1, 32)
-# Turns in which Keras and the runtime are timed, and seconds of each.
-_TURNS, _TURN_SECONDS = 8, 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +120,8 @@ def export_classifier(
         ExportError: if the model cannot be converted, or the artefact predicts otherwise than
             Keras: probabilities that are not finite or differ by more than 1e-4 (mixed_float16
             1e-2, mixed_bfloat16 5e-2), or, for `"float16"` and `"int8"`, another likeliest class
-            for more than 1 % and 10 % of the pictures. The artefact is there then, to be looked at.
+            for more than 1 % and 10 % of the pictures. The artefact is there then, to be looked
+            at; where it would have replaced an earlier one, it is beside it, `failed-<name>`.
         OSError: if the files cannot be written.
 
     Example:
@@ -133,22 +141,34 @@ def export_classifier(
     data_set = load_data(data, max(size, _SMALLEST), seed=_seed(model_file))
     pictures, labels = _sample(data_set.test_images, data_set.test_labels, size, samples)
     expected = model.predict(pictures, batch_size=32, verbose=0).astype("float32")
-    activation = _missing_activation(expected)
+    activation = missing_activation(expected)
     if not np.isfinite(expected).all():
         raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
     calibration = None
     if quantize == "int8":
         training = data_set.train_images, data_set.train_labels
         calibration, _ = _sample(*training, size, samples)
-    with _replacing(output) as path:
+    expected = activated(expected, activation)
+    classes = expected.shape[1]
+    names = run_class_names(model_file, classes)
+    has_labels = names == data_set.class_names if names else classes == len(data_set.class_names)
+    with _beside(output) as path:
         convert(model_file, format, path, quantize, activation, calibration)
-    expected = _activated(expected, activation)
-    has_labels = expected.shape[1] == len(data_set.class_names)
-    with ServedArtefact(format, output) as served:
-        probabilities = [served.predict(pictures, size) for size in COMPARED_BATCHES]
-        result = _compared(expected, probabilities, labels if has_labels else None)
-        _check(model, format, quantize, output, result)
-        milliseconds = {batch: _times(model, served, pictures, batch) for batch in TIMED_BATCHES}
+        try:
+            with ServedArtefact(format, path) as served:
+                probabilities = [served.predict(pictures, size) for size in COMPARED_BATCHES]
+                result = compare(expected, probabilities, labels if has_labels else None)
+                check_agreement(model, format, quantize, result)
+                milliseconds = {
+                    batch: milliseconds_each(model, served, pictures, batch)
+                    for batch in TIMED_BATCHES
+                }
+        except ExportError as error:
+            # To be looked at, beside the earlier one that it does not replace.
+            place = output.with_name(f"failed-{output.name}") if output.exists() else output
+            put_in_place(path, place, path.with_name("old"))
+            raise ExportError(f"{error} It is at {str(place)!r}.") from error
+        put_in_place(path, output, path.with_name("old"))
     return Export(
         format=format,
         quantize=quantize,
@@ -168,30 +188,29 @@ def _refuse_to_lose_files(file_format, output, overwrite):
         return
     is_artefact = output.is_file()
     if file_format == "saved_model":
-        is_artefact = output.is_dir() and (
-            (output / "saved_model.pb").is_file() or not any(output.iterdir())
-        )
+        is_artefact = output.is_dir() and ({path.name for path in output.iterdir()} <= _SAVED_MODEL)
     if not is_artefact:
-        raise FileExistsError(f"The output {str(output)!r} is there already, and no {file_format}.")
+        raise FileExistsError(
+            f"The output {str(output)!r} is there already, and no {file_format}. "
+            "Choose another --output."
+        )
     if not overwrite:
-        raise FileExistsError(f"The output {str(output)!r} exists already.")
+        raise FileExistsError(
+            f"The output {str(output)!r} exists already. "
+            "Choose another --output, or pass --overwrite to replace it."
+        )
 
 
 @contextlib.contextmanager
-def _replacing(output):
-    """A path beside `output` that takes its place when the block ends well."""
+def _beside(output):
+    """A path in a folder beside `output` that vanishes with the block."""
     # On the same disk, beside folders that exist already, so that a failure leaves no new ones.
     base = next(parent for parent in output.parents if parent.exists())
     if not base.is_dir():
         raise NotADirectoryError(f"Not a directory: {str(base)!r}.")
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=base))
     try:
-        new = scratch / output.name
-        yield new
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.exists():
-            output.rename(scratch / "old")
-        new.rename(output)
+        yield scratch / output.name
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -202,10 +221,11 @@ def _seed(model_file):
     if not report.is_file():
         return 0
     try:
-        return json.loads(report.read_text())["arguments"]["seed"]
-    except (ValueError, KeyError, TypeError):
+        seed = json.loads(report.read_text())["arguments"]["seed"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Another program's report.
         return 0
+    return seed if type(seed) is int and 0 <= seed < 2**32 else 0
 
 
 def _sample(images, labels, size, samples):
@@ -214,70 +234,6 @@ def _sample(images, labels, size, samples):
     if images.shape[1] != size:
         images = resize_arrays(images, 1, size)
     return images, labels
-
-
-def _missing_activation(scores):
-    if scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3:
-        return None
-    return "sigmoid" if scores.shape[1] == 1 else "softmax"
-
-
-def _activated(scores, activation):
-    if activation == "sigmoid":
-        return 1 / (1 + np.exp(-scores))
-    if activation == "softmax":
-        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
-    return scores
-
-
-def _likeliest(probabilities):
-    if probabilities.shape[1] == 1:
-        return (probabilities[:, 0] > 0.5).astype(int)
-    return probabilities.argmax(axis=1)
-
-
-def _compared(expected, probabilities, labels):
-    """The worst of several predictions of the same pictures."""
-    best = _likeliest(expected)
-    return {
-        "largest_difference": max(float(np.abs(one - expected).max()) for one in probabilities),
-        "agreement": min(float((_likeliest(one) == best).mean()) for one in probabilities),
-        "accuracy": None
-        if labels is None
-        else tuple(
-            float((_likeliest(one) == labels).mean()) for one in (expected, probabilities[0])
-        ),
-    }
-
-
-def _check(model, file_format, quantize, output, result):
-    difference, agreement = result["largest_difference"], result["agreement"]
-    tolerance = max(TOLERANCE.get(one.compute_dtype, 0) for one in model._flatten_layers())
-    least = LEAST_AGREEMENT.get(quantize, 0)
-    said = f"The {file_format} artefact {str(output)!r} predicts otherwise than Keras: "
-    if not np.isfinite(difference):
-        raise ExportError(f"{said}its probabilities are not finite.")
-    if quantize == "none" and difference > tolerance:
-        raise ExportError(f"{said}largest difference {difference:.2g}, allowed {tolerance:.2g}.")
-    if agreement < least:
-        raise ExportError(
-            f"{said}the likeliest class is the same for {agreement:.1%} of the pictures, "
-            f"at least {least:.0%} are needed with {quantize}."
-        )
-
-
-def _times(model, served, pictures, batch):
-    """Median milliseconds for each picture, of Keras and of the artefact."""
-    pictures = np.resize(pictures, (batch, *pictures.shape[1:])).astype("float32")
-    # The first calls compile.
-    model.predict_on_batch(pictures)
-    served.milliseconds(pictures, 0)
-    keras_times, served_times = [], []
-    for _ in range(_TURNS):
-        keras_times += call_milliseconds(model.predict_on_batch, pictures, _TURN_SECONDS)
-        served_times += served.milliseconds(pictures, _TURN_SECONDS)
-    return tuple(float(np.median(times)) / batch for times in (keras_times, served_times))
 
 
 def _bytes(path):

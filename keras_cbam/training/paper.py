@@ -144,7 +144,7 @@ def train_paper_network(
         train, test, skipped = find_training_files(data, strict)
         names = [os.path.relpath(path, data) for path in train.paths]
         progress = start_progress(
-            folders, arguments, train, digest(train.labels, np.array(names)), devices
+            folders, arguments, train, digest(train.labels, np.array(names), test.labels), devices
         )
 
         def build():
@@ -192,7 +192,7 @@ def train_paper_network(
         )
         with picture_streams(image_size) as streams:
             sample, _ = next(iter(streams.evaluation(few, SAMPLE_SIZE).as_numpy_iterator()))
-        write_run(folders.artefacts, model, history, report, sample, start)
+        write_run(folders.artefacts, model, history, report, sample, start - progress.seconds)
     return TrainingRun(model, history, report, written_to(output, devices))
 
 

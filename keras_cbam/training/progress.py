@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ import numpy as np
 
 from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.checkpoints import read_checkpoint, write_checkpoint
+from keras_cbam.training.random_state import random_state, seed_epoch, set_random_state
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -22,7 +24,7 @@ class TrainingStopped(KeyboardInterrupt):
 
     def __init__(self, number, epoch, step):
         super().__init__(
-            f"Stopped by {signal.Signals(number).name} in epoch {epoch + 1} after {step} steps; "
+            f"Stopped by {signal.Signals(number).name} after {epoch} epochs and {step} steps; "
             "the state is saved, and the same training with `resume` (--resume) goes on from it."
         )
         self.signal = number
@@ -45,19 +47,19 @@ class Progress:
         step: int, further steps.
         history: dict of lists, one number for each complete epoch.
         seconds: float, of training before it was stopped.
-        damaged: list of strings, `"path: reason"` of checkpoints that cannot be read.
+        damaged: `{path: reason}` of checkpoints that cannot be read.
     """
 
     def __init__(self, folder=None, every=None, identity=None, seed=0, is_writing=True):
         self.folder = folder
         self.every = every
         self.seed = seed
-        self.identity = json.loads(json.dumps(identity or {}, default=str))
+        self.identity = json.loads(json.dumps(identity or {}, default=_name))
         self.is_writing = is_writing and folder is not None
         self.epoch = self.step = 0
         self.history = {}
         self.seconds = 0.0
-        self.damaged = []
+        self.damaged = {}
         self._steps = 0
         self._signal = None
         self._restored = self._metrics = None
@@ -70,7 +72,13 @@ class Progress:
         Raises:
             ValueError: if the checkpoint is of other arguments or data.
         """
+        if self.folder is None:
+            return
         found, self.damaged = read_checkpoint(self.folder)
+        if self.is_writing:
+            for path in self.damaged:
+                # Out of the way of those to come, which may be of earlier steps.
+                path.rename(path.with_suffix(".damaged"))
         if found is None:
             return
         state, arrays = found
@@ -82,10 +90,10 @@ class Progress:
     def _check_identity(self, theirs):
         for part, ours in self.identity.items():
             for name, value in ours.items():
-                if theirs[part].get(name) != value:
+                if theirs.get(part, {}).get(name) != value:
                     raise ValueError(
                         f"A training can be resumed with the same arguments and data only: {name} "
-                        f"was {theirs[part].get(name)!r}. Received: {name}={value!r}"
+                        f"was {theirs.get(part, {}).get(name)!r}. Received: {name}={value!r}"
                     )
 
     @property
@@ -104,9 +112,12 @@ class Progress:
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # What the caller ignores, as in the background of a script, stays ignored.
+        before = {number: own for number, own in before.items() if own is not signal.SIG_IGN}
 
         def request(number, _):
             self._signal = number
+            os.write(2, b"\nStopping after this step; a second signal stops at once.\n")
             for own, handler in before.items():
                 signal.signal(own, handler)
 
@@ -189,18 +200,18 @@ class Progress:
                     shuffle=False,
                     verbose=verbose,
                 )
-            self.stop_if_asked()
+        self.stop_if_asked()
 
     def begin_epoch(self, model):
         """Sets what the metrics of an epoch had counted before it was stopped."""
         if not self.step:
-            _seed_epoch(self.seed, self.epoch)
+            seed_epoch(self.seed, self.epoch)
         if self._metrics is not None:
             _assign(model.metrics_variables, self._metrics)
             self._metrics = None
 
-    def set_random_state(self):
-        _set_random_state(self._random)
+    def begin_step(self):
+        set_random_state(self._random)
         self._random = []
 
     def save(self, model):
@@ -210,7 +221,7 @@ class Progress:
             if self.step:
                 groups.append(model.metrics_variables)
             arrays = [keras.ops.convert_to_numpy(value) for group in groups for value in group]
-            random = _random_state() if self.step else []
+            random = random_state() if self.step else []
             state = {
                 "identity": self.identity,
                 "epoch": self.epoch,
@@ -250,7 +261,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         # Not before: the iterator of a PyTorch data loader draws a number first.
-        self.progress.set_random_state()
+        self.progress.setrandom_state()
 
     def on_train_batch_end(self, batch, logs=None):
         progress = self.progress
@@ -271,29 +282,9 @@ class _Keeper(keras.callbacks.Callback):
         progress.save(self.model)
 
 
-def _random_state():
-    """Random state that is not in the model: PyTorch's dropout draws from its global generators."""
-    if keras.backend.backend() != "torch":
-        return []
-    import torch
-
-    return [state.numpy() for state in (torch.get_rng_state(), *torch.cuda.get_rng_state_all())]
-
-
-def _seed_epoch(seed, epoch):
-    if keras.backend.backend() == "torch":
-        import torch
-
-        torch.manual_seed(int(np.random.default_rng([seed, epoch]).integers(2**63 - 1)))
-
-
-def _set_random_state(arrays):
-    if arrays:
-        import torch
-
-        first, *rest = map(torch.from_numpy, arrays)
-        torch.set_rng_state(first)
-        torch.cuda.set_rng_state_all(rest)
+def _name(value):
+    """What JSON has no form for, without an address, which is another one in every process."""
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _assign(variables, arrays):

@@ -83,6 +83,7 @@ def start_progress(folders, arguments, data, data_digest, devices):
         "arguments": {
             name: value for name, value in arguments.items() if name not in FREE_TO_CHANGE
         },
+        "machine": {"backend": keras.backend.backend(), "devices": devices.count},
         "data": {"class names": data.class_names, "digest of the pictures": data_digest},
     }
     progress = Progress(
@@ -95,8 +96,10 @@ def start_progress(folders, arguments, data, data_digest, devices):
     if arguments["resume"]:
         progress.resume()
         check_same_in_all_processes([progress.epoch, progress.step], devices)
-    for line in progress.damaged:
-        warnings.warn(f"A damaged checkpoint is passed over: {line}", stacklevel=2)
+        for path, reason in progress.damaged.items():
+            warnings.warn(f"A damaged checkpoint is passed over: {path}: {reason}", stacklevel=2)
+        if not progress.epoch and not progress.step:
+            warnings.warn("There is nothing to resume: the training begins.", stacklevel=2)
     return progress
 
 

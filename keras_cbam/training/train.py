@@ -167,7 +167,8 @@ def train_classifier(
         data_set = load_data(data, image_size, seed=seed, strict=strict, cache=cache)
         labels = data_set.train_labels
         some = data_set.train_images[spread(len(labels), DIGEST_SIZE)]
-        progress = start_progress(folders, arguments, data_set, digest(labels, some), devices)
+        known_by = digest(labels, some, data_set.test_labels)
+        progress = start_progress(folders, arguments, data_set, known_by, devices)
 
         def build():
             keras.utils.set_random_seed(seed)
@@ -203,7 +204,7 @@ def train_classifier(
             **describe(model, arguments, seconds),
         }
         sample = data_set.test_images[spread(len(data_set.test_labels), SAMPLE_SIZE)]
-        write_run(folders.artefacts, model, history, report, sample, start)
+        write_run(folders.artefacts, model, history, report, sample, start - progress.seconds)
     return TrainingRun(model, history, report, written_to(output, devices))
 
 

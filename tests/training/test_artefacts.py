@@ -11,6 +11,7 @@ from keras_cbam.training.artefacts import (
     RunFolders,
     TrainingError,
     output_folder,
+    put_in_place,
     verify,
     write_artefacts,
 )
@@ -114,6 +115,35 @@ def test_unfinished_run_is_begun_anew_on_request(tmp_path):
     leave_unfinished(tmp_path / "run")
     with output_folder(tmp_path / "run", overwrite=True) as folders:
         assert not checkpoint_files(folders.checkpoints)
+
+
+def test_earlier_checkpoints_stay_until_there_are_new_ones(tmp_path):
+    unfinished = leave_unfinished(tmp_path / "run")
+    before = checkpoint_files(unfinished / "checkpoints")[0].read_bytes()
+    with pytest.raises(KeyError), output_folder(tmp_path / "run", overwrite=True):
+        raise KeyError
+    assert checkpoint_files(unfinished / "checkpoints")[0].read_bytes() == before
+    assert [path.name for path in unfinished.iterdir()] == ["checkpoints"]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"overwrite": True}, {"resume": True}])
+def test_foreign_files_where_an_unfinished_run_would_be(arguments, tmp_path):
+    (tmp_path / "thesis.unfinished").mkdir()
+    (tmp_path / "thesis.unfinished" / "chapter.tex").touch()
+    (tmp_path / "run.unfinished").touch()
+    for name, foreign in (("thesis", r"chapter\.tex"), ("run", "a file")):
+        with pytest.raises(FileExistsError, match=f"not of a run: {foreign}"):  # noqa: SIM117
+            with output_folder(tmp_path / name, **arguments):
+                pass
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+def test_a_move_that_fails_leaves_what_was_there(tmp_path):
+    output = tmp_path / "run"
+    output.mkdir()
+    with pytest.raises(FileNotFoundError):
+        put_in_place(tmp_path / "missing", output, tmp_path / "aside")
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_diverged_run_leaves_nothing(tmp_path):

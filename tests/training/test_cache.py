@@ -1,7 +1,11 @@
+import os
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_cbam.training import cache
 from keras_cbam.training.cache import cached_pictures
 from keras_cbam.training.data import load_data
 from keras_cbam.training.data_set import DataError, Rows
@@ -22,8 +26,8 @@ def folder(tmp_path):
 
 def test_same_data_set_as_in_memory(folder, tmp_path):
     (folder / "a" / "0.png").write_bytes(b"damaged")
-    cache = tmp_path / "new" / "cache"
-    ours, theirs = (load_data(folder, 32, cache=place) for place in (cache, None))
+    new = tmp_path / "new" / "cache"
+    ours, theirs = (load_data(folder, 32, cache=place) for place in (new, None))
     for images in (ours.train_images, ours.test_images):
         assert isinstance(images, Rows)
         assert isinstance(images.array, np.memmap)
@@ -45,7 +49,7 @@ def test_pictures_are_decoded_once(folder, tmp_path, monkeypatch):
     paths = sorted(map(str, folder.rglob("*.png")))
     expected, _ = read_pictures(paths, 16)
     cached_pictures(paths, 16, tmp_path / "cache")
-    monkeypatch.setattr("keras_cbam.training.cache.read_pictures", None)
+    monkeypatch.setattr(cache, "read_pictures", lambda paths, size: (None, [None][: len(paths)]))
     images, reasons = cached_pictures(paths, 16, tmp_path / "cache")
     np.testing.assert_array_equal(images[np.arange(10)], expected)
     assert reasons == [None] * 10
@@ -61,6 +65,41 @@ def test_changed_pictures_are_decoded_again(folder, tmp_path):
     changed = (after[index] != before[index]).any(axis=(1, 2, 3))
     assert changed.tolist() == [position == 3 for position in range(10)]
     assert cached_pictures(paths, 8, tmp_path / "cache")[0].shape == (10, 8, 8, 3)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "missing"])
+def test_damaged_cache_is_written_anew(folder, tmp_path, suffix, damage):
+    paths = sorted(map(str, folder.rglob("*.png")))
+    expected = cached_pictures(paths, 16, tmp_path / "cache")[0][np.arange(10)]
+    (path,) = (tmp_path / "cache").glob(f"*{suffix}")
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    images, reasons = cached_pictures(paths, 16, tmp_path / "cache")
+    np.testing.assert_array_equal(images[np.arange(10)], expected)
+    assert reasons == [None] * 10
+
+
+def test_pictures_that_can_be_read_again(folder, tmp_path):
+    paths = sorted(map(str, folder.rglob("*.png")))
+    path = pathlib.Path(paths[4])
+    content, times = path.read_bytes(), path.stat()
+    path.write_bytes(b"x" * len(content))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert cached_pictures(paths, 16, tmp_path / "cache")[1][4] is not None
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    images, reasons = cached_pictures(paths, 16, tmp_path / "cache")
+    assert reasons == [None] * 10
+    np.testing.assert_array_equal(images[np.arange(10)], read_pictures(paths, 16)[0])
+
+
+def test_a_cache_must_be_a_folder(folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="The cache must be a folder, received"):
+        load_data(folder, 32, cache=tmp_path / "file")
 
 
 def test_a_stopped_decoding_leaves_nothing_that_is_used(folder, tmp_path, monkeypatch):

@@ -113,12 +113,13 @@ def test_damaged_checkpoints_are_passed_over(data_set, tmp_path):
         newest.write_bytes(damaged)
         progress = continued(tmp_path)
         assert len(progress.damaged) == 1
-        assert str(newest) in progress.damaged[0]
+        assert list(progress.damaged) == [newest]
+        assert newest.with_suffix(".damaged").read_bytes() == damaged
         assert (progress.epoch, progress.step) == (1, 0)
     # A byte changed in an array.
     middle = content.index(b"NUMPY") + 150
     newest.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    assert "CRC" in continued(tmp_path).damaged[0]
+    assert "CRC" in continued(tmp_path).damaged[newest]
     model = classifier()
     assert_same(model, fit(model, data_set, continued(tmp_path)), expected, expected_history)
     for path in checkpoint_files(tmp_path):
@@ -126,6 +127,10 @@ def test_damaged_checkpoints_are_passed_over(data_set, tmp_path):
     progress = continued(tmp_path)
     assert len(progress.damaged) == 2
     assert (progress.epoch, progress.step) == (0, 0)
+    # The damaged ones, of later steps, do not push out those of the new training.
+    with pytest.raises(StopError):
+        fit(classifier(), data_set, stop_after(progress, 1))
+    assert continued(tmp_path).epoch == 1
 
 
 def test_code_in_a_checkpoint_is_not_run(data_set, tmp_path):
@@ -133,7 +138,7 @@ def test_code_in_a_checkpoint_is_not_run(data_set, tmp_path):
         fit(classifier(), data_set, stop_after(Progress(tmp_path), 1))
     (path,) = checkpoint_files(tmp_path)
     np.savez(path, state=np.array([StopError], dtype=object))
-    assert "allow_pickle" in continued(tmp_path).damaged[0]
+    assert "allow_pickle" in continued(tmp_path).damaged[path]
 
 
 def test_other_arguments_and_models_are_refused(data_set, tmp_path):
@@ -193,7 +198,7 @@ def test_signal_ends_the_training_after_the_step(data_set, tmp_path, monkeypatch
         "fit",
         lambda *arguments, **more: train(*arguments, callbacks=[Interrupt(number)], **more),
     )
-    with pytest.raises(TrainingStopped, match=r"in epoch 1 after 3 steps.*--resume") as error:
+    with pytest.raises(TrainingStopped, match=r"after 0 epochs and 3 steps.*--resume") as error:
         fit(classifier(), data_set, progress)
     assert error.value.signal == number
     assert signal.getsignal(number) == before

@@ -1,0 +1,80 @@
+"""How far an artefact for serving agrees with its Keras model, and how long both take."""
+
+import numpy as np
+
+from keras_cbam.serving.formats import ExportError
+from keras_cbam.serving.runtimes import call_milliseconds
+
+# Largest difference of probabilities, by the dtype in which the model computes.
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+# Smallest part of the pictures whose likeliest class is the same.
+LEAST_AGREEMENT = {"float16": 0.99, "int8": 0.9}
+# Turns in which Keras and the runtime are timed, and seconds of each.
+_TURNS, _TURN_SECONDS = 8, 0.1
+
+
+def missing_activation(scores):
+    """The activation that makes scores probabilities, `None` if they are."""
+    if scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3:
+        return None
+    return "sigmoid" if scores.shape[1] == 1 else "softmax"
+
+
+def activated(scores, activation):
+    """The scores after `"softmax"`, `"sigmoid"` or `None`."""
+    if activation == "sigmoid":
+        return 1 / (1 + np.exp(-scores))
+    if activation == "softmax":
+        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+    return scores
+
+
+def _likeliest(probabilities):
+    if probabilities.shape[1] == 1:
+        return (probabilities[:, 0] > 0.5).astype(int)
+    return probabilities.argmax(axis=1)
+
+
+def compare(expected, probabilities, labels):
+    """The worst of several predictions of the same pictures."""
+    best = _likeliest(expected)
+    return {
+        "largest_difference": max(float(np.abs(one - expected).max()) for one in probabilities),
+        "agreement": min(float((_likeliest(one) == best).mean()) for one in probabilities),
+        "accuracy": None
+        if labels is None
+        else tuple(
+            float((_likeliest(one) == labels).mean()) for one in (expected, probabilities[0])
+        ),
+    }
+
+
+def check_agreement(model, file_format, quantize, result):
+    """Raises ExportError if what `compare` gave is not good enough for that quantization."""
+    difference, agreement = result["largest_difference"], result["agreement"]
+    tolerance = max(TOLERANCE.get(one.compute_dtype, 0) for one in model._flatten_layers())
+    least = LEAST_AGREEMENT.get(quantize, 0)
+    said = f"The {file_format} artefact predicts otherwise than Keras: "
+    if not np.isfinite(difference):
+        raise ExportError(f"{said}its probabilities are not finite.")
+    if quantize == "none" and difference > tolerance:
+        raise ExportError(f"{said}largest difference {difference:.2g}, allowed {tolerance:.2g}.")
+    if agreement < least:
+        raise ExportError(
+            f"{said}the likeliest class is the same for {agreement:.1%} of the pictures, "
+            f"at least {least:.0%} are needed with {quantize}."
+        )
+
+
+def milliseconds_each(model, served, pictures, batch):
+    """Median milliseconds for each picture, of Keras and of the artefact."""
+    pictures = np.resize(pictures, (batch, *pictures.shape[1:])).astype("float32")
+    # The first calls compile.
+    model.predict_on_batch(pictures)
+    served.milliseconds(pictures, 0)
+    keras_times, served_times = [], []
+    for _ in range(_TURNS):
+        keras_times += call_milliseconds(model.predict_on_batch, pictures, _TURN_SECONDS)
+        served_times += served.milliseconds(pictures, _TURN_SECONDS)
+    return tuple(float(np.median(times)) / batch for times in (keras_times, served_times))
