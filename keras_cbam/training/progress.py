@@ -261,7 +261,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         # Not before: the iterator of a PyTorch data loader draws a number first.
-        self.progress.setrandom_state()
+        self.progress.begin_step()
 
     def on_train_batch_end(self, batch, logs=None):
         progress = self.progress

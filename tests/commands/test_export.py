@@ -6,14 +6,14 @@ import pytest
 
 from keras_cbam.cli import main
 from keras_cbam.serving.runtimes import load_artefact
-from keras_cbam.training import export
+from keras_cbam.training import agreement, export
 from tests.serving.models import SIZE, classifier, pictures
 
 
 @pytest.fixture(autouse=True, scope="module")
 def short_turns():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "_TURN_SECONDS", 0.01)
+        patch.setattr(agreement, "_TURN_SECONDS", 0.01)
         yield
 
 

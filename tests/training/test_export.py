@@ -8,7 +8,7 @@ import pytest
 
 from keras_cbam.serving import fresh_process
 from keras_cbam.serving.formats import ExportError
-from keras_cbam.training import export
+from keras_cbam.training import agreement, export
 from keras_cbam.training.evaluation import ModelError
 from keras_cbam.training.export import export_classifier
 from tests.serving.models import classifier
@@ -17,7 +17,7 @@ from tests.serving.models import classifier
 @pytest.fixture(autouse=True, scope="module")
 def short_turns():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "_TURN_SECONDS", 0.01)
+        patch.setattr(agreement, "_TURN_SECONDS", 0.01)
         yield
 
 
@@ -75,8 +75,11 @@ def test_another_model_is_found(exported, folder, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"otherwise than Keras: largest difference [\d.]+, all"):
         export_classifier(tmp_path, "onnx", output, samples=20)
     assert output.exists()
+    output.write_bytes(b"an earlier one")
     with pytest.raises(ExportError, match=r"same for \d+\.\d% of the pictures, at least 99%"):
         export_classifier(tmp_path, "onnx", output, "float16", samples=20, overwrite=True)
+    assert output.read_bytes() == b"an earlier one"
+    assert (tmp_path / "failed-model.onnx").read_bytes() == exported.output.read_bytes()
     output.write_bytes(b"no model")
     shutil.copy(output, folder / "damaged.onnx")
     monkeypatch.setattr(export, "convert", lambda *given: shutil.copy(output, given[2]))
@@ -93,6 +96,9 @@ def test_what_is_there_is_kept(exported, folder, tmp_path):
     (tmp_path / "a.onnx").mkdir()
     with pytest.raises(FileExistsError, match="is there already, and no onnx"):
         export_classifier(folder, "onnx", tmp_path / "a.onnx", overwrite=True)
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(FileExistsError, match="is there already, and no saved_model"):
+        export_classifier(folder, "saved_model", tmp_path, overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
 
 
