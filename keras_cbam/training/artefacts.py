@@ -101,7 +101,7 @@ def output_folder(output, overwrite=False, resume=False, is_main=True):
     except BaseException as error:
         shutil.rmtree(folders.artefacts, ignore_errors=True)
         if not checkpoint_files(folders.checkpoints) and earlier.exists():
-            folders.checkpoints.rmdir()
+            shutil.rmtree(folders.checkpoints)
             earlier.rename(folders.checkpoints)
         elif isinstance(error, DivergenceError) or not checkpoint_files(folders.checkpoints):
             shutil.rmtree(scratch, ignore_errors=True)

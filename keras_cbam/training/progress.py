@@ -147,10 +147,8 @@ class Progress:
             return
         state, arrays = self._restored
         model_part, rest = arrays[: state["weights"]], arrays[state["weights"] :]
-        rest, self._random = (
-            rest[: len(rest) - state["random"]],
-            rest[len(rest) - state["random"] :],
-        )
+        count = len(rest) - state["random"]
+        rest, self._random = rest[:count], rest[count:]
         _assign(model.variables, model_part)
         if self.epoch < stop_epoch:
             self._restored = None
