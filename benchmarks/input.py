@@ -53,7 +53,8 @@ def measure(name, epoch, model, batch_size, steps, rounds):
 
     model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=jit_compile(False))
     batch = next(iter(epoch(0)))
-    constant = tf.data.Dataset.from_tensors(batch).cache().repeat(steps)
+    # Of any size, as those that are read: other steps than of a known size.
+    constant = tf.data.Dataset.from_tensor_slices(batch).batch(batch_size).cache().repeat(steps)
     numbers = iter(range(10**6))
 
     def read():
