@@ -56,6 +56,7 @@ def validate_distribution(distribute, batch_size):
 
 def find_devices(distribute):
     """The `Devices` of a distribution, see `distributed`; joins the processes there are."""
+    _keep_tensorflow_off_gpus()
     if distribute is None:
         return ONE_DEVICE
     count = len(_devices(distribute))
@@ -106,6 +107,17 @@ def check_same_in_all_processes(numbers, devices):
             "The processes do not see the same checkpoint: the output folder must be on a disk "
             f"that they share. Received: epoch and step {found.tolist()}."
         )
+
+
+def _keep_tensorflow_off_gpus():
+    """Where another backend computes, TensorFlow reads pictures only; it would take all memory."""
+    if keras.backend.backend() == "tensorflow":
+        return
+    import tensorflow as tf
+
+    # Refused where the caller has used TensorFlow before: its memory is taken then.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
 
 
 def _join_processes():
