@@ -9,6 +9,9 @@ import time
 import keras
 from keras import ops
 
+from keras_cbam import attention_classifier
+from keras_cbam.training.train import DEFAULT_BACKBONE
+
 
 @keras.saving.register_keras_serializable(package="benchmarks")
 class Port(keras.layers.Layer):
@@ -54,6 +57,18 @@ class Port(keras.layers.Layer):
     def get_config(self):
         config = {"reduction_ratio": self.reduction_ratio, "kernel_size": self.kernel_size}
         return {**super().get_config(), **config}
+
+
+def default_classifier():
+    """The network that `keras-cbam train` makes of the embedded pictures."""
+    return attention_classifier(
+        DEFAULT_BACKBONE["backbone"],
+        10,
+        weights=None,
+        input_shape=(32, 32, 3),
+        where=DEFAULT_BACKBONE["where"],
+        **DEFAULT_BACKBONE["backbone_arguments"],
+    )
 
 
 def has_torch():

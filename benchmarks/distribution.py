@@ -28,8 +28,8 @@ def train(devices, batch_size, steps):
     else:
         tf.config.set_visible_devices(gpus[:devices], "GPU")
     import keras
+    from comparison import default_classifier
 
-    from keras_cbam import attention_classifier
     from keras_cbam.training.data import load_data
     from keras_cbam.training.devices import distributed, find_devices
     from keras_cbam.training.pipeline import training_batches
@@ -41,14 +41,7 @@ def train(devices, batch_size, steps):
     data_set = load_data(None, 32)
     labels = data_set.train_labels[: steps * batch_size]
     with distributed(distribute):
-        model = attention_classifier(
-            "MobileNet",
-            10,
-            weights=None,
-            input_shape=(32, 32, 3),
-            alpha=0.5,
-            where=r"conv_pw_(1|3|5|11|13)_relu",
-        )
+        model = default_classifier()
         model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=backend == "jax")
         times = []
         for epoch in range(4):

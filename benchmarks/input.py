@@ -13,10 +13,9 @@ import time
 
 import keras
 import numpy as np
-from comparison import machine
+from comparison import default_classifier, machine
 from PIL import Image
 
-from keras_cbam import attention_classifier
 from keras_cbam.models import ResNet50
 from keras_cbam.training.arguments import jit_compile
 from keras_cbam.training.data import load_data
@@ -95,14 +94,7 @@ def main():
     print(
         f"{'pictures a second':44} {'read':>10} {'step':>10} {'both':>10} {'ratio':>8} {'lost':>10}"
     )
-    small = attention_classifier(
-        "MobileNet",
-        10,
-        weights=None,
-        input_shape=(32, 32, 3),
-        alpha=0.5,
-        where=r"conv_pw_(1|3|5|11|13)_relu",
-    )
+    small = default_classifier()
     data_set = load_data(None, 32)
 
     def arrays(data_set, batch_size):

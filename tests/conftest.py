@@ -8,3 +8,11 @@ def dtype_policy():
     before = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture(scope="module")
+def short_turns():
+    """Exported artefacts are timed for a moment only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_cbam.training.agreement._TURN_SECONDS", 0.01)
+        yield

@@ -12,6 +12,7 @@ from keras_cbam import models
 from keras_cbam.cli import main
 from keras_cbam.commands.train import RECIPES
 from keras_cbam.training.progress import TrainingStopped
+from tests.command_line import fails
 from tests.training.imagenet_folder import cut_short, make_imagenet, one_layer_network
 
 TINY = [
@@ -50,19 +51,6 @@ def test_train_in_a_process_of_its_own(tmp_path):
     scope = {"pixels": np.zeros((2, 32, 32, 3), "uint8")}
     exec("\n".join(lines), scope)
     assert scope["probabilities"].shape == (2, 2)
-
-
-def fails(capsys, code, *arguments, command="train"):
-    """Runs the command; it must fail with this code and one sentence, which is returned."""
-    try:
-        status = main([command, *arguments])
-    except SystemExit as error:
-        status = error.code
-    captured = capsys.readouterr()
-    assert status == code
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1, captured.err
-    return lines[0]
 
 
 @pytest.mark.parametrize(

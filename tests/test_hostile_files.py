@@ -115,7 +115,7 @@ def make_models(folder, plain):
         add(name, {**parts, "config.json": content}, message)
     for name, (content, message) in hostile_h5().items():
         add(f"h5 {name}", {**parts, "model.weights.h5": content}, message)
-    for name in ("../../evil", "/tmp/evil-keras-cbam", "assets/../../evil", symbolic_link("link")):
+    for name in ("../../evil", "/evil", "assets/../../evil", symbolic_link("link")):
         add(f"member {getattr(name, 'filename', name)}", {**parts, name: b"x"}, "leads outside")
     for missing in ("config.json", "model.weights.h5"):
         rest = {name: content for name, content in parts.items() if name != missing}

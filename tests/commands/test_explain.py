@@ -3,6 +3,7 @@ import json
 import pytest
 
 from keras_cbam.cli import main
+from tests.command_line import fails
 from tests.training.imagenet_folder import cut_short, save_picture
 from tests.visualization.models import classifier
 
@@ -51,15 +52,8 @@ def test_explain(run, photos, tmp_path, capsys, is_folder):
 )
 def test_errors_are_one_sentence(run, photos, tmp_path, capsys, arguments, code, message):
     chosen = photos if arguments else [str(tmp_path / "nowhere.png")]
-    command = ["explain", str(run), *chosen, f"--output={tmp_path / 'out'}", *arguments]
-    try:
-        status = main(command)
-    except SystemExit as error:
-        status = error.code
-    assert status == code
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert message in lines[0]
+    command = [str(run), *chosen, f"--output={tmp_path / 'out'}", *arguments]
+    assert message in fails(capsys, code, *command, command="explain")
     assert not (tmp_path / "out").exists()
 
 

@@ -6,15 +6,11 @@ import pytest
 
 from keras_cbam.cli import main
 from keras_cbam.serving.runtimes import load_artefact
-from keras_cbam.training import agreement, export
+from keras_cbam.training import export
+from tests.command_line import fails
 from tests.serving.models import SIZE, classifier, pictures
 
-
-@pytest.fixture(autouse=True, scope="module")
-def short_turns():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "_TURN_SECONDS", 0.01)
-        yield
+pytestmark = pytest.mark.usefixtures("short_turns")
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +55,8 @@ def test_export(model, tmp_path, capsys):
     ],
 )
 def test_errors_are_one_sentence(model, tmp_path, capsys, arguments, code, message):
-    try:
-        status = main(["export", str(model), f"--output={tmp_path / 'out'}", *arguments])
-    except SystemExit as error:
-        status = error.code
-    assert status == code
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert message in lines[0]
+    command = [str(model), f"--output={tmp_path / 'out'}", *arguments]
+    assert message in fails(capsys, code, *command, command="export")
     assert not list(tmp_path.iterdir())
 
 

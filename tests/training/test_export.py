@@ -8,17 +8,12 @@ import pytest
 
 from keras_cbam.serving import fresh_process
 from keras_cbam.serving.formats import ExportError
-from keras_cbam.training import agreement, export
+from keras_cbam.training import export
 from keras_cbam.training.evaluation import ModelError
 from keras_cbam.training.export import export_classifier
 from tests.serving.models import classifier
 
-
-@pytest.fixture(autouse=True, scope="module")
-def short_turns():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "_TURN_SECONDS", 0.01)
-        yield
+pytestmark = pytest.mark.usefixtures("short_turns")
 
 
 @pytest.fixture(scope="module")
