@@ -1,0 +1,78 @@
+"""Boxes as a detector regresses them: offsets from anchors."""
+
+import keras
+from keras import ops
+
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
+
+
+def _centers_and_sizes(boxes):
+    corners, opposite = boxes[..., :2], boxes[..., 2:]
+    return (corners + opposite) / 2, opposite - corners
+
+
+def encode_boxes(boxes, anchors, variances=VARIANCES):
+    """The offsets of boxes from anchors: what a detector learns.
+
+    With centers `(x, y)` and sizes `(w, h)`, of the anchor with index a:
+    `((x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)) / variances`.
+
+    Args:
+        boxes: float tensor `(..., 4)`, "xyxy" in pixels, of positive size.
+        anchors: float tensor `(..., 4)`, "xyxy" in pixels, that broadcasts against `boxes`.
+        variances: tuple of four floats, by which the offsets are divided.
+            Defaults to `(0.1, 0.1, 0.2, 0.2)`.
+
+    Returns:
+        Tensor `(..., 4)`, without unit.
+
+    Example:
+
+    >>> encode_boxes(np.array([[0.0, 0.0, 20.0, 10.0]]), np.array([[0.0, 0.0, 10.0, 10.0]]))
+    [[5.0, 0.0, 3.4657, 0.0]]
+
+    Reference:
+
+    - [Girshick et al.](https://arxiv.org/abs/1311.2524), appendix C
+    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2
+    """
+    centers, sizes = _centers_and_sizes(ops.convert_to_tensor(boxes))
+    anchor_centers, anchor_sizes = _centers_and_sizes(ops.convert_to_tensor(anchors))
+    # Padding has no size: its offsets are masked, but must not be infinite.
+    sizes = ops.maximum(sizes, keras.config.epsilon())
+    offsets = ops.concatenate(
+        [(centers - anchor_centers) / anchor_sizes, ops.log(sizes / anchor_sizes)], axis=-1
+    )
+    return offsets / ops.convert_to_tensor(variances, dtype=offsets.dtype)
+
+
+def decode_boxes(offsets, anchors, variances=VARIANCES):
+    """The inverse of `encode_boxes`: the boxes at these offsets from anchors.
+
+    Args:
+        offsets: float tensor `(..., 4)`, as `encode_boxes` returns.
+        anchors: float tensor `(..., 4)`, "xyxy" in pixels.
+        variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
+
+    Returns:
+        Tensor `(..., 4)`, "xyxy" in pixels. A box is at most 62.5 times as wide or high as its
+        anchor, so that a wild prediction stays finite.
+    """
+    anchor_centers, anchor_sizes = _centers_and_sizes(ops.convert_to_tensor(anchors))
+    offsets = ops.convert_to_tensor(offsets)
+    offsets = offsets * ops.convert_to_tensor(variances, dtype=offsets.dtype)
+    centers = offsets[..., :2] * anchor_sizes + anchor_centers
+    halves = ops.exp(ops.minimum(offsets[..., 2:], LARGEST_LOG_RATIO)) * anchor_sizes / 2
+    return ops.concatenate([centers - halves, centers + halves], axis=-1)
+
+
+# The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
+LARGEST_LOG_RATIO = 4.135166556742356
+
+
+def clip_boxes(boxes, height, width):
+    """Boxes `(..., 4)`, "xyxy" in pixels, cut at the edges of the picture."""
+    return ops.stack(
+        [ops.clip(boxes[..., i], 0.0, float(width if i % 2 == 0 else height)) for i in range(4)],
+        axis=-1,
+    )

@@ -1,0 +1,371 @@
+"""Faster R-CNN with a feature pyramid."""
+
+import keras
+import numpy as np
+from keras import ops
+from keras_cv.layers import AnchorGenerator, ROIGenerator
+from keras_cv.losses import SmoothL1Loss
+
+from keras_cbam.detection.boxes import clip_boxes, decode_boxes, encode_boxes
+from keras_cbam.detection.detector import Detector, pyramid, summed
+from keras_cbam.detection.matching import match_boxes, sample_matches
+from keras_cbam.detection.roi_align import roi_align
+from keras_cbam.layers.attention_layer import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_cbam")
+class FasterRCNN(Detector):
+    """Faster R-CNN on a feature pyramid; the attention is in the backbone's blocks.
+
+    A region proposal network rates anchors and moves them; the best after non-maximum suppression
+    are pooled from the feature maps (ROIAlign), classified, and moved once more.
+
+    Anchors have an IoU of at least 0.7 with a box, or the largest with one, to be positive, and
+    below 0.3 to be negative; proposals at least 0.5 to be positive. The loss is the sum of four
+    means: cross-entropies over the sampled anchors and proposals, smooth L1 of the four offsets of
+    the positive ones divided by the number of samples.
+
+    Args:
+        backbone: `keras_cv.models.Backbone` for pictures `(height, width, 3)` of a known size, with
+            two or more pyramid levels (with one there is no pyramid, as in C4 detectors): of
+            `detection_backbone` or `application_backbone`, with `insert_attention` in it or not.
+        num_classes: int, classes without background.
+        filters: int, channels of the pyramid. Defaults to `256`.
+        anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`: 32 pixels
+            at stride 4.
+        aspect_ratios: tuple of floats, width by height of the anchors.
+            Defaults to `(0.5, 1.0, 2.0)`.
+        num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
+            inference. Defaults to `(1000, 300)`.
+        sampled_anchors: int, anchors of a picture that learn, up to half of them positive.
+            Defaults to `256`.
+        sampled_proposals: int, proposals of a picture that learn, up to a quarter of them positive.
+            Defaults to `128`.
+        head_units: int, units of the two fully connected layers. Defaults to `1024`.
+        **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
+            the non-maximum suppression; `name`, `dtype`.
+
+    Call arguments:
+        images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
+
+    Returns:
+        Called: a dict of raw predictions. `predict` returns decoded boxes: see
+        `decode_predictions`.
+
+    Raises:
+        ValueError: if the backbone has no pyramid levels or no known size.
+
+    Example:
+
+    >>> backbone = application_backbone("ResNet50", (256, 256, 3), "cbam", levels=(2, 3, 4, 5))
+    >>> model = FasterRCNN(backbone, num_classes=20)
+    >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=10.0))
+
+    Reference:
+
+    - [Ren et al., Faster R-CNN](https://arxiv.org/abs/1506.01497), section 3
+    - [Lin et al., Feature Pyramid Networks](https://arxiv.org/abs/1612.03144), section 4
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4: CBAM in its blocks
+    """
+
+    _RPN_IOU = (0.7, 0.3)
+    _HEAD_IOU = 0.5
+    _CELLS = 7
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        filters=256,
+        anchor_scale=8.0,
+        aspect_ratios=(0.5, 1.0, 2.0),
+        num_proposals=(1000, 300),
+        sampled_anchors=256,
+        sampled_proposals=128,
+        head_units=1024,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(backbone, num_classes, **kwargs)
+        self.filters = positive_integer("filters", filters)
+        self.anchor_scale = anchor_scale
+        self.aspect_ratios = tuple(aspect_ratios)
+        self.num_proposals = tuple(positive_integer("num_proposals", n) for n in num_proposals)
+        self.sampled_anchors = positive_integer("sampled_anchors", sampled_anchors)
+        self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)
+        self.head_units = positive_integer("head_units", head_units)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.pyramid = pyramid(backbone)
+        inputs = [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
+        levels = self._feature_pyramid(inputs)
+        self.neck = keras.Model(inputs, levels, name="neck")
+        self.anchors = self._anchors()
+        self.region_proposal = self._region_proposal()
+        self.roi_generator = ROIGenerator(
+            bounding_box_format="xyxy",
+            nms_score_threshold_train=float("-inf"),
+            nms_score_threshold_test=float("-inf"),
+            post_nms_topk_train=self.num_proposals[0],
+            post_nms_topk_test=self.num_proposals[1],
+            dtype="float32",
+        )
+        self.head = self._head()
+        self.built = True
+
+    def _layer(self, layer_class, *args, **kwargs):
+        return layer_class(*args, **{"dtype": self.dtype_policy, **kwargs})
+
+    def _feature_pyramid(self, inputs):
+        """Lateral 1x1 convolutions, added from the coarsest level down; one level more on top."""
+        layer = self._layer
+        above, levels = None, []
+        for i, level in reversed(list(enumerate(inputs, 1))):
+            x = layer(keras.layers.Conv2D, self.filters, 1, name=f"lateral_{i}")(level)
+            if above is not None:
+                above = layer(
+                    keras.layers.Resizing,
+                    *level.shape[1:3],
+                    interpolation="nearest",
+                    name=f"enlarged_{i}",
+                )(above)
+                x = layer(keras.layers.Add, name=f"sum_{i}")([x, above])
+            above = x
+            levels.insert(
+                0,
+                layer(keras.layers.Conv2D, self.filters, 3, padding="same", name=f"level_{i}")(x),
+            )
+        if len(levels) > 1:
+            levels.append(
+                layer(keras.layers.MaxPooling2D, 1, strides=2, name="coarsest")(levels[-1])
+            )
+        return levels
+
+    def _anchors(self):
+        levels = sorted(int(level[1:]) for level in self.backbone.pyramid_level_inputs)
+        self.strides = [2**level for level in levels]
+        if len(self.neck.outputs) > len(self.strides):
+            self.strides.append(2 * self.strides[-1])
+        anchors = AnchorGenerator(
+            bounding_box_format="xyxy",
+            sizes=[self.anchor_scale * stride for stride in self.strides],
+            scales=[1.0],
+            aspect_ratios=list(self.aspect_ratios),
+            strides=self.strides,
+            dtype="float32",
+        )(image_shape=(*self.image_size, 3))
+        anchors = [ops.convert_to_numpy(anchors[i]) for i in range(len(self.strides))]
+        for boxes, level in zip(anchors, self.neck.outputs, strict=True):
+            if len(boxes) != level.shape[1] * level.shape[2] * len(self.aspect_ratios):
+                raise ValueError(
+                    "Each feature map must have the picture's size divided by its stride, rounded "
+                    f"up. Received: input size {self.image_size}, strides {self.strides}, "
+                    f"feature maps {[output.shape[1:3] for output in self.neck.outputs]}"
+                )
+        return anchors
+
+    def _region_proposal(self):
+        """From a feature map to its anchors' logits and offsets; the same weights at all levels."""
+        layer, count = self._layer, len(self.aspect_ratios)
+        inputs = keras.Input((None, None, self.filters), dtype=self.compute_dtype)
+        x = layer(
+            keras.layers.Conv2D,
+            self.filters,
+            3,
+            padding="same",
+            activation="relu",
+            name="proposal",
+        )(inputs)
+        rows = {}
+        for name, values in (("objectness", 1), ("offsets", 4)):
+            outputs = layer(
+                keras.layers.Conv2D,
+                count * values,
+                1,
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                name=f"proposal_{name}",
+            )(x)
+            rows[name] = keras.layers.Reshape((-1, values), dtype="float32", name=name)(outputs)
+        return keras.Model(inputs, rows, name="region_proposal")
+
+    def _head(self):
+        """From the features of regions to their class logits and offsets, four for each class."""
+        layer = self._layer
+        inputs = keras.Input((self._CELLS, self._CELLS, self.filters), dtype=self.compute_dtype)
+        x = layer(keras.layers.Flatten, name="flatten")(inputs)
+        for i in (1, 2):
+            x = layer(keras.layers.Dense, self.head_units, activation="relu", name=f"fc{i}")(x)
+        logits = layer(keras.layers.Dense, 1 + self.num_classes, dtype="float32", name="class")(x)
+        offsets = layer(
+            keras.layers.Dense,
+            4 * self.num_classes,
+            dtype="float32",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            name="box",
+        )(x)
+        return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        box_loss=None,
+        classification_loss=None,
+        rpn_box_loss=None,
+        rpn_classification_loss=None,
+        **kwargs,
+    ):
+        """Configures training.
+
+        Args:
+            optimizer: as in `keras.Model.compile`.
+            box_loss: see `Detector.compile`; of the proposals. Defaults to `None`: smooth L1.
+            classification_loss: see `Detector.compile`; of the proposals. Defaults to `None`:
+                cross-entropy.
+            rpn_box_loss: as `box_loss`, of the anchors. Defaults to `None`: smooth L1.
+            rpn_classification_loss: loss between 0 or 1 and logits, both `(batch, anchors, 1)`,
+                summed with weights. Defaults to `None`: binary cross-entropy.
+            **kwargs: other arguments of `keras.Model.compile`, but `loss` and `metrics`.
+        """
+        self._rpn_losses = {
+            "rpn_box": summed(rpn_box_loss or SmoothL1Loss(), "rpn_box_loss"),
+            "rpn_classification": summed(
+                rpn_classification_loss or keras.losses.BinaryCrossentropy(from_logits=True),
+                "rpn_classification_loss",
+            ),
+        }
+        super().compile(optimizer, box_loss, classification_loss, **kwargs)
+
+    def losses_by_name(self, box_loss, classification_loss):
+        return {**super().losses_by_name(box_loss, classification_loss), **self._rpn_losses}
+
+    def call(self, images, training=None):
+        features = self.neck(self.pyramid(images, training=training), training=training)
+        features = features if isinstance(features, (list, tuple)) else [features]
+        found = [self.region_proposal(level, training=training) for level in features]
+        offsets = {i: level["offsets"] for i, level in enumerate(found)}
+        logits = {i: level["objectness"] for i, level in enumerate(found)}
+        boxes = {
+            i: clip_boxes(decode_boxes(offsets[i], self.anchors[i]), *self.image_size)
+            for i in offsets
+        }
+        proposals, scores = self.roi_generator(
+            {i: ops.stop_gradient(level) for i, level in boxes.items()},
+            {i: ops.sigmoid(ops.stop_gradient(level)) for i, level in logits.items()},
+            training=training,
+        )
+        predictions = {
+            "features": features,
+            "proposals": ops.stop_gradient(proposals),
+            "is_proposal": ops.stop_gradient(scores) >= 0,
+            "rpn_box": ops.concatenate(list(offsets.values()), axis=1),
+            "rpn_classification": ops.concatenate(list(logits.values()), axis=1),
+        }
+        if not training:
+            predictions.update(self._classified(features, predictions["proposals"]))
+        return predictions
+
+    def _classified(self, features, boxes):
+        count = boxes.shape[1]
+        regions = roi_align(
+            features, boxes, self.strides[: len(features)], self.image_size, self._CELLS
+        )
+        outputs = self.head(ops.reshape(regions, (-1, *regions.shape[2:])))
+        return {
+            "box": ops.reshape(outputs["box"], (-1, count, self.num_classes, 4)),
+            "classification": ops.reshape(
+                outputs["classification"], (-1, count, 1 + self.num_classes)
+            ),
+        }
+
+    def targets(self, boxes, classes, predictions, training):
+        rpn_targets, rpn_weights = self._anchor_targets(boxes, classes)
+        regions, head_targets, head_weights = self._proposal_targets(boxes, classes, predictions)
+        found = self._classified(predictions["features"], regions)
+        # Of the offsets of all classes, those of the true one.
+        index = ops.maximum(head_targets["classification"] - 1, 0)[..., None, None]
+        found["box"] = ops.squeeze(ops.take_along_axis(found["box"], index, axis=2), axis=2)
+        raw = {name: predictions[name] for name in ("rpn_box", "rpn_classification")}
+        return {**rpn_targets, **head_targets}, {**raw, **found}, {**rpn_weights, **head_weights}
+
+    def _anchor_targets(self, boxes, classes):
+        anchors = np.concatenate(self.anchors)
+        matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *self._RPN_IOU)
+        positives, negatives = sample_matches(
+            is_positive,
+            is_negative,
+            min(self.sampled_anchors, len(anchors)),
+            0.5,
+            self.seed_generator,
+        )
+        targets = {
+            "rpn_box": encode_boxes(matched, anchors),
+            "rpn_classification": ops.cast(positives, "float32")[..., None],
+        }
+        return targets, _sample_weights("rpn_", positives, negatives)
+
+    def _proposal_targets(self, boxes, classes, predictions):
+        # The boxes themselves are proposals as well: the first proposals hit nothing.
+        is_box = classes >= 0
+        regions = ops.concatenate([predictions["proposals"], boxes], axis=1)
+        is_region = ops.concatenate([predictions["is_proposal"], is_box], axis=1)
+        _, _, is_positive, is_negative = match_boxes(
+            regions, boxes, classes, self._HEAD_IOU, self._HEAD_IOU, keep_best=False
+        )
+        count = min(self.sampled_proposals, regions.shape[1])
+        positives, negatives = sample_matches(
+            is_positive & is_region, is_negative & is_region, count, 0.25, self.seed_generator
+        )
+        ranks = ops.cast(positives, "float32") * 2 + ops.cast(negatives, "float32")
+        index = ops.top_k(ranks, count)[1]
+        regions, positives, negatives = (
+            ops.take_along_axis(values, ops.cast(indices, "int32"), axis=1)
+            for values, indices in (
+                (regions, index[..., None]),
+                (positives, index),
+                (negatives, index),
+            )
+        )
+        matched, classes, _, _ = match_boxes(
+            regions, boxes, classes, self._HEAD_IOU, self._HEAD_IOU, keep_best=False
+        )
+        targets = {
+            # A padded region has no size.
+            "box": ops.where(positives[..., None], encode_boxes(matched, _sized(regions)), 0.0),
+            "classification": ops.where(positives, classes + 1, 0),
+        }
+        return regions, targets, _sample_weights("", positives, negatives)
+
+    def candidates(self, predictions):
+        boxes = decode_boxes(predictions["box"], predictions["proposals"][:, :, None, :])
+        probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
+        is_proposal = ops.cast(predictions["is_proposal"], probabilities.dtype)
+        return clip_boxes(boxes, *self.image_size), probabilities * is_proposal[..., None]
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "anchor_scale": self.anchor_scale,
+            "aspect_ratios": self.aspect_ratios,
+            "num_proposals": self.num_proposals,
+            "sampled_anchors": self.sampled_anchors,
+            "sampled_proposals": self.sampled_proposals,
+            "head_units": self.head_units,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}
+
+
+def _sized(boxes):
+    return ops.concatenate([boxes[..., :2], ops.maximum(boxes[..., 2:], boxes[..., :2] + 1)], -1)
+
+
+def _sample_weights(prefix, positives, negatives):
+    """Weights that make the summed losses means over the sample."""
+    sample = ops.cast(positives | negatives, "float32")
+    divisor = ops.maximum(ops.sum(sample), 1.0)
+    weights = {
+        # The loss is the mean of the four offsets, the paper's their sum.
+        f"{prefix}box": 4.0 * ops.cast(positives, "float32") / divisor,
+        f"{prefix}classification": sample / divisor,
+    }
+    return weights

@@ -1,0 +1,75 @@
+"""Feature maps of a detector: those of its backbone, and what is built on them."""
+
+import keras
+
+
+def convolution(x, filters, kernel_size, name, dtype, use_batch_norm, **kwargs):
+    """A convolution with ReLU, which has the given name; between them, batch normalization."""
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        use_bias=not use_batch_norm,
+        kernel_initializer="he_normal",
+        dtype=dtype,
+        name=f"{name}_conv",
+        **{"padding": "same", **kwargs},
+    )(x)
+    if use_batch_norm:
+        x = keras.layers.BatchNormalization(dtype=dtype, name=f"{name}_norm")(x)
+    return keras.layers.ReLU(dtype=dtype, name=name)(x)
+
+
+def extra_levels(x, filters, padding, dtype, use_batch_norm):
+    """SSD's further feature maps after x, one for each number of filters.
+
+    A level halves the size, rounded up; from 5 positions down, it takes 2 off if `padding` is
+    `"valid"`.
+
+    Raises:
+        ValueError: if x has too few positions for so many levels.
+    """
+    levels = []
+    for i, channels in enumerate(filters, 1):
+        size = min(x.shape[1:3])
+        if size < 2:
+            raise ValueError(
+                f"The feature maps have one position after {i - 1} further levels: `extra_filters` "
+                f"has too many entries for this size of pictures. Received: extra_filters={filters}"
+            )
+        x = convolution(x, max(1, channels // 2), 1, f"extra_{i}_in", dtype, use_batch_norm)
+        is_valid = padding == "valid" and 3 <= size <= 5
+        strides = {"padding": "valid"} if is_valid else {"strides": 2}
+        x = convolution(x, channels, 3, f"extra_{i}", dtype, use_batch_norm, **strides)
+        levels.append(x)
+    return levels
+
+
+def top_down(levels, filters, dtype, separable=False):
+    """StairNet's feature maps: each level, and what comes down from the coarser ones.
+
+    From the coarsest level down: a 1x1 convolution of the level, plus a 3x3 convolution of the sum
+    above it, enlarged to the level's size; a 3x3 convolution of each sum is the new level. Every
+    convolution is normalized.
+    """
+    above, stairs = None, []
+    for i, level in reversed(list(enumerate(levels, 1))):
+        x = _normalized(level, filters, 1, f"lateral_{i}", dtype, False)
+        if above is not None:
+            height, width = level.shape[1:3]
+            above = keras.layers.Resizing(
+                height, width, interpolation="nearest", dtype=dtype, name=f"enlarged_{i}"
+            )(above)
+            above = _normalized(above, filters, 3, f"top_down_{i}", dtype, separable)
+            x = keras.layers.Add(dtype=dtype, name=f"sum_{i}")([x, above])
+        above = x
+        x = _normalized(x, filters, 3, f"stair_{i}", dtype, separable)
+        stairs.insert(0, keras.layers.ReLU(dtype=dtype, name=f"stair_{i}")(x))
+    return stairs
+
+
+def _normalized(x, filters, kernel_size, name, dtype, separable):
+    layer_class = keras.layers.SeparableConv2D if separable else keras.layers.Conv2D
+    x = layer_class(
+        filters, kernel_size, padding="same", use_bias=False, dtype=dtype, name=f"{name}_conv"
+    )(x)
+    return keras.layers.BatchNormalization(dtype=dtype, name=f"{name}_norm")(x)
