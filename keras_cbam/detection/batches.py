@@ -5,7 +5,8 @@ import contextlib
 import numpy as np
 from PIL import Image
 
-from keras_cbam.detection.augmentation import NUMBERS, augmented
+from keras_cbam.detection.augmentation import NUMBERS, augmented, flipped
+from keras_cbam.detection.detection_set import FilePictures
 from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.order import epoch_order
@@ -26,8 +27,8 @@ def detection_batches(
     """Batches of pictures and their boxes, as the detectors take them.
 
     Pictures are resized by antialiased bilinear filtering so that the longer side fits, and padded
-    with black on the right and below; boxes of `DetectionSet.ignored` are left out. Augmentation is
-    that of `augmented`.
+    with black on the right and below; boxes of `DetectionSet.ignored` are left out. Augmentation:
+    half of the pictures are flipped left to right, all are changed as by `augmented`.
 
     Args:
         detection_set: `DetectionSet`.
@@ -45,9 +46,9 @@ def detection_batches(
             shapes. Defaults to `False`.
 
     Returns:
-        `tf.data.Dataset` of `(images, {"boxes": boxes, "classes": classes})`, all float32: pixels in
-        [0, 255] `(batch, image_size, image_size, 3)`; edges in pixels `(batch, max_boxes, 4)`, left,
-        top, right and bottom; indices `(batch, max_boxes)`. Padding is -1.
+        `tf.data.Dataset` of `(images, {"boxes": boxes, "classes": classes})`, all float32: pixels
+        in [0, 255] `(batch, image_size, image_size, 3)`; left, top, right and bottom edges in
+        pixels `(batch, max_boxes, 4)`; indices `(batch, max_boxes)`. Padding is -1.
 
     Raises:
         ValueError: if an argument is outside its range.
@@ -89,14 +90,16 @@ def detection_batches(
 
     def read(row):
         index, number = row
-        image, scale = fitted(detection_set.pictures[index], image_size)
+        generator = np.random.default_rng(number)
+        picture, (own_boxes, own_classes) = detection_set.pictures[index], targets[index]
+        if is_augmented and generator.random() < 0.5:
+            picture, own_boxes = flipped(picture, own_boxes)
+        image, scale = fitted(picture, image_size)
         boxes = np.full((max_boxes, 4), -1, "float32")
         classes = np.full((max_boxes,), -1, "float32")
-        own_boxes, own_classes = targets[index]
         boxes[: len(own_classes)] = own_boxes * np.tile(scale, 2)
         classes[: len(own_classes)] = own_classes
-        numbers = np.random.default_rng(number).random(NUMBERS, "float32")
-        return image, boxes, classes, numbers
+        return image, boxes, classes, generator.random(NUMBERS, "float32")
 
     def example(row):
         tensors = tf.numpy_function(read, [row], [tf.uint8, *[tf.float32] * 3])
@@ -177,12 +180,15 @@ def reading(*detection_sets):
     """
     import tensorflow as tf
 
+    files = [each.pictures for each in detection_sets if isinstance(each.pictures, FilePictures)]
+    for pictures in files:
+        pictures.failure = None
     try:
         with decoding():
             yield
     except tf.errors.OpError as error:
-        failures = (getattr(each.pictures, "failure", None) for each in detection_sets)
-        failure = next(filter(None, failures), None)
+        # TensorFlow keeps neither the kind of an error nor what it carries.
+        failure = next((each.failure for each in files if each.failure), None)
         if failure is None:
             raise
         raise DataError(failure) from error
