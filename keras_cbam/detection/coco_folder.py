@@ -1,0 +1,159 @@
+"""Folders in COCO's layout."""
+
+import contextlib
+import glob
+import io
+import math
+import os
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from keras_cbam.detection.detection_set import Collector, DetectionData
+from keras_cbam.training.data_set import DataError, first_line, quoted
+from keras_cbam.training.pictures import printable
+
+_PREFIX = "instances_"
+
+
+def coco_folder(folder, seed=0, test_fraction=0.2):
+    """Pictures and boxes of a folder in COCO's layout.
+
+    Boxes are clipped to their picture, as COCO's own are. What cannot be used is left out and
+    counted in `DetectionSet.skipped`: boxes without an area, outside the picture, malformed, or of
+    unknown classes or pictures; pictures that are missing, unreadable, or outside the folder.
+    Pictures without boxes stay in.
+
+    Args:
+        folder: path of a folder with
+
+            - `annotations/instances_train*.json` and `annotations/instances_val*.json`, and the
+              pictures in folders named as what follows `instances_`: `train2017` and `val2017`; or
+            - `annotations.json`, and the pictures in `images`, of which a part is split off for
+              testing.
+        seed: int, of the split. Defaults to `0`.
+        test_fraction: float in (0, 1), the part that is split off, at least one picture and not
+            all. Defaults to `0.2`.
+
+    Returns:
+        `DetectionData`. The classes are in the order of their category ids.
+
+    Raises:
+        DataError: if the folder cannot be used.
+
+    Example:
+
+    >>> data = coco_folder("coco")
+    >>> data.train.skipped
+    {'boxes clipped to the picture': 12}
+    """
+    folder = os.fspath(folder)
+    name = printable(os.path.basename(os.path.abspath(folder)))
+    single = os.path.join(folder, "annotations.json")
+    if os.path.isfile(single):
+        whole = _read(folder, single, "images", name)
+        return _split(whole, folder, seed, test_fraction)
+    train, test = (
+        _read(folder, path, os.path.basename(path)[len(_PREFIX) : -len(".json")], name)
+        for path in (_find(folder, part) for part in ("train", "val"))
+    )
+    if train.class_names != test.class_names:
+        odd = sorted(set(train.class_names) ^ set(test.class_names))
+        raise DataError(
+            f"The parts of {quoted(folder)} must have the same categories, received "
+            f"{f'{odd[0]!r} in one only' if odd else 'another order of them'}."
+        )
+    return DetectionData(train, test)
+
+
+def _find(folder, part):
+    pattern = os.path.join(glob.escape(folder), "annotations", f"{_PREFIX}{part}*.json")
+    paths = glob.glob(pattern)
+    if len(paths) != 1:
+        raise DataError(
+            f"The folder {quoted(folder)} must have one file "
+            f"'annotations/{_PREFIX}{part}*.json', received {len(paths)}."
+        )
+    return paths[0]
+
+
+def _split(whole, folder, seed, test_fraction):
+    pictures = len(whole)
+    if pictures < 2:
+        raise DataError(
+            f"{quoted(folder)} must have at least 2 pictures, one to train on and one to test on, "
+            "received 1."
+        )
+    size = min(max(round(test_fraction * pictures), 1), pictures - 1)
+    order = np.random.default_rng(seed).permutation(pictures)
+    return DetectionData(whole.select(np.sort(order[size:])), whole.select(np.sort(order[:size])))
+
+
+def _read(folder, path, pictures, name):
+    collector = Collector(folder)
+    coco, categories = _index(path, collector)
+    for image_id, image in coco.imgs.items():
+        size = image.get("height"), image.get("width")
+        is_sound = all(_is_number(n) and isinstance(n, int) and n > 0 for n in size)
+        if not is_sound or not isinstance(image.get("file_name"), str):
+            collector.skipped["malformed pictures"] += 1
+            continue
+        file = collector.inside(os.path.join(folder, pictures), image["file_name"])
+        if file is None:
+            continue
+        boxes = [box for box in coco.imgToAnns.get(image_id, []) if _is_box(box, collector)]
+        collector.add(
+            file,
+            size,
+            image_id,
+            [_edges(*box["bbox"]) for box in boxes],
+            [box["category_id"] for box in boxes],
+            [bool(box.get("iscrowd", 0)) for box in boxes],
+            [_area(box) for box in boxes],
+        )
+    return collector.collect(name, categories, path)
+
+
+def _index(path, collector):
+    """The pycocotools index of a file, and its categories as `{id: name}` in order."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(path)
+        names = {key: coco.cats[key]["name"] for key in sorted(coco.cats)}
+        images, boxes = coco.dataset["images"], coco.dataset["annotations"]
+    except (OSError, RecursionError) as error:
+        raise DataError(f"{quoted(path)} cannot be read: {first_line(error)}.") from error
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # json raises ValueError; the others are of pycocotools on JSON of another structure.
+        what = f": {first_line(error)}" if isinstance(error, ValueError) else ""
+        raise DataError(f"{quoted(path)} is not JSON in COCO's format{what}.") from error
+    if not names or not all(isinstance(text, str) for text in names.values()):
+        raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
+    if len(set(names.values())) < len(coco.dataset["categories"]):
+        raise DataError(f"The categories of {quoted(path)} must have ids and names of their own.")
+    collector.skipped["pictures with the id of another"] += len(images) - len(coco.imgs)
+    known = sum(len(coco.imgToAnns[key]) for key in coco.imgs if key in coco.imgToAnns)
+    collector.skipped["boxes of unknown pictures"] += len(boxes) - known
+    return coco, names
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _is_box(annotation, collector):
+    box = annotation.get("bbox")
+    is_box = isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
+    is_box = is_box and isinstance(annotation.get("category_id"), (int, str))
+    if not is_box:
+        collector.skipped["malformed boxes"] += 1
+    return is_box
+
+
+def _edges(left, top, width, height):
+    return left, top, left + width, top + height
+
+
+def _area(annotation):
+    area = annotation.get("area")
+    return area if _is_number(area) else math.prod(annotation["bbox"][2:])

@@ -1,0 +1,121 @@
+"""COCO's metrics of a detector, by pycocotools."""
+
+import contextlib
+import io
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+NAMES += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
+
+
+def coco_metrics(ground_truth, detections):
+    """COCO's twelve metrics, and the average precision of each class.
+
+    AP is the mean over the classes and over the overlaps .5, .55, ... .95 of boxes, AP50 and AP75
+    are at one overlap; APs, APm and APl are over objects of less than 32 x 32, up to 96 x 96, and
+    more square pixels. ARmax1, ARmax10 and ARmax100 are the recall with at most so many boxes of a
+    picture. Of more than 100 boxes of a class in a picture the 100 best are taken. Objects of
+    `DetectionSet.ignored` are crowds: what lies in one counts neither for nor against.
+
+    keras_cv's own `PyCOCOCallback` leaves out the pictures in which nothing was detected, and takes
+    class 0 for padding; so pycocotools is called here.
+
+    Args:
+        ground_truth: `DetectionSet`.
+        detections: list with a dict of arrays for each picture: `"boxes"` `(boxes, 4)`, edges in
+            pixels of that picture, left, top, right and bottom; `"classes"` `(boxes,)`;
+            `"confidence"` `(boxes,)`.
+
+    Returns:
+        Dict of floats: `"AP"`, `"AP50"`, `"AP75"`, `"APs"`, `"APm"`, `"APl"`, `"ARmax1"`,
+        `"ARmax10"`, `"ARmax100"`, `"ARs"`, `"ARm"`, `"ARl"`; and `"per_class"`,
+        `{class name: {"AP": ..., "AP50": ...}}`. As in pycocotools, what no object was there for is
+        -1, and left out of means.
+
+    Raises:
+        ValueError: if there is not a detection dict for each picture.
+
+    Example:
+
+    >>> scenes = clothing_scenes(8)
+    >>> found = [
+    ...     {"boxes": boxes, "classes": classes, "confidence": np.ones(len(classes))}
+    ...     for boxes, classes in zip(scenes.boxes, scenes.classes)
+    ... ]
+    >>> coco_metrics(scenes, found)["AP"]
+    1.0
+
+    Reference:
+
+    - [pycocotools](https://github.com/cocodataset/cocoapi), `COCOeval`.
+    """
+    check_length(ground_truth, detections)
+    truth, found = [], []
+    for image_id, values in enumerate(
+        zip(ground_truth.boxes, ground_truth.classes, ground_truth.areas, ground_truth.ignored)
+    ):
+        truth.extend(_annotations(image_id, *values))
+    for image_id, values in enumerate(detections):
+        boxes = np.asarray(values["boxes"], "float64").reshape(-1, 4)
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        no_crowd = np.zeros(len(boxes), bool)
+        annotations = _annotations(image_id, boxes, values["classes"], areas, no_crowd)
+        for annotation, score in zip(annotations, values["confidence"]):
+            found.append({**annotation, "score": float(score)})
+    # pycocotools reports by printing.
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(*(_index(ground_truth, each) for each in (truth, found)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics = dict(zip(NAMES, map(float, evaluation.stats)))
+    # Overlaps x recalls x classes, of objects of any size and 100 detections.
+    precision = evaluation.eval["precision"][..., 0, -1]
+    metrics["per_class"] = {
+        name: {"AP": _mean(precision[:, :, i]), "AP50": _mean(precision[0, :, i])}
+        for i, name in enumerate(ground_truth.class_names)
+    }
+    return metrics
+
+
+def check_length(ground_truth, detections):
+    if len(detections) != len(ground_truth):
+        raise ValueError(
+            f"`detections` must have a dict for each of the {len(ground_truth)} pictures. "
+            f"Received: len(detections)={len(detections)}"
+        )
+
+
+def _annotations(image_id, boxes, classes, areas, ignored):
+    corners = np.asarray(boxes, "float64")
+    sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(kind),
+            "bbox": box.tolist(),
+            "area": float(area),
+            "iscrowd": int(is_ignored),
+        }
+        for box, kind, area, is_ignored in zip(sides, classes, areas, ignored)
+    ]
+
+
+def _index(ground_truth, annotations):
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": i} for i in range(len(ground_truth))],
+        "categories": [{"id": i} for i in range(len(ground_truth.class_names))],
+        # An object of id 0 would count as not matched.
+        "annotations": [{**each, "id": i} for i, each in enumerate(annotations, 1)],
+    }
+    coco.createIndex()
+    return coco
+
+
+def _mean(precision):
+    precision = precision[precision > -1]
+    return float(precision.mean()) if precision.size else -1.0
