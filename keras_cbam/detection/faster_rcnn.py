@@ -363,9 +363,8 @@ def _sample_weights(prefix, positives, negatives):
     """Weights that make the summed losses means over the sample."""
     sample = ops.cast(positives | negatives, "float32")
     divisor = ops.maximum(ops.sum(sample), 1.0)
-    weights = {
+    return {
         # The loss is the mean of the four offsets, the paper's their sum.
         f"{prefix}box": 4.0 * ops.cast(positives, "float32") / divisor,
         f"{prefix}classification": sample / divisor,
     }
-    return weights
