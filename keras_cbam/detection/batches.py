@@ -38,7 +38,7 @@ def detection_batches(
         seed: int of at least 0, of the order and the augmentation. Defaults to `0`.
         epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone,
             whenever the data set is iterated over. Defaults to `None`: each iteration is another
-            epoch, so that `model.fit(batches, epochs=10)` sees ten.
+            epoch, so that `model.fit(batches, epochs=10, shuffle=False)` sees ten.
         augment: bool, whether pictures are augmented in training. Defaults to `True`.
         max_boxes: int, boxes of a picture to which all are padded. Defaults to `None`: the largest
             number in the set, at least 1.
@@ -176,7 +176,8 @@ def reading(*detection_sets):
     Example:
 
     >>> with reading(data.train):
-    ...     model.fit(detection_batches(data.train, 16, 300, training=True))
+    ...     batches = detection_batches(data.train, 16, 300, training=True)
+    ...     model.fit(batches, epochs=10, shuffle=False)
     """
     import tensorflow as tf
 

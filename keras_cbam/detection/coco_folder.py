@@ -144,7 +144,6 @@ def _is_number(value):
 def _is_box(annotation, collector):
     box = annotation.get("bbox")
     is_box = isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
-    is_box = is_box and isinstance(annotation.get("category_id"), (int, str))
     if not is_box:
         collector.skipped["malformed boxes"] += 1
     return is_box

@@ -152,8 +152,8 @@ class Collector:
         try:
             is_inside = pathlib.Path(os.path.realpath(path)).is_relative_to(self.root)
         except ValueError:
-            # A name with a null byte is that of no file.
-            is_inside = "\0" in path
+            # The name of no file: it has a null byte, or cannot be encoded.
+            is_inside = True
         if not is_inside:
             self.skipped["paths that lead outside the folder"] += 1
         elif os.path.isfile(path):

@@ -18,6 +18,8 @@ MOST_GARMENTS = 5
 VISIBLE = 0.4
 # How far a garment's picture may lie outside the scene, by its side.
 OUTSIDE = 0.15
+# Most that is added to or taken from a pixel at the end.
+NOISE = 6
 _SOURCE_SIZE = 32
 
 
@@ -116,7 +118,7 @@ def _scene(garments, size, generator):
         chosen.append(index)
     for window, alpha, colour in reversed(layers):
         ground[window] += alpha * (colour - ground[window])
-    ground += generator.integers(-6, 7, size=ground.shape, dtype="int8")
+    ground += generator.integers(-NOISE, NOISE + 1, size=ground.shape, dtype="int8")
     pixels = np.clip(ground + 0.5, 0, 255).astype("uint8")
     boxes = np.array(boxes, "float32").reshape(-1, 4)
     return pixels, np.array(chosen, "int64"), boxes, np.array(areas, "float32")

@@ -1,0 +1,4 @@
+import pytest
+
+for name in ("keras_cv", "pycocotools", "defusedxml"):
+    pytest.importorskip(name, reason="needs keras_cbam[detection]")
