@@ -158,13 +158,9 @@ def _plain(value):
         return value
     if isinstance(value, (list, tuple)):
         items = [_plain(item) for item in value]
-        return (
-            _NOT_PLAIN
-            if _NOT_PLAIN in items
-            else tuple(items)
-            if isinstance(value, tuple)
-            else items
-        )
+        if _NOT_PLAIN in items:
+            return _NOT_PLAIN
+        return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, dict):
         items = {key: _plain(item) for key, item in value.items()}
         return _NOT_PLAIN if _NOT_PLAIN in items.values() else items

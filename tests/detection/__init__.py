@@ -1,0 +1,3 @@
+import pytest
+
+pytest.importorskip("keras_cv", reason="keras_cbam[detection] is not installed")
