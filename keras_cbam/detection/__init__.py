@@ -1,33 +1,51 @@
-"""Detectors with attention, their data and their metrics. Needs `keras_cbam[detection]`."""
+"""Detectors with attention, their data and their metrics, on the parts of keras_cv."""
 
 try:
-    import keras_cv as _keras_cv  # noqa: F401
+    import keras_cv  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "keras_cbam.detection needs keras-cv: pip install keras_cbam[detection]"
+        f"Detection needs keras_cv: run `pip install keras_cbam[detection]`. {error}"
     ) from error
 
+from keras_cbam.detection.backbone import detection_backbone
+from keras_cbam.detection.backbones import application_backbone, ssd_mobilenet, ssd_vgg16
 from keras_cbam.detection.batches import detection_batches, reading
+from keras_cbam.detection.boxes import decode_boxes, encode_boxes
 from keras_cbam.detection.coco_folder import coco_folder
 from keras_cbam.detection.coco_metrics import coco_metrics
 from keras_cbam.detection.data import load_detection_data
 from keras_cbam.detection.detection_set import DetectionData, DetectionSet
+from keras_cbam.detection.detectors import build_detector, compile_detector
 from keras_cbam.detection.evaluation import evaluate_detector, predict_detections
+from keras_cbam.detection.faster_rcnn import FasterRCNN
 from keras_cbam.detection.scenes import clothing_scenes
+from keras_cbam.detection.ssd import SSD
+from keras_cbam.detection.stairnet import StairNet
 from keras_cbam.detection.voc_folder import voc_folder
 from keras_cbam.detection.voc_metrics import voc_metrics
 
 __all__ = [
+    "SSD",
     "DetectionData",
     "DetectionSet",
+    "FasterRCNN",
+    "StairNet",
+    "application_backbone",
+    "build_detector",
     "clothing_scenes",
     "coco_folder",
     "coco_metrics",
+    "compile_detector",
+    "decode_boxes",
+    "detection_backbone",
     "detection_batches",
+    "encode_boxes",
     "evaluate_detector",
     "load_detection_data",
     "predict_detections",
     "reading",
+    "ssd_mobilenet",
+    "ssd_vgg16",
     "voc_folder",
     "voc_metrics",
 ]

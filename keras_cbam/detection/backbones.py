@@ -3,10 +3,12 @@
 import inspect
 
 import keras
+import keras_cv
 import numpy as np
 
 from keras_cbam.applications import attention_backbone, find_application
-from keras_cbam.detection.backbone import DetectionBackbone, detection_backbone
+from keras_cbam.detection.backbone import detection_backbone
+from keras_cbam.insertion.backbones import backbone_from_graph
 
 
 def application_backbone(
@@ -119,9 +121,10 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     norm = keras.layers.RMSNormalization(name="conv4_3_norm")
     normalized = norm(conv4_3)
     norm.scale.assign(np.full(conv4_3.shape[-1:], 20 / conv4_3.shape[-1] ** 0.5))
-    backbone = DetectionBackbone(
-        pixels, [normalized, fc7], pyramid_level_inputs={"P3": "conv4_3_norm", "P4": "fc7"}
-    )
+    # Nothing is computed from the normalized feature map: the levels cannot be found.
+    levels = {"P3": normalized, "P4": fc7}
+    graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
+    backbone = backbone_from_graph(keras_cv.models.Backbone, graph, {}, fc7.dtype)
     if weights is not None:
         _carry_over(keras.applications.VGG16(weights=weights), backbone)
     return backbone

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_cbam.insertion.backbones import backbone_graph, copied_backbone, is_backbone
 from keras_cbam.insertion.graph import is_functional, is_searchable
 from keras_cbam.weight_files import finalize
 
@@ -24,11 +25,12 @@ class Copier:
 
     def copy_model(self, model):
         """The copy, uncompiled, with the weights and trainable flags of the model."""
-        copy = self._copy(model)
-        self._carry_over()
+        copy = self.copy_layer(model)
+        self.carry_over()
         return copy
 
-    def _copy(self, layer):
+    def copy_layer(self, layer):
+        """The layer's one copy, as yet without its weights; the same for every call."""
         if id(layer) not in self.pairs:
             # Registered before its own layers, so that flags are carried over from the outside in.
             self.pairs[id(layer)] = [layer, None]
@@ -38,6 +40,8 @@ class Copier:
     def _new_copy(self, layer):
         if isinstance(layer, keras.Sequential):
             return self._copy_sequential(layer)
+        if is_functional(layer) and is_backbone(layer):
+            return copied_backbone(layer, self._copy_functional(backbone_graph(layer)))
         if is_functional(layer):
             return self._copy_functional(layer)
         if isinstance(layer, keras.layers.Lambda):
@@ -62,7 +66,7 @@ class Copier:
         def clone(operation):
             if id(operation) in self.removed:
                 return None
-            copy = self._copy(operation)
+            copy = self.copy_layer(operation)
             sources[id(copy)] = operation
             return copy
 
@@ -86,12 +90,12 @@ class Copier:
         names = _Names(layer.name for layer in model.layers)
         for layer in model.layers:
             if id(layer) not in self.removed:
-                layers.append(self._copy(layer))
+                layers.append(self.copy_layer(layer))
                 added = names.renamed(self.added(layer))
                 layers.extend([added] if added else [])
         return keras.Sequential(layers, name=model.name)
 
-    def _carry_over(self):
+    def carry_over(self):
         """Weights and flags of every source layer into its copy."""
         pairs = [pair for pair in self.pairs.values() if isinstance(pair[0], keras.layers.Layer)]
         # A model's flag sets those of all its layers, so the models go first, outer before inner.

@@ -19,10 +19,10 @@ def require_searchable(model):
     """Raises ValueError unless `model` has a graph of layers that can be read."""
     if not is_searchable(model):
         raise ValueError(
-            "Attention can be inserted in Functional and Sequential models only: the graph of a "
-            "subclassed model is not known. Rebuild it as `keras.Model(inputs, outputs)`, where "
-            "`outputs` come from calling its layers one after the other on `keras.Input` tensors, "
-            f"or put the attention layer into its `call`. Received: {model!r}"
+            "The model must be Functional or Sequential: the graph of a subclassed model is not "
+            "known. Rebuild it as `keras.Model(inputs, outputs)`, where `outputs` come from "
+            "calling its layers one after the other on `keras.Input` tensors, or put an attention "
+            f"layer into its `call` by hand. Received: {model!r}"
         )
     if not type(model).call.__module__.startswith("keras."):
         raise ValueError(

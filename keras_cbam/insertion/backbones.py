@@ -1,0 +1,167 @@
+"""Backbones of keras_cv and keras_hub that are given by their graph.
+
+The backbones of these libraries are Functional models that know which of their tensors are the
+levels of a feature pyramid. Their configurations are arguments of a constructor, from which no
+changed graph can be built again.
+"""
+
+import functools
+import importlib
+import inspect
+
+import keras
+
+LIBRARIES = ("keras_cv", "keras_hub")
+
+
+@keras.saving.register_keras_serializable(package="keras_cbam")
+class GraphBackbone:
+    """What turns a class of backbones into one whose objects are saved and loaded as their graph.
+
+    Its subclasses, one for each class of backbones, are made by `backbone_from_graph`. All are
+    registered under one name: `from_config` finds the class in the configuration. It is a class
+    of its own so that neither library must be imported.
+    """
+
+    kind = None
+
+    def __init__(self, graph, arguments, dtype):
+        library_class(self.kind).__init__(
+            self, inputs=graph.input, outputs=graph.output["outputs"], name=graph.name
+        )
+        self.dtype_policy = keras.dtype_policies.get(dtype)
+        for name, value in arguments.items():
+            setattr(self, name, value)
+        levels = graph.output["levels"]
+        if hasattr(self.kind, "pyramid_level_inputs"):
+            self.pyramid_level_inputs = {
+                level: tensor._keras_history.operation.name for level, tensor in levels.items()
+            }
+        elif hasattr(self.kind, "pyramid_outputs"):
+            self.pyramid_outputs = levels
+
+    def get_config(self):
+        # The graph's own flag would overwrite those of its layers.
+        graph = {k: v for k, v in backbone_graph(self).get_config().items() if k != "trainable"}
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "kind": keras.saving.get_registered_name(self.kind),
+            "graph": graph,
+            "arguments": backbone_arguments(self),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        graph = keras.Model.from_config(dict(config["graph"]))
+        kind = _registered_kind(config["kind"])
+        backbone = backbone_from_graph(kind, graph, config["arguments"], config["dtype"])
+        flags = [(layer, layer.trainable) for layer in backbone._flatten_layers(include_self=False)]
+        backbone.trainable = config["trainable"]
+        for layer, is_trainable in flags:
+            layer.trainable = is_trainable
+        backbone.name = config["name"]
+        return backbone
+
+
+def library_class(kind):
+    """The class `Backbone` of keras_cv or keras_hub that a class derives from, or `None`."""
+    for base in kind.__mro__:
+        if base.__name__ == "Backbone" and base.__module__.partition(".")[0] in LIBRARIES:
+            return base
+    return None
+
+
+def is_backbone(model):
+    """Whether a Functional model is a backbone of keras_cv or keras_hub."""
+    return library_class(type(model)) is not None
+
+
+def backbone_graph(backbone):
+    """A plain model of the backbone's layers: `{"outputs": its outputs, "levels": by name}`."""
+    if hasattr(backbone, "pyramid_level_inputs"):
+        names = backbone.pyramid_level_inputs
+        levels = {level: backbone.get_layer(name).output for level, name in names.items()}
+    else:
+        levels = dict(getattr(backbone, "pyramid_outputs", {}))
+    outputs = {"outputs": backbone.output, "levels": levels}
+    return keras.Model(backbone.input, outputs, name=backbone.name)
+
+
+def backbone_arguments(backbone):
+    """The arguments of the backbone's class that it keeps and that are plain values.
+
+    Tasks of the libraries read some, `image_shape` for example. Layers and tensors among them are
+    those of another graph, and left out.
+    """
+    names = inspect.signature(_kind(backbone).__init__).parameters
+    kept = {name: _plain(vars(backbone)[name]) for name in names if name in vars(backbone)}
+    return {name: value for name, value in kept.items() if value is not _NOT_PLAIN}
+
+
+def backbone_from_graph(kind, graph, arguments, dtype):
+    """A backbone of the class `kind`, and of `GraphBackbone`.
+
+    Args:
+        kind: class, `Backbone` of keras_cv or keras_hub or a class derived from one.
+        graph: `keras.Model`, see `backbone_graph`.
+        arguments: dict of attributes, see `backbone_arguments`.
+        dtype: dtype policy of the backbone; its layers have their own.
+    """
+    return _graph_class(kind)(graph, arguments, dtype)
+
+
+def copied_backbone(backbone, graph):
+    """The backbone once more, with another graph."""
+    return backbone_from_graph(
+        _kind(backbone), graph, backbone_arguments(backbone), backbone.dtype_policy
+    )
+
+
+def _kind(backbone):
+    return backbone.kind if isinstance(backbone, GraphBackbone) else type(backbone)
+
+
+@functools.cache
+def _graph_class(kind):
+    attributes = {"kind": kind, "__module__": __name__, "__doc__": kind.__doc__}
+    made = type(GraphBackbone.__name__, (GraphBackbone, kind), attributes)
+    return keras.saving.register_keras_serializable(package="keras_cbam")(made)
+
+
+def _registered_kind(name):
+    library = name.partition(">")[0].partition(".")[0]
+    if library in LIBRARIES:
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise ImportError(
+                f"This backbone is a {name.partition('>')[2]} of {library}, which cannot be "
+                f"imported: {error}"
+            ) from error
+    kind = keras.saving.get_registered_object(name)
+    if not isinstance(kind, type) or library_class(kind) is None:
+        raise ValueError(
+            "The class of this backbone is not known: import the module that registers it by "
+            f"`keras.saving.register_keras_serializable`. Received: kind={name!r}"
+        )
+    return kind
+
+
+_NOT_PLAIN = object()
+
+
+def _plain(value):
+    """The value without Keras' tracking of lists and dicts, or `_NOT_PLAIN`."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item) for item in value]
+        if _NOT_PLAIN in items:
+            return _NOT_PLAIN
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, dict):
+        items = {key: _plain(item) for key, item in value.items()}
+        return _NOT_PLAIN if _NOT_PLAIN in items.values() else items
+    return _NOT_PLAIN

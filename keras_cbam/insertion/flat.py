@@ -1,0 +1,80 @@
+"""The calls of a Functional graph in one list, those of nested models among them."""
+
+import dataclasses
+import inspect
+import typing
+
+from keras_cbam.insertion.graph import graph_nodes, is_searchable
+
+
+class Source(typing.NamedTuple):
+    """A tensor of the list: which output of which call, or an input of the model (`call == -1`)."""
+
+    call: int
+    output: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a layer or operation.
+
+    Args:
+        operation: `keras.Operation`.
+        node: Keras' record of the call.
+        inputs: list of `Source`, one for each of the node's input tensors.
+        training: bool or `None`, what a nested model around it was called with.
+    """
+
+    operation: typing.Any
+    node: typing.Any
+    inputs: list
+    training: bool | None
+
+    def arguments(self, values):
+        """`(args, kwargs)` of the call, with the values of its inputs, dict by `Source`."""
+        tensors = {
+            id(tensor): values[source]
+            for tensor, source in zip(self.node.input_tensors, self.inputs, strict=True)
+        }
+        args, kwargs = self.node.arguments.fill_in(tensors)
+        takes_training = "training" in inspect.signature(self.operation.call).parameters
+        if self.training is not None and takes_training:
+            kwargs = {**kwargs, "training": self.training}
+        return args, kwargs
+
+
+def flat_calls(model):
+    """The calls from the model's inputs to its outputs, each after the calls it needs.
+
+    A nested model with one input is not a call: its own calls are there instead, once for each
+    time that it is called.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`.
+
+    Returns:
+        List of `Call`, and the list of `Source` of the model's outputs.
+    """
+    calls = []
+    sources = {id(tensor): Source(-1, index) for index, tensor in enumerate(model.inputs)}
+    _append_calls(model, sources, None, calls)
+    return calls, [sources[id(tensor)] for tensor in model.outputs]
+
+
+def _append_calls(model, sources, training, calls):
+    """Appends the calls, and adds their outputs to `sources`, `{id of tensor: Source}`."""
+    for node in graph_nodes(model):
+        operation = node.operation
+        if not node.input_tensors:
+            continue
+        inputs = [sources[id(tensor)] for tensor in node.input_tensors]
+        if is_searchable(operation) and len(inputs) == len(operation.inputs) == 1:
+            inner = {id(operation.inputs[0]): inputs[0]}
+            own = node.arguments.kwargs.get("training")
+            _append_calls(operation, inner, own if training is None else training, calls)
+            outputs = [inner[id(tensor)] for tensor in operation.outputs]
+        else:
+            calls.append(Call(operation, node, inputs, training))
+            outputs = [Source(len(calls) - 1, index) for index in range(len(node.outputs))]
+        for tensor, output in zip(node.outputs, outputs, strict=True):
+            sources[id(tensor)] = output

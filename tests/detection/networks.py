@@ -1,0 +1,35 @@
+"""Small networks and data that the tests of detection share."""
+
+import keras
+import numpy as np
+
+PICTURES = np.random.default_rng(0).uniform(0, 255, size=(2, 64, 64, 3)).astype("float32")
+BOXES = {
+    "boxes": np.array(
+        [[[8, 8, 40, 40], [20, 4, 60, 30]], [[0, 0, 64, 32], [-1, -1, -1, -1]]], "float32"
+    ),
+    "classes": np.array([[0, 1], [1, -1]], "float32"),
+}
+
+
+def strided(x, name, filters=4):
+    """A convolution of stride 2 and one of stride 1, the latter with batch normalization."""
+    x = keras.layers.Conv2D(filters, 3, 2, padding="same", name=f"{name}_down")(x)
+    x = keras.layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv")(x)
+    x = keras.layers.BatchNormalization(name=f"{name}_norm")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def strided_model(input_shape=(64, 64, 3), depth=5):
+    """A network with one stage for each stride, and a classifier."""
+    x = inputs = keras.Input(input_shape, name="pixels")
+    for level in range(1, depth + 1):
+        x = strided(x, f"stage{level}")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="classes")(x), name="strided")
+
+
+def tensors(model, names, pictures=PICTURES):
+    """The outputs of the layers of these names, as arrays."""
+    outputs = [model.get_layer(name).output for name in names]
+    return [np.asarray(x) for x in keras.Model(model.input, outputs)(pictures)]
