@@ -15,9 +15,9 @@ PARTS = ("train", "test")
 SIZES = (20 / 96, 56 / 96)
 MOST_GARMENTS = 5
 # The least part of a garment that must be seen.
-VISIBLE = 0.4
+VISIBLE = 0.6
 # How far a garment's picture may lie outside the scene, by its side.
-OUTSIDE = 0.15
+OUTSIDE = 0.1
 # Most that is added to or taken from a pixel at the end.
 NOISE = 6
 _SOURCE_SIZE = 32
@@ -28,7 +28,7 @@ def clothing_scenes(count, part="train", image_size=96, seed=0):
 
     Garments are the pictures of the embedded part of Fashion-MNIST, of ten classes, 20 to 56 pixels
     wide and high in a scene of 96: tinted, flipped and cut out along their outline. They overlap
-    each other and the edges of the scene; one of which less than 40 % would be seen is not put in.
+    each other and the edges of the scene; one of which less than 60 % would be seen is not put in.
     Boxes are tight around what is seen. The garments of a scene for training are those of
     Fashion-MNIST's training pictures, those of one for testing its test pictures.
 
