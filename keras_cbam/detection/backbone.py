@@ -51,6 +51,13 @@ def detection_backbone(model, levels=(3, 4, 5)):
     >>> detection_backbone(model).pyramid_level_inputs["P5"]
     'conv5_block3_out'
     """
+    backbone = pyramid_backbone(model, levels)
+    _check_declared_size(backbone)
+    return backbone
+
+
+def pyramid_backbone(model, levels):
+    """`detection_backbone` for pictures of any size: SSD takes feature maps of any."""
     if not isinstance(levels, (list, tuple)) or not levels:
         raise ValueError(f"`levels` must be a list of int. Received: levels={levels!r}")
     for level in levels:
@@ -75,7 +82,6 @@ def detection_backbone(model, levels=(3, 4, 5)):
     pixels = model.inputs[0]
     found = find_levels(calls, outputs, shapes[0][3], pixels.dtype, sorted(levels))
     graph = _copy(model, calls, found)
-    _check_declared_size(graph)
     return backbone_from_graph(keras_cv.models.Backbone, graph, {}, model.dtype_policy)
 
 

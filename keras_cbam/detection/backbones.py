@@ -7,7 +7,7 @@ import keras_cv
 import numpy as np
 
 from keras_cbam.applications import attention_backbone, find_application
-from keras_cbam.detection.backbone import detection_backbone
+from keras_cbam.detection.backbone import detection_backbone, pyramid_backbone
 from keras_cbam.insertion.backbones import backbone_from_graph
 
 
@@ -42,16 +42,21 @@ def application_backbone(
     >>> backbone.pyramid_level_inputs["P5"]
     'conv_pw_13_relu'
     """
+    return detection_backbone(
+        _from_pixels(name, input_shape, attention, weights, **application_kwargs), levels
+    )
+
+
+def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
     application = find_application(name)
     pixels = keras.Input(input_shape, name="pixels")
-    model = attention_backbone(
+    return attention_backbone(
         name,
         attention=attention,
         weights=weights,
         input_tensor=inspect.getmodule(application).preprocess_input(pixels),
         **application_kwargs,
     )
-    return detection_backbone(model, levels)
 
 
 def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", levels=(4, 5)):
@@ -67,9 +72,8 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
     Returns:
         A `keras_cv.models.Backbone` that takes pixels in [0, 255].
     """
-    return application_backbone(
-        "MobileNet", input_shape, weights=weights, levels=levels, alpha=alpha
-    )
+    model = _from_pixels("MobileNet", input_shape, None, weights, alpha=alpha)
+    return pyramid_backbone(model, levels)
 
 
 def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):

@@ -7,6 +7,7 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 
 def _centers_and_sizes(boxes):
+    boxes = ops.convert_to_tensor(boxes, dtype="float32")
     corners, opposite = boxes[..., :2], boxes[..., 2:]
     return (corners + opposite) / 2, opposite - corners
 
@@ -24,7 +25,7 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
             Defaults to `(0.1, 0.1, 0.2, 0.2)`.
 
     Returns:
-        Tensor `(..., 4)`, without unit.
+        float32 tensor `(..., 4)`, without unit.
 
     Example:
 
@@ -36,14 +37,14 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
     - [Girshick et al.](https://arxiv.org/abs/1311.2524), appendix C
     - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2
     """
-    centers, sizes = _centers_and_sizes(ops.convert_to_tensor(boxes))
-    anchor_centers, anchor_sizes = _centers_and_sizes(ops.convert_to_tensor(anchors))
+    centers, sizes = _centers_and_sizes(boxes)
+    anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
     # Padding has no size: its offsets are masked, but must not be infinite.
     sizes = ops.maximum(sizes, keras.config.epsilon())
     offsets = ops.concatenate(
         [(centers - anchor_centers) / anchor_sizes, ops.log(sizes / anchor_sizes)], axis=-1
     )
-    return offsets / ops.convert_to_tensor(variances, dtype=offsets.dtype)
+    return offsets / ops.convert_to_tensor(variances, dtype="float32")
 
 
 def decode_boxes(offsets, anchors, variances=VARIANCES):
@@ -55,12 +56,12 @@ def decode_boxes(offsets, anchors, variances=VARIANCES):
         variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
 
     Returns:
-        Tensor `(..., 4)`, "xyxy" in pixels. A box is at most 62.5 times as wide or high as its
-        anchor, so that a wild prediction stays finite.
+        float32 tensor `(..., 4)`, "xyxy" in pixels. A box is at most 62.5 times as wide or high as
+        its anchor, so that a wild prediction stays finite.
     """
-    anchor_centers, anchor_sizes = _centers_and_sizes(ops.convert_to_tensor(anchors))
-    offsets = ops.convert_to_tensor(offsets)
-    offsets = offsets * ops.convert_to_tensor(variances, dtype=offsets.dtype)
+    anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
+    offsets = ops.convert_to_tensor(offsets, dtype="float32")
+    offsets = offsets * ops.convert_to_tensor(variances, dtype="float32")
     centers = offsets[..., :2] * anchor_sizes + anchor_centers
     halves = ops.exp(ops.minimum(offsets[..., 2:], LARGEST_LOG_RATIO)) * anchor_sizes / 2
     return ops.concatenate([centers - halves, centers + halves], axis=-1)

@@ -266,9 +266,9 @@ class FasterRCNN(Detector):
 
     def _classified(self, features, boxes):
         count = boxes.shape[1]
-        regions = roi_align(
-            features, boxes, self.strides[: len(features)], self.image_size, self._CELLS
-        )
+        # The level on top is for proposals only.
+        pooled = max(1, len(features) - 1)
+        regions = roi_align(features[:pooled], boxes, self.strides[:pooled], self._CELLS)
         outputs = self.head(ops.reshape(regions, (-1, *regions.shape[2:])))
         return {
             "box": ops.reshape(outputs["box"], (-1, count, self.num_classes, 4)),

@@ -5,20 +5,19 @@ import math
 from keras import ops
 
 
-def level_of(boxes, strides, image_size):
-    """The index of the feature map for each box: one octave of size for each.
+def level_of(boxes, strides):
+    """The index of the feature map for each box.
 
-    A box with the picture's area `H W` takes the coarsest map, one of a quarter of it the next
-    finer, and so on: `coarsest + floor(log2(sqrt(w h / (H W))) + 1)`, where Lin et al. have
-    `4 + floor(log2(sqrt(w h) / 224))` for their pictures of about 800 x 1333 pixels.
+    `floor(log2(sqrt(w h) / (14 stride)))`, with the finest stride, clipped to the maps that there
+    are: a box then spans 14 to 28 positions, as by `4 + floor(log2(sqrt(w h) / 224))` of Lin et al.
     """
     sizes = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
-    root = ops.sqrt(sizes[..., 0] * sizes[..., 1] / (image_size[0] * image_size[1]))
-    level = len(strides) - 1 + ops.floor(ops.log(root) / math.log(2.0) + 1.0)
+    root = ops.sqrt(sizes[..., 0] * sizes[..., 1])
+    level = ops.floor(ops.log(root / (14.0 * strides[0])) / math.log(2.0))
     return ops.cast(ops.clip(level, 0, len(strides) - 1), "int32")
 
 
-def roi_align(features, boxes, strides, image_size, size=7, samples=2):
+def roi_align(features, boxes, strides, size=7, samples=2):
     """The features of boxes, on a grid: bilinear, the mean of samples in each cell (ROIAlign).
 
     The value at a sample is the bilinear interpolation of the four nearest positions of the
@@ -28,8 +27,7 @@ def roi_align(features, boxes, strides, image_size, size=7, samples=2):
         features: list of float tensors `(batch, height, width, channels)`, the finest first, of
             known height and width, with the same number of channels.
         boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels.
-        strides: list of ints, pixels, one for each feature map.
-        image_size: tuple `(height, width)`, pixels: see `level_of`.
+        strides: list of ints, pixels, one for each feature map, each twice the one before.
         size: int, cells of the grid on each side. Defaults to `7`.
         samples: int, samples of a cell on each side. Defaults to `2`.
 
@@ -54,7 +52,7 @@ def roi_align(features, boxes, strides, image_size, size=7, samples=2):
         ],
         axis=1,
     )
-    level = level_of(boxes, strides, image_size)
+    level = level_of(boxes, strides)
 
     def of_level(values, dtype="float32"):
         return ops.take(ops.convert_to_tensor(values, dtype=dtype), level, axis=0)[..., None]
