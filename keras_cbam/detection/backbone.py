@@ -29,7 +29,9 @@ def detection_backbone(model, levels=(3, 4, 5)):
     is part of it, preprocessed pictures otherwise.
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
-    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them.
+    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With
+    float16, RetinaNet cannot predict and YOLOV8Detector not train: build the network under
+    `"mixed_float16"` and the detector under `"float32"`, and only the backbone computes in float16.
 
     Args:
         model: Functional or built Sequential `keras.Model` with one input of shape

@@ -28,7 +28,9 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
             Defaults to `True`.
 
     Returns:
-        A `keras.Model` with the model's inputs and outputs.
+        A `keras.Model` with the model's inputs and outputs. Of a backbone of keras_cv or keras_hub,
+        one of the same class: its pyramid levels are the attended tensors, it keeps those of its
+        constructor's arguments that are plain values, and is saved and loaded as its graph.
 
     Raises:
         ValueError: if the model is subclassed, nothing or an unknown name is chosen (the message

@@ -25,7 +25,7 @@ def remove_attention(model, where="auto"):
             same shape. Defaults to `"auto"`.
 
     Returns:
-        A `keras.Model` with the model's inputs and outputs.
+        A `keras.Model` with the model's inputs and outputs; of a backbone, see `insert_attention`.
 
     Raises:
         ValueError: if the model is subclassed, nothing is found or an unknown name is chosen, or

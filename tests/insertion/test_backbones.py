@@ -1,0 +1,190 @@
+"""Backbones of keras_cv and keras_hub stay backbones."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_cbam import CBAM, find_sites, insert_attention, remove_attention
+from keras_cbam.insertion.backbones import GraphBackbone
+
+PICTURES = np.random.default_rng(0).uniform(0, 1, size=(2, 64, 64, 3)).astype("float32")
+STACKS = {"stackwise_num_blocks": [1] * 4, "stackwise_num_strides": [1, 2, 2, 2]}
+
+
+def keras_cv_backbone():
+    keras_cv = pytest.importorskip("keras_cv", reason="needs keras_cv")
+    return keras_cv.models.ResNetBackbone(
+        stackwise_filters=[64, 8, 8, 8],
+        stackwise_blocks=[1, 1, 1, 1],
+        stackwise_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+        include_rescaling=False,
+        input_shape=(64, 64, 3),
+    )
+
+
+def keras_hub_backbone():
+    keras_hub = pytest.importorskip("keras_hub", reason="needs keras_hub")
+    return keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 8, 8, 8],
+        block_type="basic_block",
+        image_shape=(64, 64, 3),
+        **STACKS,
+    )
+
+
+def level_layers(backbone):
+    """`{level: name of the layer that puts it out}`."""
+    if hasattr(backbone, "pyramid_level_inputs"):
+        return dict(backbone.pyramid_level_inputs)
+    outputs = backbone.pyramid_outputs
+    return {level: tensor._keras_history.operation.name for level, tensor in outputs.items()}
+
+
+def levels(backbone):
+    outputs = [backbone.get_layer(name).output for name in level_layers(backbone).values()]
+    return [np.asarray(x) for x in keras.Model(backbone.input, outputs)(PICTURES)]
+
+
+def saved_and_loaded(model, folder, **arguments):
+    model.save(folder / "model.keras")
+    return keras.models.load_model(folder / "model.keras", **arguments)
+
+
+@pytest.mark.parametrize("build", [keras_cv_backbone, keras_hub_backbone])
+def test_copies_are_backbones_of_the_same_class(build, tmp_path):
+    backbone = build()
+    backbone.get_layer("conv1_bn").trainable = False
+    attended = insert_attention(backbone)
+    for copy in (attended, remove_attention(attended), saved_and_loaded(attended, tmp_path)):
+        assert isinstance(copy, type(backbone))
+        assert copy.name == backbone.name
+        assert level_layers(copy) == level_layers(backbone)
+        assert [layer.name for layer in copy.layers if not layer.trainable] == ["conv1_bn"]
+        assert copy.trainable
+        for ours, theirs in zip(levels(copy), levels(backbone), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert isinstance(attended, GraphBackbone)
+    assert [layer.name for layer in attended.layers if isinstance(layer, CBAM)] == [
+        f"{site}_cbam" for site in find_sites(backbone)
+    ]
+    assert not {id(v) for v in attended.variables} & {id(v) for v in backbone.variables}
+
+
+@pytest.mark.parametrize("build", [keras_cv_backbone, keras_hub_backbone])
+def test_levels_are_attended_where_attention_is_last(build):
+    backbone = build()
+    names = level_layers(backbone)
+    attended = insert_attention(backbone, where=list(names.values()), start_as_identity=False)
+    assert level_layers(attended) == {level: f"{name}_cbam" for level, name in names.items()}
+    assert level_layers(remove_attention(attended)) == names
+    twice = insert_attention(attended, "se", where="_cbam$|_out$")
+    assert level_layers(twice)["P3"].endswith("_cbam")
+
+
+@pytest.mark.parametrize("build", [keras_cv_backbone, keras_hub_backbone])
+def test_nested_and_frozen_backbones(build, tmp_path):
+    backbone = build()
+    backbone.trainable = False
+    inputs = keras.Input((64, 64, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(backbone(inputs)))
+    attended = insert_attention(model)
+    nested = saved_and_loaded(attended, tmp_path).layers[1]
+    assert isinstance(nested, type(backbone))
+    assert level_layers(nested) == level_layers(backbone)
+    assert not nested.trainable_variables
+    np.testing.assert_allclose(attended(PICTURES), model(PICTURES), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [keras_cv_backbone, keras_hub_backbone])
+def test_arguments_and_policy_are_kept(build, dtype_policy):
+    dtype_policy("mixed_bfloat16")
+    backbone = build()
+    dtype_policy("float32")
+    attended = remove_attention(
+        insert_attention(insert_attention(backbone), "se", where="_1_relu$")
+    )
+    assert attended.dtype_policy.name == backbone.dtype_policy.name
+    assert attended.block_type == "basic_block"
+    if hasattr(backbone, "image_shape"):
+        assert attended.image_shape == (64, 64, 3)
+
+
+def test_reloaded_in_a_fresh_process(tmp_path):
+    arrays = {"pictures": PICTURES}
+    for library, build in (("keras_cv", keras_cv_backbone), ("keras_hub", keras_hub_backbone)):
+        attended = insert_attention(build(), start_as_identity=False)
+        attended.save(tmp_path / f"{library}.keras")
+        arrays[library] = attended(PICTURES)
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    code = (
+        "import sys, keras, keras_cbam, numpy as np\n"
+        f"folder = {str(tmp_path)!r}\n"
+        "arrays = np.load(folder + '/arrays.npz')\n"
+        "for library in ('keras_cv', 'keras_hub'):\n"
+        "    assert library not in sys.modules\n"
+        "    model = keras.models.load_model(f'{folder}/{library}.keras')\n"
+        "    assert isinstance(model, sys.modules[library].models.Backbone)\n"
+        "    ours = model(arrays['pictures'])\n"
+        "    np.testing.assert_allclose(ours, arrays[library], rtol=1e-5, atol=1e-5)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_library_that_is_missing(monkeypatch):
+    config = insert_attention(keras_cv_backbone()).get_config()
+    monkeypatch.setitem(sys.modules, "keras_cv", None)
+    with pytest.raises(ImportError, match="a ResNetBackbone of keras_cv, which cannot be imported"):
+        GraphBackbone.from_config(config)
+
+
+def test_a_class_that_is_not_known():
+    config = insert_attention(keras_cv_backbone()).get_config()
+    for kind in ("other>Backbone", "keras_cbam>CBAM"):
+        with pytest.raises(ValueError, match=f"is not known.*Received: kind='{kind}'"):
+            GraphBackbone.from_config({**config, "kind": kind})
+
+
+def test_keras_hub_detector_on_an_attended_backbone(tmp_path):
+    encoder = insert_attention(keras_hub_backbone(), start_as_identity=False)
+    from keras_hub.models import RetinaNetBackbone, RetinaNetObjectDetector
+
+    levels = {"min_level": 3, "max_level": 5, "use_p5": False, "image_shape": (64, 64, 3)}
+    detector = RetinaNetObjectDetector(
+        RetinaNetBackbone(encoder, **levels),
+        num_classes=2,
+        bounding_box_format="xyxy",
+        pre_logits_num_conv_layers=1,
+    )
+    detector.compile("sgd", run_eagerly=True)
+    gate = encoder.get_layer("stack3_block0_2_bn_cbam")
+    before = gate.get_weights()
+    boxes = np.array([[[8, 8, 40, 40]], [[0, 0, 64, 32]]], "float32")
+    targets = {"boxes": boxes, "labels": np.array([[0], [1]], "float32")}
+    history = detector.fit(PICTURES, targets, verbose=0, shuffle=False).history
+    assert np.isfinite(history["loss"]).all()
+    assert any(np.any(new != old) for new, old in zip(gate.get_weights(), before, strict=True))
+    assert set(detector.predict(PICTURES, verbose=0)) >= {"boxes", "labels", "confidence"}
+    loaded = saved_and_loaded(detector, tmp_path, compile=False)
+    assert isinstance(loaded.backbone.image_encoder, type(encoder))
+    for ours, theirs in zip(loaded(PICTURES).values(), detector(PICTURES).values(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_insertion_into_a_keras_hub_pyramid(tmp_path):
+    encoder = keras_hub_backbone()
+    from keras_hub.models import RetinaNetBackbone
+
+    plain = RetinaNetBackbone(encoder, 3, 5, use_p5=False, image_shape=(64, 64, 3))
+    attended = insert_attention(plain)
+    for copy in (attended, saved_and_loaded(attended, tmp_path)):
+        assert isinstance(copy, RetinaNetBackbone)
+        assert (copy.min_level, copy.max_level, copy.use_p5) == (3, 5, False)
+        assert copy.count_params() > plain.count_params()
+        for level, output in copy(PICTURES).items():
+            np.testing.assert_allclose(output, plain(PICTURES)[level], rtol=1e-4, atol=1e-4)
