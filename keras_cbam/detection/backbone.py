@@ -142,9 +142,10 @@ def _rename(layer, taken):
         layer.name = f"{name}_{count}"
 
 
-def _check_declared_size(graph):
-    height, width = graph.input.shape[1:3]
-    for name, tensor in graph.output["levels"].items():
+def _check_declared_size(backbone):
+    height, width = backbone.input_shape[1:3]
+    for name, layer in backbone.pyramid_level_inputs.items():
+        tensor = backbone.get_layer(layer).output
         stride = 2 ** int(name[1:])
         for size, found in zip((height, width), tensor.shape[1:3], strict=True):
             if size is not None and found != -(-size // stride):
@@ -152,5 +153,5 @@ def _check_declared_size(graph):
                     f"Level {name} would have {found} places along a side of {size} pixels; the "
                     f"detectors of keras_cv expect {-(-size // stride)}. Build the model for "
                     "heights and widths that are multiples of 32. "
-                    f"Received: a model with input_shape={tuple(graph.input.shape)}"
+                    f"Received: a model with input_shape={backbone.input_shape}"
                 )

@@ -210,13 +210,11 @@ def pyramid(backbone):
 
 
 def summed(loss, name):
-    """The loss as a `keras.losses.Loss` that is summed: weights hold the divisor."""
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-        loss = getattr(loss, "fn", loss)
-    if not isinstance(loss, keras.losses.Loss):
-        if not callable(loss):
-            raise ValueError(f"`{name}` must be a loss. Received: {name}={loss!r}")
-        return keras.losses.LossFunctionWrapper(loss, reduction="sum")
-    config = {**loss.get_config(), "reduction": "sum"}
-    return type(loss).from_config(config)
+    """A copy of the loss that is summed: the weights hold the divisor."""
+    found = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if not isinstance(found, keras.losses.Loss):
+        raise ValueError(
+            f'`{name}` must be a `keras.losses.Loss` or the name of its class, "Huber" for '
+            f"example. Received: {name}={loss!r}"
+        )
+    return type(found).from_config({**found.get_config(), "reduction": "sum"})
