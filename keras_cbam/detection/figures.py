@@ -59,15 +59,14 @@ def plot_detections(pictures, detections, class_names, truth=None, threshold=0.5
         if truth is not None:
             boxes, classes = truth[index]
             panels.draw_picture(grid[row, column], picture, f"objects, {len(classes)}")
-            labels = [panels.class_label(kind, class_names) for kind in classes]
+            labels = [_name(kind, class_names) for kind in classes]
             _draw_boxes(grid[row, column], picture, boxes, classes, labels, scale)
         is_drawn = np.asarray(found["confidence"]) >= threshold
         boxes, classes, confidence = (
             np.asarray(found[key])[is_drawn] for key in ("boxes", "classes", "confidence")
         )
         labels = [
-            f"{panels.class_label(kind, class_names)} {score:.2f}"
-            for kind, score in zip(classes, confidence)
+            f"{_name(kind, class_names)} {score:.2f}" for kind, score in zip(classes, confidence)
         ]
         axis = grid[row + kinds - 1, column]
         panels.draw_picture(axis, picture, f"found with {threshold:g} or more, {len(classes)}")
@@ -84,6 +83,10 @@ def class_colour(index):
     return colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, 0.85)
 
 
+def _name(index, class_names):
+    return panels.shortened(panels.class_label(index, class_names))
+
+
 def _draw_boxes(axis, picture, boxes, classes, labels, scale):
     """`scale` is in points of the figure for a pixel."""
     from matplotlib.patches import Rectangle
@@ -97,7 +100,6 @@ def _draw_boxes(axis, picture, boxes, classes, labels, scale):
         axis.add_patch(
             Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, lw=1.6)
         )
-        label = panels.shortened(label)
         size = np.array([_LETTER_WIDTH * len(label) + 0.5, _LINE_HEIGHT]) * _LETTERS / scale
         x, y = _place(box, size, picture.shape, taken)
         taken.append((x, y, x + size[0], y + size[1]))
