@@ -1,10 +1,12 @@
 """Detectors with attention, their data and their metrics, on the parts of keras_cv."""
 
 try:
+    import defusedxml  # noqa: F401
     import keras_cv  # noqa: F401
+    import pycocotools  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"Detection needs keras_cv: run `pip install keras_cbam[detection]`. {error}"
+        f"Detection needs further packages: run `pip install keras_cbam[detection]`. {error}"
     ) from error
 
 from keras_cbam.detection.backbone import detection_backbone

@@ -58,7 +58,7 @@ def plot_detections(pictures, detections, class_names, truth=None, threshold=0.5
         scale = min(width * _INCH / picture.shape[1], height * _INCH / picture.shape[0])
         if truth is not None:
             boxes, classes = truth[index]
-            panels.draw_picture(grid[row, column], picture, f"objects, {len(classes)}")
+            panels.draw_picture(grid[row, column], picture, f"objects: {len(classes)}")
             labels = [_name(kind, class_names) for kind in classes]
             _draw_boxes(grid[row, column], picture, boxes, classes, labels, scale)
         is_drawn = np.asarray(found["confidence"]) >= threshold
@@ -69,7 +69,7 @@ def plot_detections(pictures, detections, class_names, truth=None, threshold=0.5
             f"{_name(kind, class_names)} {score:.2f}" for kind, score in zip(classes, confidence)
         ]
         axis = grid[row + kinds - 1, column]
-        panels.draw_picture(axis, picture, f"found with {threshold:g} or more, {len(classes)}")
+        panels.draw_picture(axis, picture, f"found at {threshold:g} or more: {len(classes)}")
         _draw_boxes(axis, picture, boxes, classes, labels, scale)
     return figure
 

@@ -38,6 +38,9 @@ def tensors(model, names, pictures=PICTURES):
 
 
 def tiny_detector(detector, num_classes, image_size, backbone, attention, weights=None):
-    """In the place of `build_detector`: an SSD of two feature maps, in a second or two."""
-    network = detection_backbone(strided_model((image_size, image_size, 3), depth=4), (3, 4))
+    """In the place of `build_detector`: an SSD of two feature maps and few variables."""
+    x = inputs = keras.Input((image_size, image_size, 3), name="pixels")
+    for level in range(1, 4):
+        x = keras.layers.Conv2D(8, 3, 2, "same", activation="relu", name=f"level{level}")(x)
+    network = detection_backbone(keras.Model(inputs, x), (2, 3))
     return SSD(network, num_classes, attention, extra_filters=())

@@ -29,7 +29,7 @@ def test_boxes_and_labels():
     above, below = figure.axes
     assert texts(above) == ["$x$ of a very long name, ..."]
     assert texts(below) == ["Bag 0.87", "$x$ of a very long name, ... 0.50"]
-    assert (above.get_title(), below.get_title()) == ("objects, 1", "found with 0.5 or more, 2")
+    assert (above.get_title(), below.get_title()) == ("objects: 1", "found at 0.5 or more: 2")
     (box,) = above.patches
     assert (*box.get_xy(), box.get_width(), box.get_height()) == (9.5, 9.5, 40, 42)
     first, second = below.patches
