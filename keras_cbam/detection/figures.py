@@ -12,7 +12,7 @@ COLUMNS = 4
 LARGEST_LEGEND = 10
 # Okabe and Ito's colours, which stay distinct for colour-blind readers, and three more.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-_COLOURS += ("#8B4513", "#5D3FD3", "#7F7F7F")
+_COLOURS += ("#8B4513", "#5D3FD3", "#00E5C0")
 # Points: letters of a label, and the width of one by their height.
 _LETTERS, _LETTER_WIDTH, _LINE_HEIGHT = 7, 0.62, 1.5
 _INCH = 72

@@ -100,7 +100,7 @@ def test_predict(run, photos, tmp_path, capsys):
 
 
 def test_classes_without_names(run, photos, tmp_path, capsys):
-    model = shutil.copy(run[0] / "model.keras", tmp_path / "alone.keras")
+    model = str(shutil.copy(run[0] / "model.keras", tmp_path / "alone.keras"))
     output = f"--output={tmp_path / 'found'}"
     assert main(["detect", "predict", model, photos[1], output, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
