@@ -2,7 +2,7 @@
 
 import sys
 
-from keras_cbam.commands import convert, cost, evaluate, explain, export, paper, train
+from keras_cbam.commands import convert, cost, detect, evaluate, explain, export, paper, train
 from keras_cbam.commands.parser import Parser
 from keras_cbam.models.checkpoint_files import CheckpointError
 from keras_cbam.serving.formats import ExportError
@@ -13,7 +13,7 @@ from keras_cbam.training.pictures import printable
 from keras_cbam.training.progress import TrainingStopped
 from keras_cbam.weight_files import WeightsError
 
-COMMANDS = (train, evaluate, explain, export, convert, cost, paper)
+COMMANDS = (train, evaluate, explain, export, detect, convert, cost, paper)
 
 
 def _parser():

@@ -9,6 +9,8 @@ from pycocotools.cocoeval import COCOeval
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 NAMES += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
+# Of the curves of precision and recall.
+OVERLAP = 0.5
 
 
 def coco_metrics(ground_truth, detections):
@@ -52,6 +54,48 @@ def coco_metrics(ground_truth, detections):
 
     - [pycocotools](https://github.com/cocodataset/cocoapi), `COCOeval`.
     """
+    evaluation = _evaluated(ground_truth, detections)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    precision = _precision(evaluation)
+    metrics = dict(zip(NAMES, map(float, evaluation.stats)))
+    metrics["per_class"] = {
+        name: {"AP": _mean(precision[:, :, i]), "AP50": _mean(precision[0, :, i])}
+        for i, name in enumerate(ground_truth.class_names)
+    }
+    return metrics
+
+
+def precision_recall(ground_truth, detections):
+    """The precision of each class at the recalls 0, 0.01, ... 1, for an overlap of .5 of boxes.
+
+    As in `coco_metrics`, precision at a recall is the best one at this or any higher recall, and
+    0 if it is not reached: the mean of a curve is the class' AP50.
+
+    Args:
+        ground_truth: see `coco_metrics`.
+        detections: see `coco_metrics`.
+
+    Returns:
+        `{class name: float array (101,)}`, of the classes that have objects.
+
+    Raises:
+        ValueError: see `coco_metrics`.
+    """
+    precision = _precision(_evaluated(ground_truth, detections, overlaps=[OVERLAP]))[0]
+    return {
+        name: precision[:, i]
+        for i, name in enumerate(ground_truth.class_names)
+        if (precision[:, i] >= 0).any()
+    }
+
+
+def _precision(evaluation):
+    """Overlaps x recalls x classes, of objects of any size and 100 detections."""
+    return evaluation.eval["precision"][..., 0, -1]
+
+
+def _evaluated(ground_truth, detections, overlaps=None):
     check_length(ground_truth, detections)
     truth, found = [], []
     for image_id, values in enumerate(
@@ -68,17 +112,11 @@ def coco_metrics(ground_truth, detections):
     # pycocotools reports by printing.
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(*(_index(ground_truth, each) for each in (truth, found)), "bbox")
+        if overlaps is not None:
+            evaluation.params.iouThrs = np.array(overlaps)
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    metrics = dict(zip(NAMES, map(float, evaluation.stats)))
-    # Overlaps x recalls x classes, of objects of any size and 100 detections.
-    precision = evaluation.eval["precision"][..., 0, -1]
-    metrics["per_class"] = {
-        name: {"AP": _mean(precision[:, :, i]), "AP50": _mean(precision[0, :, i])}
-        for i, name in enumerate(ground_truth.class_names)
-    }
-    return metrics
+    return evaluation
 
 
 def check_length(ground_truth, detections):

@@ -84,6 +84,11 @@ def evaluate_detector(model, detection_set, image_size, batch_size=16):
     >>> report["AP50"], report["per_class"]["Bag"]["AP50"]
     """
     detections = predict_detections(model, detection_set, image_size, batch_size)
+    return measure(model, detection_set, detections, image_size)
+
+
+def measure(model, detection_set, detections, image_size):
+    """What `evaluate_detector` returns, of what `predict_detections` returned."""
     classes = len(detection_set.class_names)
     highest = max((found["classes"].max(initial=-1) for found in detections), default=-1)
     if highest >= classes:
@@ -91,7 +96,8 @@ def evaluate_detector(model, detection_set, image_size, batch_size=16):
             f"The model {model.name!r} must predict classes below {classes}, as the pictures of "
             f"{detection_set.name!r} have, received {highest}."
         )
-    metrics, voc = (measure(detection_set, detections) for measure in (coco_metrics, voc_metrics))
+    metrics = coco_metrics(detection_set, detections)
+    voc = voc_metrics(detection_set, detections)
     per_class = {
         name: {**values, "VOC07": voc["per_class"][name]}
         for name, values in metrics.pop("per_class").items()

@@ -22,6 +22,9 @@ from keras_cbam.visualization.panels import figure_class
 MODELS = ("model.keras", "saved_model")
 FIGURES = ("learning_curves.png", "confusion_matrix.png", "grad_cam.png", "attention.png")
 ARTEFACTS = (*MODELS, "history.csv", *FIGURES, "report.json")
+# Of a run of `keras_cbam.detection`.
+DETECTION_FIGURES = ("learning_curves.png", "detections.png", "precision_recall.png")
+DETECTION_ARTEFACTS = ("model.keras", "history.csv", *DETECTION_FIGURES, "report.json")
 # What the folder of an unfinished run is called, after that of its output.
 UNFINISHED = ".unfinished"
 _UNFINISHED_PARTS = {"artefacts", "checkpoints", "earlier", "replaced"}
@@ -61,7 +64,8 @@ def output_folder(output, overwrite=False, resume=False, is_main=True):
         output: path of the folder, or `None`.
         overwrite: bool, whether an earlier run in `output` is replaced, and an unfinished one
             begun anew. Defaults to `False`.
-        resume: bool, whether an unfinished run goes on. Defaults to `False`.
+        resume: bool, whether an unfinished run goes on; `None` for runs that cannot.
+            Defaults to `False`.
         is_main: bool, whether this process writes: of several, one does. Defaults to `True`.
 
     Yields:
@@ -145,8 +149,8 @@ def _refuse_to_lose_checkpoints(scratch, overwrite, resume):
         )
     if not overwrite and not resume:
         raise FileExistsError(
-            f"{str(scratch)!r} holds an unfinished run, which --resume continues and --overwrite "
-            "replaces."
+            f"{str(scratch)!r} holds an unfinished run, which "
+            f"{'' if resume is None else '--resume continues and '}--overwrite replaces."
         )
 
 
@@ -156,7 +160,7 @@ def _refuse_to_lose_files(output, overwrite, resume):
     if not output.is_dir():
         raise FileExistsError(f"The output {str(output)!r} is a file. Choose another --output.")
     files = {path.name for path in output.iterdir()}
-    foreign = sorted(files.difference(ARTEFACTS))
+    foreign = sorted(files.difference(ARTEFACTS, DETECTION_ARTEFACTS))
     if foreign:
         raise FileExistsError(
             f"The output folder {str(output)!r} holds files that are not of a run: "
@@ -165,7 +169,7 @@ def _refuse_to_lose_files(output, overwrite, resume):
     if files and not overwrite:
         raise FileExistsError(
             f"The output folder {str(output)!r} already holds a run"
-            f"{', which is complete' * resume}. "
+            f"{', which is complete' if resume else ''}. "
             "Choose another --output, or pass --overwrite to replace it."
         )
 
@@ -188,22 +192,33 @@ def write_artefacts(folder, model, history, sample):
         ExportError: if the model cannot be converted.
         TrainingError: if an artefact cannot be loaded or predicts otherwise.
     """
+    with writing(folder):
+        model.save(folder / "model.keras")
+        write_saved_model(model, folder / "saved_model")
+        write_history(folder, history)
+    return verify(folder, model, sample)
+
+
+@contextlib.contextmanager
+def writing(folder):
+    """Within the block, the artefacts of a run are written; raises OSError if they cannot be.
+
+    Args:
+        folder: `pathlib.Path` of `RunFolders.artefacts`.
+    """
     import tensorflow as tf
 
     try:
-        model.save(folder / "model.keras")
-        write_saved_model(model, folder / "saved_model")
-        _write_history(folder, history)
+        yield
     except ExportError:
         raise
     except (OSError, tf.errors.OpError, RuntimeError) as error:
         # The writers of TensorFlow and HDF5 have errors of their own for a full disk.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise OSError(f"Writing to {str(folder.parent.parent)!r} failed: {reason}") from error
-    return verify(folder, model, sample)
 
 
-def _write_history(folder, history):
+def write_history(folder, history):
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *history])
@@ -212,21 +227,9 @@ def _write_history(folder, history):
 
 def verify(folder, model, sample):
     """Compares the artefacts, loaded in a fresh process, with the model in memory."""
-    expected = model.predict(sample, verbose=0)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = pathlib.Path(scratch) / "sample.npz"
-        np.savez(path, sample=sample, expected=expected)
-        process = subprocess.run(
-            [sys.executable, "-m", "keras_cbam.training.reload", str(folder), str(path)],
-            capture_output=True,
-            text=True,
-        )
-    if process.returncode:
-        reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
-        raise TrainingError(f"The artefacts cannot be loaded in a fresh process: {reason}")
-    differences = json.loads(process.stdout.splitlines()[-1])
-    policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
-    tolerance = max(TOLERANCE.get(policy, 0) for policy in policies)
+    arrays = {"sample": sample, "expected": model.predict(sample, verbose=0)}
+    differences = reloaded("keras_cbam.training.reload", folder, arrays)
+    tolerance = allowed_difference(model)
     for artefact, difference in differences.items():
         if not difference <= tolerance:
             raise TrainingError(
@@ -234,6 +237,35 @@ def verify(folder, model, sample):
                 f"largest difference {difference:.2g}, allowed {tolerance:.2g}."
             )
     return differences
+
+
+def reloaded(module, folder, arrays):
+    """What a module prints as JSON that is run, in a fresh process, on a run's artefacts.
+
+    Args:
+        module: string, its name; its arguments are the folder and an npz file of the arrays.
+        folder: `pathlib.Path`.
+        arrays: dict of arrays.
+
+    Raises:
+        TrainingError: if the process fails.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(scratch) / "sample.npz"
+        np.savez(path, **arrays)
+        process = subprocess.run(
+            [sys.executable, "-m", module, str(folder), str(path)], capture_output=True, text=True
+        )
+    if process.returncode:
+        reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TrainingError(f"The artefacts cannot be loaded in a fresh process: {reason}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def allowed_difference(model):
+    """The largest difference of probabilities that the model's dtype policies allow."""
+    policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    return max(TOLERANCE.get(policy, 0) for policy in policies)
 
 
 def write_report(folder, report):

@@ -129,8 +129,8 @@ def explain_pictures(
     paths = [os.fspath(path) for path in paths]
     output = pathlib.Path(output)
     panels.check_class_names(class_names, model.output_shape[-1])
-    figures = [output / name for name in _figure_names(paths)]
-    _refuse_to_lose_files([*figures, output / PAGE], paths, overwrite)
+    figures = [output / name for name in figure_names(paths, "explained")]
+    refuse_to_lose_files([*figures, output / PAGE], paths, overwrite)
     explained, skipped, drawn = [], [], []
     for start in range(0, len(paths), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
@@ -153,7 +153,7 @@ def explain_pictures(
             figure = _draw(
                 pictures[index] / 255, activation.maps[row], own_maps, explanation, class_names
             )
-            drawn.append(_as_png(figure))
+            drawn.append(as_png(figure))
             explained.append(explanation)
     if not explained:
         raise DataError(f"None of the pictures can be read: {skipped[0]}.")
@@ -168,7 +168,8 @@ def explain_pictures(
     return explained, skipped
 
 
-def _refuse_to_lose_files(files, pictures, overwrite):
+def refuse_to_lose_files(files, pictures, overwrite):
+    """Raises an error if writing the files would replace one of the pictures, or another file."""
     folder = files[0].parent
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"The output {str(folder)!r} is a file, not a folder.")
@@ -186,7 +187,8 @@ def _refuse_to_lose_files(files, pictures, overwrite):
             )
 
 
-def _as_png(figure):
+def as_png(figure):
+    """The bytes of a PNG."""
     drawn = io.BytesIO()
     with warnings.catch_warnings():
         # Matplotlib's own font lacks many scripts: their letters become boxes.
@@ -195,15 +197,15 @@ def _as_png(figure):
     return drawn.getvalue()
 
 
-def _figure_names(paths):
-    """File names of their own, after those of the pictures."""
+def figure_names(paths, ending):
+    """File names of their own, after those of the pictures: `"cat_explained.png"`."""
     names = []
     for path in paths:
         stem = re.sub(r"[^\w.-]", "_", printable(pathlib.Path(path).stem))[:STEM_LENGTH]
-        name, number = f"{stem}_explained.png", 1
+        name, number = f"{stem}_{ending}.png", 1
         while name.lower() in {taken.lower() for taken in names}:
             number += 1
-            name = f"{stem}_explained_{number}.png"
+            name = f"{stem}_{ending}_{number}.png"
         names.append(name)
     return names
 

@@ -22,6 +22,7 @@ from keras_cbam.visualization.figures import (
     plot_confusion_matrix,
     plot_learning_curves,
 )
+from keras_cbam.weight_files import WeightsError
 
 # Test pictures on which the reloaded artefacts are compared with the model in memory.
 SAMPLE_SIZE = 64
@@ -124,11 +125,23 @@ def dtype_policy(name):
         keras.config.set_dtype_policy(before)
 
 
-def check_finite(probabilities, learning_rate):
+@contextlib.contextmanager
+def downloading_weights():
+    """Within the block, a download that fails is a `WeightsError`."""
+    try:
+        yield
+    except Exception as error:
+        # Keras raises a bare Exception.
+        if "URL fetch failure" not in str(error):
+            raise
+        raise WeightsError(f"The ImageNet weights cannot be downloaded: {error}") from error
+
+
+def check_finite(numbers, learning_rate, what="probabilities"):
     """Raises DivergenceError if the training diverged."""
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(numbers).all():
         raise DivergenceError(
-            "The training diverged: the probabilities are not finite. Lower the learning rate. "
+            f"The training diverged: the {what} are not finite. Lower the learning rate. "
             f"Received: learning_rate={learning_rate}"
         )
 

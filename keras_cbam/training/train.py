@@ -24,6 +24,7 @@ from keras_cbam.training.run import (
     check_finite,
     describe,
     digest,
+    downloading_weights,
     dtype_policy,
     spread,
     start_progress,
@@ -31,7 +32,6 @@ from keras_cbam.training.run import (
     write_run,
     written_to,
 )
-from keras_cbam.weight_files import WeightsError
 
 # What `backbone=None` stands for: a network that fits small pictures and two CPU cores, with
 # attention at the end of each of its five resolutions.
@@ -211,25 +211,21 @@ def train_classifier(
 def _build(data_set, arguments):
     weights = arguments["weights"]
     try:
-        model = attention_classifier(
-            arguments["backbone"],
-            num_classes=len(data_set.class_names),
-            attention=arguments["attention"],
-            where=arguments["where"],
-            weights=weights,
-            input_shape=data_set.train_images.shape[1:],
-            **arguments["backbone_arguments"],
-        )
+        with downloading_weights():
+            model = attention_classifier(
+                arguments["backbone"],
+                num_classes=len(data_set.class_names),
+                attention=arguments["attention"],
+                where=arguments["where"],
+                weights=weights,
+                input_shape=data_set.train_images.shape[1:],
+                **arguments["backbone_arguments"],
+            )
     except TypeError as error:
         raise ValueError(
             f"{arguments['backbone']} does not take these arguments: {error}. "
             f"Received: backbone_arguments={arguments['backbone_arguments']}"
         ) from error
-    except Exception as error:
-        # Keras raises a bare Exception where a download fails.
-        if "URL fetch failure" not in str(error):
-            raise
-        raise WeightsError(f"The ImageNet weights cannot be downloaded: {error}") from error
     if weights is None:
         # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
         for layer in model._flatten_layers():

@@ -141,13 +141,14 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
     return figure
 
 
-def plot_learning_curves(history):
+def plot_learning_curves(history, metrics=("loss", "accuracy")):
     """Loss and accuracy over the epochs, of the training and the validation data.
 
     Args:
         history: dict of lists with one number for each epoch, as in `History.history`, or the
             `History` itself: `"loss"`, `"accuracy"`, `"val_loss"`, `"val_accuracy"`, as far as
             there are any.
+        metrics: sequence of strings, what of it is drawn. Defaults to `("loss", "accuracy")`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -162,9 +163,10 @@ def plot_learning_curves(history):
     2
     """
     history = getattr(history, "history", history)
-    figure = panels.new_figure(9, 3.6)
-    axes = figure.subplots(1, 2)
-    for axis, metric, title in zip(axes, ("loss", "accuracy"), ("Loss", "Accuracy")):
+    figure = panels.new_figure(4.5 * len(metrics), 3.6)
+    (axes,) = figure.subplots(1, len(metrics), squeeze=False)
+    for axis, metric in zip(axes, metrics):
+        title = metric.capitalize().replace("_", " ")
         for prefix, label, colour in (
             ("", "training", panels.TRAINING_COLOUR),
             ("val_", "test", panels.VALIDATION_COLOUR),

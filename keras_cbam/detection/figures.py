@@ -1,0 +1,200 @@
+"""Figures of detectors. Each function returns a `Figure` and shows nothing on screen."""
+
+import colorsys
+
+import numpy as np
+
+from keras_cbam.visualization import panels
+
+# Columns of pictures in a figure.
+COLUMNS = 4
+# Classes that have a colour of their own in the legend of a figure.
+LARGEST_LEGEND = 10
+# Okabe and Ito's colours, which stay distinct for colour-blind readers, and three more.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_COLOURS += ("#8B4513", "#5D3FD3", "#00E5C0")
+# Points: letters of a label, and the width of one by their height.
+_LETTERS, _LETTER_WIDTH, _LINE_HEIGHT = 7, 0.62, 1.5
+_INCH = 72
+
+
+def plot_detections(pictures, detections, class_names, truth=None, threshold=0.5):
+    """Pictures with the boxes that were found in them, and above these with those that there are.
+
+    Args:
+        pictures: sequence of uint8 arrays `(height, width, 3)`.
+        detections: list of dicts of arrays, see `predict_detections`, one for each picture.
+        class_names: list of strings, or `None`: classes are called by their number.
+        truth: list of pairs of arrays, boxes `(boxes, 4)` and classes `(boxes,)`. Defaults to
+            `None`: only what was found is drawn.
+        threshold: float, boxes of a lower confidence are not drawn. Defaults to `0.5`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+
+    Example:
+
+    >>> scenes = clothing_scenes(4, "test")
+    >>> found = predict_detections(model, scenes, 96)
+    >>> figure = plot_detections(scenes.pictures, found, scenes.class_names)
+    >>> figure.savefig("detections.png")
+    """
+    columns = min(COLUMNS, len(pictures))
+    kinds = 1 if truth is None else 2
+    rows = kinds * -(-len(pictures) // columns)
+    # Of the widest shape there is: an axis is no smaller than its picture.
+    ratio = max(height / width for height, width in (picture.shape[:2] for picture in pictures))
+    width = 8.0 if len(pictures) == 1 else 3.0
+    height = width * min(ratio, 1.5)
+    figure = panels.new_figure(width * columns, (height + 0.3) * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for index, (picture, found) in enumerate(zip(pictures, detections)):
+        row, column = kinds * (index // columns), index % columns
+        scale = min(width * _INCH / picture.shape[1], height * _INCH / picture.shape[0])
+        if truth is not None:
+            boxes, classes = truth[index]
+            panels.draw_picture(grid[row, column], picture, f"objects: {len(classes)}")
+            labels = [_name(kind, class_names) for kind in classes]
+            _draw_boxes(grid[row, column], picture, boxes, classes, labels, scale)
+        is_drawn = np.asarray(found["confidence"]) >= threshold
+        boxes, classes, confidence = (
+            np.asarray(found[key])[is_drawn] for key in ("boxes", "classes", "confidence")
+        )
+        labels = [
+            f"{_name(kind, class_names)} {score:.2f}" for kind, score in zip(classes, confidence)
+        ]
+        axis = grid[row + kinds - 1, column]
+        panels.draw_picture(axis, picture, f"found at {threshold:g} or more: {len(classes)}")
+        _draw_boxes(axis, picture, boxes, classes, labels, scale)
+    return figure
+
+
+def class_colour(index):
+    """The colour of a class' boxes, red, green and blue in [0, 1]."""
+    if index < len(_COLOURS):
+        text = _COLOURS[index]
+        return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    # Steps by the golden ratio: hues far from those before.
+    return colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, 0.85)
+
+
+def _name(index, class_names):
+    return panels.shortened(panels.class_label(index, class_names))
+
+
+def _draw_boxes(axis, picture, boxes, classes, labels, scale):
+    """`scale` is in points of the figure for a pixel."""
+    from matplotlib.patches import Rectangle
+
+    taken = []
+    for box, kind, label in zip(boxes, classes, labels):
+        left, top, right, bottom = map(float, box)
+        colour = class_colour(int(kind))
+        # Pixel 0 is drawn from -0.5 to 0.5.
+        corner = (left - 0.5, top - 0.5)
+        axis.add_patch(
+            Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, lw=1.6)
+        )
+        size = np.array([_LETTER_WIDTH * len(label) + 0.5, _LINE_HEIGHT]) * _LETTERS / scale
+        x, y = _place(box, size, picture.shape, taken)
+        taken.append((x, y, x + size[0], y + size[1]))
+        is_light = np.dot(colour, (0.299, 0.587, 0.114)) > 0.55
+        axis.text(
+            x,
+            y + size[1] / 2,
+            label,
+            fontsize=_LETTERS,
+            va="center",
+            color="black" if is_light else "white",
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.9},
+            parse_math=False,
+            clip_on=True,
+        )
+
+
+def _place(box, size, shape, taken):
+    """The corner of a label, inside the picture and, where it can be, on no other label."""
+    left, top, right, bottom = map(float, box)
+    width, height = size
+    places = [
+        (left, top - height),
+        (left, top),
+        (left, bottom),
+        (left, bottom - height),
+        (right - width, top),
+        (right - width, bottom - height),
+        *((left, top + (i + 1) * height) for i in range(8)),
+    ]
+    places = [
+        (np.clip(x, 0, max(shape[1] - width, 0)), np.clip(y, 0, max(shape[0] - height, 0)))
+        for x, y in places
+    ]
+
+    def covered(place):
+        x, y = place
+        return sum(
+            max(0, min(x + width, right) - max(x, left))
+            * max(0, min(y + height, bottom) - max(y, top))
+            for left, top, right, bottom in taken
+        )
+
+    # The first of the least covered.
+    return min(places, key=covered)
+
+
+def plot_precision_recall(curves):
+    """Precision by recall of each class, at an overlap of .5 of boxes, and their mean.
+
+    Args:
+        curves: `{class name: float array (101,)}`, see `precision_recall`.
+
+    Returns:
+        A `matplotlib.figure.Figure`. The legend gives the classes' average precisions, AP50; of
+        more than ten classes the best and the worst five are named.
+
+    Raises:
+        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+
+    Example:
+
+    >>> figure = plot_precision_recall({"cat": np.linspace(1, 0, 101)})
+    """
+    figure = panels.new_figure(8.5, 4.8)
+    axis = figure.subplots()
+    recall = np.linspace(0, 1, 101)
+    best = sorted(curves, key=lambda name: -curves[name].mean())
+    named = best
+    if len(best) > LARGEST_LEGEND:
+        half = LARGEST_LEGEND // 2
+        named = best[:half] + best[-half:]
+    colours = {name: class_colour(i) for i, name in enumerate(n for n in curves if n in named)}
+    for name in [name for name in best if name not in colours] + named:
+        is_named = name in colours
+        label = f"{panels.shortened(name)} {curves[name].mean():.2f}".replace("$", r"\$")
+        axis.plot(
+            recall,
+            curves[name],
+            color=colours.get(name, "lightgrey"),
+            lw=1.4 if is_named else 0.8,
+            # Matplotlib leaves labels with this start out of the legend.
+            label=label if is_named else "_others",
+        )
+    if curves:
+        mean = np.mean(list(curves.values()), axis=0)
+        label = f"mean of {len(curves)} classes {mean.mean():.2f}"
+        axis.plot(recall, mean, color="black", lw=2.5, label=label)
+        figure.legend(loc="outside right upper", title="AP50", fontsize=8, alignment="left")
+    axis.set(
+        title="Precision by recall, overlap of boxes 0.5",
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    axis.grid(alpha=0.3)
+    return figure

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from keras_cbam.detection import (
+    clothing_scenes,
+    coco_metrics,
+    plot_detections,
+    plot_precision_recall,
+    precision_recall,
+)
+from keras_cbam.detection.figures import class_colour
+from tests.detection.sets import detected, random_case
+
+PICTURE = np.full((60, 100, 3), 128, "uint8")
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+def test_boxes_and_labels():
+    found = detected(
+        [[10, 10, 50, 50], [20, 20, 90, 55], [0, 0, 5, 5]], [0, 1, 0], [0.87, 0.5, 0.4]
+    )
+    truth = (np.array([[10, 10, 50, 52.0]]), np.array([1]))
+    figure = plot_detections(
+        [PICTURE], [found], ["Bag", "$x$ of a very long name, which is cut"], [truth]
+    )
+    above, below = figure.axes
+    assert texts(above) == ["$x$ of a very long name, ..."]
+    assert texts(below) == ["Bag 0.87", "$x$ of a very long name, ... 0.50"]
+    assert (above.get_title(), below.get_title()) == ("objects: 1", "found at 0.5 or more: 2")
+    (box,) = above.patches
+    assert (*box.get_xy(), box.get_width(), box.get_height()) == (9.5, 9.5, 40, 42)
+    first, second = below.patches
+    assert first.get_edgecolor()[:3] == pytest.approx(class_colour(0))
+    assert second.get_edgecolor()[:3] == box.get_edgecolor()[:3] == pytest.approx(class_colour(1))
+
+
+def test_labels_are_inside_and_apart():
+    boxes = [[0, 0, 40, 40], [1, 1, 41, 41], [60, 0, 100, 30], [70, 40, 100, 60], [0, 50, 9, 60]]
+    figure = plot_detections([PICTURE], [detected(boxes, [0, 1, 2, 3, 4])], None)
+    (axis,) = figure.axes
+    figure.draw_without_rendering()
+    places = [text.get_window_extent() for text in axis.texts]
+    picture = axis.get_window_extent().padded(3)
+    for index, place in enumerate(places):
+        assert picture.x0 <= place.x0
+        assert place.x1 <= picture.x1
+        assert picture.y0 <= place.y0
+        assert place.y1 <= picture.y1
+        assert not any(place.overlaps(other) for other in places[:index])
+
+
+def test_several_pictures_and_none_found():
+    scenes = clothing_scenes(5, "test", 32)
+    figure = plot_detections(
+        list(scenes.pictures),
+        [detected()] * 5,
+        scenes.class_names,
+        list(zip(scenes.boxes, scenes.classes)),
+    )
+    assert len(figure.axes) == 16
+    drawn = [axis for axis in figure.axes if axis.images]
+    assert len(drawn) == 10
+    boxes = sum(len(axis.patches) for axis in drawn)
+    assert boxes == sum(map(len, scenes.classes)) > 0
+
+
+def test_colours_differ():
+    assert len({class_colour(index) for index in range(80)}) == 80
+
+
+def test_curves_have_the_average_precision():
+    truth, found = random_case(np.random.default_rng(0))
+    curves, metrics = precision_recall(truth, found), coco_metrics(truth, found)
+    assert set(curves) == set(truth.class_names)
+    for name, curve in curves.items():
+        assert curve.shape == (101,)
+        assert (np.diff(curve) <= 0).all()
+        assert curve.mean() == pytest.approx(metrics["per_class"][name]["AP50"])
+    (axis,) = plot_precision_recall(curves).axes
+    assert len(axis.lines) == len(curves) + 1
+    assert f"mean of 3 classes {metrics['AP50']:.2f}" in axis.lines[-1].get_label()
+
+
+def test_class_without_objects_has_no_curve():
+    truth, found = random_case(np.random.default_rng(0), classes=2)
+    truth.class_names.append("cow")
+    assert set(precision_recall(truth, found)) == {"class 0", "class 1"}
+
+
+@pytest.mark.parametrize(("classes", "entries"), [(0, 0), (10, 11), (30, 11)])
+def test_legend_is_short(classes, entries):
+    curves = {f"class ${i}$": np.linspace(1, 0, 101) * i / 30 for i in range(classes)}
+    figure = plot_precision_recall(curves)
+    figure.draw_without_rendering()
+    assert sum(len(legend.get_texts()) for legend in figure.legends) == entries
+    assert len(figure.axes[0].lines) == classes + bool(classes)
