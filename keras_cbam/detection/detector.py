@@ -5,6 +5,7 @@ from keras import ops
 from keras_cv.layers import NonMaxSuppression
 from keras_cv.losses import SmoothL1Loss
 
+from keras_cbam.detection.proposals import level_index
 from keras_cbam.layers.attention_layer import positive_integer
 
 
@@ -203,7 +204,7 @@ def pyramid(backbone):
             "`backbone` must have `pyramid_level_inputs`: `keras_cbam.detection."
             f"detection_backbone` makes it of any Functional model. Received: backbone={backbone!r}"
         )
-    names = [levels[level] for level in sorted(levels, key=lambda level: int(level[1:]))]
+    names = [levels[level] for level in sorted(levels, key=level_index)]
     return keras.Model(
         backbone.inputs, [backbone.get_layer(name).output for name in names], name="pyramid"
     )

@@ -3,12 +3,18 @@
 import keras
 import numpy as np
 from keras import ops
-from keras_cv.layers import AnchorGenerator, ROIGenerator
 from keras_cv.losses import SmoothL1Loss
 
 from keras_cbam.detection.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.detector import Detector, pyramid, summed
+from keras_cbam.detection.feature_levels import feature_pyramid
 from keras_cbam.detection.matching import match_boxes, sample_matches
+from keras_cbam.detection.proposals import (
+    level_anchors,
+    level_index,
+    region_proposal_network,
+    select_proposals,
+)
 from keras_cbam.detection.roi_align import roi_align
 from keras_cbam.layers.attention_layer import positive_integer
 
@@ -69,6 +75,7 @@ class FasterRCNN(Detector):
     """
 
     _RPN_IOU = (0.7, 0.3)
+    _PROPOSAL_IOU = 0.7
     _HEAD_IOU = 0.5
     _CELLS = 7
 
@@ -98,95 +105,28 @@ class FasterRCNN(Detector):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.pyramid = pyramid(backbone)
         inputs = [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
-        levels = self._feature_pyramid(inputs)
+        levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
         self.neck = keras.Model(inputs, levels, name="neck")
-        self.anchors = self._anchors()
-        self.region_proposal = self._region_proposal()
-        self.roi_generator = ROIGenerator(
-            bounding_box_format="xyxy",
-            nms_score_threshold_train=float("-inf"),
-            nms_score_threshold_test=float("-inf"),
-            post_nms_topk_train=self.num_proposals[0],
-            post_nms_topk_test=self.num_proposals[1],
-            dtype="float32",
+        self.strides = [
+            2 ** int(level[1:]) for level in sorted(backbone.pyramid_level_inputs, key=level_index)
+        ]
+        if len(levels) > len(self.strides):
+            self.strides.append(2 * self.strides[-1])
+        self.anchors = level_anchors(
+            self.image_size,
+            self.strides,
+            [level.shape[1:3] for level in levels],
+            anchor_scale,
+            self.aspect_ratios,
+        )
+        self.region_proposal = region_proposal_network(
+            self.filters, len(self.aspect_ratios), self.dtype_policy
         )
         self.head = self._head()
         self.built = True
 
     def _layer(self, layer_class, *args, **kwargs):
         return layer_class(*args, **{"dtype": self.dtype_policy, **kwargs})
-
-    def _feature_pyramid(self, inputs):
-        """Lateral 1x1 convolutions, added from the coarsest level down; one level more on top."""
-        layer = self._layer
-        above, levels = None, []
-        for i, level in reversed(list(enumerate(inputs, 1))):
-            x = layer(keras.layers.Conv2D, self.filters, 1, name=f"lateral_{i}")(level)
-            if above is not None:
-                above = layer(
-                    keras.layers.Resizing,
-                    *level.shape[1:3],
-                    interpolation="nearest",
-                    name=f"enlarged_{i}",
-                )(above)
-                x = layer(keras.layers.Add, name=f"sum_{i}")([x, above])
-            above = x
-            levels.insert(
-                0,
-                layer(keras.layers.Conv2D, self.filters, 3, padding="same", name=f"level_{i}")(x),
-            )
-        if len(levels) > 1:
-            levels.append(
-                layer(keras.layers.MaxPooling2D, 1, strides=2, name="coarsest")(levels[-1])
-            )
-        return levels
-
-    def _anchors(self):
-        levels = sorted(int(level[1:]) for level in self.backbone.pyramid_level_inputs)
-        self.strides = [2**level for level in levels]
-        if len(self.neck.outputs) > len(self.strides):
-            self.strides.append(2 * self.strides[-1])
-        anchors = AnchorGenerator(
-            bounding_box_format="xyxy",
-            sizes=[self.anchor_scale * stride for stride in self.strides],
-            scales=[1.0],
-            aspect_ratios=list(self.aspect_ratios),
-            strides=self.strides,
-            dtype="float32",
-        )(image_shape=(*self.image_size, 3))
-        anchors = [ops.convert_to_numpy(anchors[i]) for i in range(len(self.strides))]
-        for boxes, level in zip(anchors, self.neck.outputs, strict=True):
-            if len(boxes) != level.shape[1] * level.shape[2] * len(self.aspect_ratios):
-                raise ValueError(
-                    "Each feature map must have the picture's size divided by its stride, rounded "
-                    f"up. Received: input size {self.image_size}, strides {self.strides}, "
-                    f"feature maps {[output.shape[1:3] for output in self.neck.outputs]}"
-                )
-        return anchors
-
-    def _region_proposal(self):
-        """From a feature map to its anchors' logits and offsets; the same weights at all levels."""
-        layer, count = self._layer, len(self.aspect_ratios)
-        inputs = keras.Input((None, None, self.filters), dtype=self.compute_dtype)
-        x = layer(
-            keras.layers.Conv2D,
-            self.filters,
-            3,
-            padding="same",
-            activation="relu",
-            name="proposal",
-        )(inputs)
-        rows = {}
-        for name, values in (("objectness", 1), ("offsets", 4)):
-            outputs = layer(
-                keras.layers.Conv2D,
-                count * values,
-                1,
-                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-                name=f"proposal_{name}",
-            )(x)
-            rows[name] = keras.layers.Reshape((-1, values), dtype="float32", name=name)(outputs)
-        return keras.Model(inputs, rows, name="region_proposal")
 
     def _head(self):
         """From the features of regions to their class logits and offsets, four for each class."""
@@ -226,7 +166,7 @@ class FasterRCNN(Detector):
                 summed with weights. Defaults to `None`: binary cross-entropy.
             **kwargs: other arguments of `keras.Model.compile`, but `loss` and `metrics`.
         """
-        self._rpn_losses = {
+        self._proposal_losses = {
             "rpn_box": summed(rpn_box_loss or SmoothL1Loss(), "rpn_box_loss"),
             "rpn_classification": summed(
                 rpn_classification_loss or keras.losses.BinaryCrossentropy(from_logits=True),
@@ -236,7 +176,7 @@ class FasterRCNN(Detector):
         super().compile(optimizer, box_loss, classification_loss, **kwargs)
 
     def losses_by_name(self, box_loss, classification_loss):
-        return {**super().losses_by_name(box_loss, classification_loss), **self._rpn_losses}
+        return {**super().losses_by_name(box_loss, classification_loss), **self._proposal_losses}
 
     def call(self, images, training=None):
         features = self.neck(self.pyramid(images, training=training), training=training)
@@ -248,15 +188,13 @@ class FasterRCNN(Detector):
             i: clip_boxes(decode_boxes(offsets[i], self.anchors[i]), *self.image_size)
             for i in offsets
         }
-        proposals, scores = self.roi_generator(
-            {i: ops.stop_gradient(level) for i, level in boxes.items()},
-            {i: ops.sigmoid(ops.stop_gradient(level)) for i, level in logits.items()},
-            training=training,
+        proposals, is_proposal = select_proposals(
+            boxes, logits, self.num_proposals[0 if training else 1], self._PROPOSAL_IOU
         )
         predictions = {
             "features": features,
-            "proposals": ops.stop_gradient(proposals),
-            "is_proposal": ops.stop_gradient(scores) >= 0,
+            "proposals": proposals,
+            "is_proposal": is_proposal,
             "rpn_box": ops.concatenate(list(offsets.values()), axis=1),
             "rpn_classification": ops.concatenate(list(logits.values()), axis=1),
         }
@@ -308,7 +246,7 @@ class FasterRCNN(Detector):
         is_box = classes >= 0
         regions = ops.concatenate([predictions["proposals"], boxes], axis=1)
         is_region = ops.concatenate([predictions["is_proposal"], is_box], axis=1)
-        _, _, is_positive, is_negative = match_boxes(
+        matched, classes, is_positive, is_negative = match_boxes(
             regions, boxes, classes, self._HEAD_IOU, self._HEAD_IOU, keep_best=False
         )
         count = min(self.sampled_proposals, regions.shape[1])
@@ -316,17 +254,12 @@ class FasterRCNN(Detector):
             is_positive & is_region, is_negative & is_region, count, 0.25, self.seed_generator
         )
         ranks = ops.cast(positives, "float32") * 2 + ops.cast(negatives, "float32")
-        index = ops.top_k(ranks, count)[1]
-        regions, positives, negatives = (
-            ops.take_along_axis(values, ops.cast(indices, "int32"), axis=1)
-            for values, indices in (
-                (regions, index[..., None]),
-                (positives, index),
-                (negatives, index),
-            )
+        index = ops.cast(ops.top_k(ranks, count)[1], "int32")
+        regions, matched = (
+            ops.take_along_axis(values, index[..., None], axis=1) for values in (regions, matched)
         )
-        matched, classes, _, _ = match_boxes(
-            regions, boxes, classes, self._HEAD_IOU, self._HEAD_IOU, keep_best=False
+        classes, positives, negatives = (
+            ops.take_along_axis(values, index, axis=1) for values in (classes, positives, negatives)
         )
         targets = {
             # A padded region has no size.

@@ -55,10 +55,7 @@ def top_down(levels, filters, dtype, separable=False):
     for i, level in reversed(list(enumerate(levels, 1))):
         x = _normalized(level, filters, 1, f"lateral_{i}", dtype, False)
         if above is not None:
-            height, width = level.shape[1:3]
-            above = keras.layers.Resizing(
-                height, width, interpolation="nearest", dtype=dtype, name=f"enlarged_{i}"
-            )(above)
+            above = _enlarged(above, level, i, dtype)
             above = _normalized(above, filters, 3, f"top_down_{i}", dtype, separable)
             x = keras.layers.Add(dtype=dtype, name=f"sum_{i}")([x, above])
         above = x
@@ -73,3 +70,32 @@ def _normalized(x, filters, kernel_size, name, dtype, separable):
         filters, kernel_size, padding="same", use_bias=False, dtype=dtype, name=f"{name}_conv"
     )(x)
     return keras.layers.BatchNormalization(dtype=dtype, name=f"{name}_norm")(x)
+
+
+def feature_pyramid(inputs, filters, dtype):
+    """Lateral 1x1 convolutions, added from the coarsest level down; one level more on top.
+
+    A single feature map gets its convolutions, and nothing on top.
+    """
+    above, levels = None, []
+    for i, level in reversed(list(enumerate(inputs, 1))):
+        x = keras.layers.Conv2D(filters, 1, dtype=dtype, name=f"lateral_{i}")(level)
+        if above is not None:
+            x = keras.layers.Add(dtype=dtype, name=f"sum_{i}")(
+                [x, _enlarged(above, level, i, dtype)]
+            )
+        above = x
+        smooth = keras.layers.Conv2D(filters, 3, padding="same", dtype=dtype, name=f"level_{i}")
+        levels.insert(0, smooth(x))
+    if len(levels) > 1:
+        coarsest = keras.layers.MaxPooling2D(1, strides=2, dtype=dtype, name="coarsest")
+        levels.append(coarsest(levels[-1]))
+    return levels
+
+
+def _enlarged(x, level, i, dtype):
+    """x at the size of the level, by its nearest positions."""
+    height, width = level.shape[1:3]
+    return keras.layers.Resizing(
+        height, width, interpolation="nearest", dtype=dtype, name=f"enlarged_{i}"
+    )(x)
