@@ -38,9 +38,9 @@ def check_predictions(predictions, detections, classes, size=64):
         assert (np.diff(predictions["confidence"][i, :count]) <= 0).all()
 
 
-def check_detector(model, tmp_path, detections, epochs=6):
+def check_detector(model, tmp_path, detections, epochs=6, run_eagerly=False):
     """Trains on two pictures, predicts, and predicts the same after reloading elsewhere."""
-    model.compile(keras.optimizers.Adam(3e-3), jit_compile=False)
+    model.compile(keras.optimizers.Adam(3e-3), jit_compile=False, run_eagerly=run_eagerly)
     history = model.fit(PICTURES, BOXES, batch_size=2, epochs=epochs, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][-1] < history["loss"][0]

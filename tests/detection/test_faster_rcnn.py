@@ -27,7 +27,7 @@ def detector(levels=(2, 3, 4), **kwargs):
 def test_detector(tmp_path):
     model = detector()
     assert sum("cbam" in layer.name for layer in model.backbone.layers) == 4
-    check_detector(model, tmp_path, 10, epochs=8)
+    check_detector(model, tmp_path, 10, epochs=8, run_eagerly=True)
 
 
 def test_one_level_has_no_pyramid():
