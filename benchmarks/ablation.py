@@ -9,14 +9,13 @@ is done stands in the output file, a line of JSON a run, and is not done again.
 
 import argparse
 import dataclasses
-import json
 import pathlib
-import statistics
 import sys
 import time
 
 import keras
 from matplotlib.figure import Figure
+from resumed import mean_and_deviation, run_missing
 
 from keras_cbam.cost import count_parameters
 from keras_cbam.models import ResNet18
@@ -76,11 +75,6 @@ def run(variant, seed, options):
         verbose=0,
     )
     return {
-        "variant": variant,
-        "seed": seed,
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
         "accuracy": history["val_accuracy"],
         "parameters": count_parameters(model),
         "seconds": round(time.perf_counter() - start),
@@ -89,10 +83,6 @@ def run(variant, seed, options):
 
 def accuracies(rows, variant):
     return [row["accuracy"][-1] for row in rows if row["variant"] == variant]
-
-
-def deviation(values):
-    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def print_table(rows, options):
@@ -104,21 +94,19 @@ def print_table(rows, options):
     for variant in options.variants:
         values = accuracies(rows, variant)
         each = ", ".join(f"{value:.3f}" for value in values)
-        print(
-            f"| {VARIANTS[variant][0]} | {variant} | {statistics.mean(values):.4f} "
-            f"| {deviation(values):.4f} | {each} |"
-        )
+        mean, deviation = mean_and_deviation(values)
+        print(f"| {VARIANTS[variant][0]} | {variant} | {mean:.4f} | {deviation:.4f} | {each} |")
 
 
 def draw(rows, options):
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axis = figure.subplots()
     values = [accuracies(rows, variant) for variant in options.variants]
-    means = [statistics.mean(each) for each in values]
+    means, deviations = zip(*map(mean_and_deviation, values), strict=True)
     axis.barh(
         options.variants,
         means,
-        xerr=[deviation(each) for each in values],
+        xerr=deviations,
         color=["#999999" if VARIANTS[name][1] is None else "#0072B2" for name in options.variants],
         ecolor="black",
         capsize=3,
@@ -147,18 +135,12 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default="ablation.jsonl")
     parser.add_argument("--picture", type=pathlib.Path, default="ablation.png")
     options = parser.parse_args()
-    done = options.output.read_text().splitlines() if options.output.exists() else []
-    rows = [json.loads(line) for line in done]
-    settings = ("epochs", "batch_size", "learning_rate")
-    rows = [row for row in rows if all(row[key] == getattr(options, key) for key in settings)]
-    for seed in options.seeds:
-        for variant in options.variants:
-            if not any((row["variant"], row["seed"]) == (variant, seed) for row in rows):
-                rows.append(run(variant, seed, options))
-                with open(options.output, "a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-                print(f"{variant}, seed {seed}: {rows[-1]['accuracy']}", flush=True)
-    rows = [row for row in rows if row["seed"] in options.seeds]
+    rows = run_missing(
+        options,
+        ("epochs", "batch_size", "learning_rate"),
+        [{"variant": variant} for variant in options.variants],
+        lambda case, seed: run(case["variant"], seed, options),
+    )
     print_table(rows, options)
     draw(rows, options)
     return 0

@@ -13,14 +13,13 @@ the activations, with and without the start as an identity.
 """
 
 import argparse
-import json
 import pathlib
-import statistics
 import sys
 import time
 
 import keras
 import numpy as np
+from resumed import mean_and_deviation, run_missing
 
 from keras_cbam import attention_backbone, insert_attention, remove_attention
 from keras_cbam.models.building import DEVIATION, MEAN
@@ -71,11 +70,6 @@ def run(variant, seed, options):
         verbose=0,
     )
     return {
-        "variant": variant,
-        "seed": seed,
-        "epochs": options.epochs,
-        "freeze_epochs": options.freeze_epochs,
-        "batch_size": options.batch_size,
         "accuracy": history["val_accuracy"],
         "seconds": round(time.perf_counter() - start),
     }
@@ -91,10 +85,12 @@ def print_table(rows, options):
     for variant in VARIANTS:
         histories = [row["accuracy"] for row in rows if row["variant"] == variant]
         last = [history[-1] for history in histories]
-        frozen = statistics.mean(history[options.freeze_epochs - 1] for history in histories)
-        deviation = f"{statistics.stdev(last):.4f}" if len(last) > 1 else ""
+        frozen, _ = mean_and_deviation(
+            [history[options.freeze_epochs - 1] for history in histories]
+        )
+        mean, deviation = mean_and_deviation(last)
         each = ", ".join(f"{value:.3f}" for value in last)
-        print(f"| {variant} | {statistics.mean(last):.4f} | {deviation} | {each} | {frozen:.4f} |")
+        print(f"| {variant} | {mean:.4f} | {deviation:.4f} | {each} | {frozen:.4f} |")
 
 
 def photos(options):
@@ -158,18 +154,13 @@ def main():
     options = parser.parse_args()
     if options.photos:
         return photos(options)
-    done = options.output.read_text().splitlines() if options.output.exists() else []
-    rows = [json.loads(line) for line in done]
-    settings = ("epochs", "freeze_epochs", "batch_size")
-    rows = [row for row in rows if all(row[key] == getattr(options, key) for key in settings)]
-    for seed in options.seeds:
-        for variant in VARIANTS:
-            if not any((row["variant"], row["seed"]) == (variant, seed) for row in rows):
-                rows.append(run(variant, seed, options))
-                with open(options.output, "a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-                print(f"{variant}, seed {seed}: {rows[-1]['accuracy']}", flush=True)
-    print_table([row for row in rows if row["seed"] in options.seeds], options)
+    rows = run_missing(
+        options,
+        ("epochs", "freeze_epochs", "batch_size"),
+        [{"variant": variant} for variant in VARIANTS],
+        lambda case, seed: run(case["variant"], seed, options),
+    )
+    print_table(rows, options)
     return 0
 
 
