@@ -3,8 +3,8 @@
     python benchmarks/detection.py [--output FILE] [--detectors NAME ...] [--seeds N ...]
 
 SSD and StairNet with nothing, SE or CBAM before every classifier, Faster R-CNN with it in its
-backbone's blocks; several seeds; mean and deviation of COCO's average precisions. What is done stands
-in the output file, a line of JSON a run, and is not done again.
+backbone's blocks; several seeds; mean and deviation of COCO's average precisions. What is done
+stands in the output file, a line of JSON a run, and is not done again.
 """
 
 import argparse
