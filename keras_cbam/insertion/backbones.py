@@ -56,6 +56,13 @@ class GraphBackbone:
     def from_config(cls, config):
         graph = keras.Model.from_config(dict(config["graph"]))
         kind = _registered_kind(config["kind"])
+        # They become attributes: a file must not replace a method by one.
+        foreign = sorted(set(config["arguments"]).difference(_argument_names(kind)))
+        if foreign:
+            raise ValueError(
+                f"The arguments of this backbone must be those of {kind.__name__}. "
+                f"Received: {foreign}"
+            )
         backbone = backbone_from_graph(kind, graph, config["arguments"], config["dtype"])
         flags = [(layer, layer.trainable) for layer in backbone._flatten_layers(include_self=False)]
         backbone.trainable = config["trainable"]
@@ -95,9 +102,13 @@ def backbone_arguments(backbone):
     Tasks of the libraries read some, `image_shape` for example. Layers and tensors among them are
     those of another graph, and left out.
     """
-    names = inspect.signature(_kind(backbone).__init__).parameters
+    names = _argument_names(_kind(backbone))
     kept = {name: _plain(vars(backbone)[name]) for name in names if name in vars(backbone)}
     return {name: value for name, value in kept.items() if value is not _NOT_PLAIN}
+
+
+def _argument_names(kind):
+    return inspect.signature(kind.__init__).parameters
 
 
 def backbone_from_graph(kind, graph, arguments, dtype):

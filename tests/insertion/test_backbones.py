@@ -188,3 +188,11 @@ def test_insertion_into_a_keras_hub_pyramid(tmp_path):
         assert copy.count_params() > plain.count_params()
         for level, output in copy(PICTURES).items():
             np.testing.assert_allclose(output, plain(PICTURES)[level], rtol=1e-4, atol=1e-4)
+
+
+def test_attributes_of_others_are_refused():
+    attended = insert_attention(keras_cv_backbone())
+    config = attended.get_config()
+    config["arguments"] = {**config["arguments"], "call": "nothing"}
+    with pytest.raises(ValueError, match=r"must be those of ResNetBackbone. Received: \['call'\]"):
+        type(attended).from_config(config)
