@@ -150,6 +150,7 @@ def test_a_class_that_is_not_known():
             GraphBackbone.from_config({**config, "kind": kind})
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="detection is TensorFlow's")
 def test_keras_hub_detector_on_an_attended_backbone(tmp_path):
     encoder = insert_attention(keras_hub_backbone(), start_as_identity=False)
     from keras_hub.models import RetinaNetBackbone, RetinaNetObjectDetector
