@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_cbam import CBAM, find_sites, insert_attention, remove_attention
 from keras_cbam.insertion.backbones import GraphBackbone
@@ -48,7 +49,7 @@ def level_layers(backbone):
 
 def levels(backbone):
     outputs = [backbone.get_layer(name).output for name in level_layers(backbone).values()]
-    return [np.asarray(x) for x in keras.Model(backbone.input, outputs)(PICTURES)]
+    return [ops.convert_to_numpy(x) for x in keras.Model(backbone.input, outputs)(PICTURES)]
 
 
 def saved_and_loaded(model, folder, **arguments):
