@@ -49,6 +49,11 @@ class Detector(keras.Model):
         self.iou_threshold = iou_threshold
         self.max_detections = positive_integer("max_detections", max_detections)
         self.image_size = image_size(backbone)
+        self.pyramid = pyramid(backbone)
+
+    def pyramid_inputs(self):
+        """Inputs for what is built on the backbone's feature maps, the finest first."""
+        return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
 
     def compile(self, optimizer="rmsprop", box_loss=None, classification_loss=None, **kwargs):
         """Configures training.
@@ -101,7 +106,7 @@ class Detector(keras.Model):
         if sample_weight is not None:
             raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
         boxes = ops.cast(y["boxes"], "float32")
-        targets, predictions, weights = self.targets(boxes, y["classes"], y_pred, training)
+        targets, predictions, weights = self.targets(boxes, y["classes"], y_pred)
         return super().compute_loss(
             x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
         )

@@ -8,6 +8,7 @@ from keras_cbam.attention import near_names
 from keras_cbam.detection.backbone import detection_backbone
 from keras_cbam.detection.backbones import application_backbone, ssd_mobilenet, ssd_vgg16
 from keras_cbam.detection.faster_rcnn import FasterRCNN
+from keras_cbam.detection.proposals import level_index
 from keras_cbam.detection.ssd import SSD
 from keras_cbam.detection.stairnet import StairNet
 from keras_cbam.models.resnet import ResNet
@@ -16,6 +17,15 @@ DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
 # The attention of these is before the classifiers, that of the others in the backbone's blocks.
 ATTENDED_HEADS = ("ssd", "stairnet")
 SMALL = "small"
+# Those that are not by their names in `keras.applications`.
+BACKBONES = (SMALL, "vgg16", "mobilenet")
+SMALL_FASTER_RCNN = {
+    "filters": 64,
+    "head_units": 256,
+    "num_proposals": (100, 50),
+    "sampled_anchors": 128,
+    "sampled_proposals": 64,
+}
 
 
 def build_detector(
@@ -53,7 +63,7 @@ def build_detector(
         )
     is_ssd = detector in ATTENDED_HEADS
     in_backbone = None if is_ssd else attention
-    network = _backbone(backbone, image_size, in_backbone, weights, is_ssd, detector)
+    network = _backbone(backbone, image_size, in_backbone, weights, detector)
     if is_ssd:
         return _single_shot(detector, network, num_classes, backbone, attention)
     if detector == "faster_rcnn":
@@ -90,15 +100,6 @@ def build_detector(
     )
 
 
-SMALL_FASTER_RCNN = {
-    "filters": 64,
-    "head_units": 256,
-    "num_proposals": (100, 50),
-    "sampled_anchors": 128,
-    "sampled_proposals": 64,
-}
-
-
 def compile_detector(model, optimizer, jit_compile=False):
     """Compiles a detector of `build_detector` with the losses of its paper.
 
@@ -125,7 +126,8 @@ def _decoder(from_logits):
     )
 
 
-def _backbone(name, image_size, attention, weights, is_ssd, detector):
+def _backbone(name, image_size, attention, weights, detector):
+    is_ssd = detector in ATTENDED_HEADS
     shape = (image_size, image_size, 3)
     levels = (2, 3, 4, 5) if detector == "faster_rcnn" else (3, 4, 5)
     # Strides of 8 and 16 pixels suit pictures below SSD's 300.
@@ -148,7 +150,7 @@ def _backbone(name, image_size, attention, weights, is_ssd, detector):
 def _single_shot(detector, network, num_classes, backbone, attention):
     # From the last feature map of the backbone down to one position.
     size = math.ceil(
-        network.input_shape[1] / 2 ** max(int(k[1:]) for k in network.pyramid_level_inputs)
+        network.input_shape[1] / 2 ** max(map(level_index, network.pyramid_level_inputs))
     )
     is_mobile = backbone != "vgg16"
     padding = "same" if is_mobile else "valid"

@@ -5,10 +5,10 @@ import numpy as np
 from keras import ops
 from keras_cv.losses import SmoothL1Loss
 
-from keras_cbam.detection.boxes import clip_boxes, decode_boxes, encode_boxes
-from keras_cbam.detection.detector import Detector, pyramid, summed
+from keras_cbam.detection.boxes import clip_boxes, decode_boxes
+from keras_cbam.detection.detector import Detector, summed
+from keras_cbam.detection.faster_rcnn_targets import anchor_targets, proposal_targets
 from keras_cbam.detection.feature_levels import feature_pyramid
-from keras_cbam.detection.matching import match_boxes, sample_matches
 from keras_cbam.detection.proposals import (
     level_anchors,
     level_index,
@@ -74,9 +74,7 @@ class FasterRCNN(Detector):
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4: CBAM in its blocks
     """
 
-    _RPN_IOU = (0.7, 0.3)
     _PROPOSAL_IOU = 0.7
-    _HEAD_IOU = 0.5
     _CELLS = 7
 
     def __init__(
@@ -103,12 +101,11 @@ class FasterRCNN(Detector):
         self.head_units = positive_integer("head_units", head_units)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.pyramid = pyramid(backbone)
-        inputs = [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
+        inputs = self.pyramid_inputs()
         levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
         self.neck = keras.Model(inputs, levels, name="neck")
         self.strides = [
-            2 ** int(level[1:]) for level in sorted(backbone.pyramid_level_inputs, key=level_index)
+            2**level for level in sorted(map(level_index, backbone.pyramid_level_inputs))
         ]
         if len(levels) > len(self.strides):
             self.strides.append(2 * self.strides[-1])
@@ -215,58 +212,24 @@ class FasterRCNN(Detector):
             ),
         }
 
-    def targets(self, boxes, classes, predictions, training):
-        rpn_targets, rpn_weights = self._anchor_targets(boxes, classes)
-        regions, head_targets, head_weights = self._proposal_targets(boxes, classes, predictions)
+    def targets(self, boxes, classes, predictions):
+        rpn_targets, rpn_weights = anchor_targets(
+            np.concatenate(self.anchors), boxes, classes, self.sampled_anchors, self.seed_generator
+        )
+        regions, head_targets, head_weights = proposal_targets(
+            predictions["proposals"],
+            predictions["is_proposal"],
+            boxes,
+            classes,
+            self.sampled_proposals,
+            self.seed_generator,
+        )
         found = self._classified(predictions["features"], regions)
         # Of the offsets of all classes, those of the true one.
         index = ops.maximum(head_targets["classification"] - 1, 0)[..., None, None]
         found["box"] = ops.squeeze(ops.take_along_axis(found["box"], index, axis=2), axis=2)
         raw = {name: predictions[name] for name in ("rpn_box", "rpn_classification")}
         return {**rpn_targets, **head_targets}, {**raw, **found}, {**rpn_weights, **head_weights}
-
-    def _anchor_targets(self, boxes, classes):
-        anchors = np.concatenate(self.anchors)
-        matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *self._RPN_IOU)
-        positives, negatives = sample_matches(
-            is_positive,
-            is_negative,
-            min(self.sampled_anchors, len(anchors)),
-            0.5,
-            self.seed_generator,
-        )
-        targets = {
-            "rpn_box": encode_boxes(matched, anchors),
-            "rpn_classification": ops.cast(positives, "float32")[..., None],
-        }
-        return targets, _sample_weights("rpn_", positives, negatives)
-
-    def _proposal_targets(self, boxes, classes, predictions):
-        # The boxes themselves are proposals as well: the first proposals hit nothing.
-        is_box = classes >= 0
-        regions = ops.concatenate([predictions["proposals"], boxes], axis=1)
-        is_region = ops.concatenate([predictions["is_proposal"], is_box], axis=1)
-        matched, classes, is_positive, is_negative = match_boxes(
-            regions, boxes, classes, self._HEAD_IOU, self._HEAD_IOU, keep_best=False
-        )
-        count = min(self.sampled_proposals, regions.shape[1])
-        positives, negatives = sample_matches(
-            is_positive & is_region, is_negative & is_region, count, 0.25, self.seed_generator
-        )
-        ranks = ops.cast(positives, "float32") * 2 + ops.cast(negatives, "float32")
-        index = ops.cast(ops.top_k(ranks, count)[1], "int32")
-        regions, matched = (
-            ops.take_along_axis(values, index[..., None], axis=1) for values in (regions, matched)
-        )
-        classes, positives, negatives = (
-            ops.take_along_axis(values, index, axis=1) for values in (classes, positives, negatives)
-        )
-        targets = {
-            # A padded region has no size.
-            "box": ops.where(positives[..., None], encode_boxes(matched, _sized(regions)), 0.0),
-            "classification": ops.where(positives, classes + 1, 0),
-        }
-        return regions, targets, _sample_weights("", positives, negatives)
 
     def candidates(self, predictions):
         boxes = decode_boxes(predictions["box"], predictions["proposals"][:, :, None, :])
@@ -286,18 +249,3 @@ class FasterRCNN(Detector):
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
-
-
-def _sized(boxes):
-    return ops.concatenate([boxes[..., :2], ops.maximum(boxes[..., 2:], boxes[..., :2] + 1)], -1)
-
-
-def _sample_weights(prefix, positives, negatives):
-    """Weights that make the summed losses means over the sample."""
-    sample = ops.cast(positives | negatives, "float32")
-    divisor = ops.maximum(ops.sum(sample), 1.0)
-    return {
-        # The loss is the mean of the four offsets, the paper's their sum.
-        f"{prefix}box": 4.0 * ops.cast(positives, "float32") / divisor,
-        f"{prefix}classification": sample / divisor,
-    }

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_cbam.detection.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.default_boxes import boxes_of_position, default_boxes
-from keras_cbam.detection.detector import Detector, pyramid
+from keras_cbam.detection.detector import Detector
 from keras_cbam.detection.feature_levels import extra_levels
 from keras_cbam.detection.matching import first_of, match_boxes
 from keras_cbam.layers.attention_layer import positive_integer
@@ -109,8 +109,7 @@ class SSD(Detector):
         self.extra_padding = extra_padding
         self.head_kernel_size = positive_integer("head_kernel_size", head_kernel_size)
         self.use_batch_norm = use_batch_norm
-        self.pyramid = pyramid(backbone)
-        inputs = [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
+        inputs = self.pyramid_inputs()
         levels = inputs + extra_levels(
             inputs[-1], self.extra_filters, extra_padding, self.dtype_policy, use_batch_norm
         )
@@ -172,7 +171,7 @@ class SSD(Detector):
     def call(self, images, training=None):
         return self.head(self.pyramid(images, training=training), training=training)
 
-    def targets(self, boxes, classes, predictions, training):
+    def targets(self, boxes, classes, predictions):
         matched, classes, is_positive, is_negative = match_boxes(
             self.default_boxes, boxes, classes, self._POSITIVE_IOU, self._POSITIVE_IOU
         )

@@ -13,7 +13,7 @@ from keras_cbam.detection.batches import detection_batches, fitted, reading
 from keras_cbam.detection.coco_metrics import precision_recall
 from keras_cbam.detection.data import SCENES, load_detection_data
 from keras_cbam.detection.detection_set import DetectionData
-from keras_cbam.detection.detectors import build_detector, compile_detector
+from keras_cbam.detection.detectors import BACKBONES, build_detector, compile_detector
 from keras_cbam.detection.evaluation import measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.reload import verify_detector
@@ -34,8 +34,6 @@ from keras_cbam.training.run import (
 )
 from keras_cbam.visualization.figures import plot_learning_curves
 
-# Backbones of `build_detector` that are not by their names in `keras.applications`.
-_BACKBONES = ("small", "vgg16", "mobilenet")
 SMALLEST_PICTURE = 32
 CLIPNORM = 10.0
 WEIGHT_DECAY = 1e-4
@@ -205,7 +203,7 @@ def _validate(arguments):
     recipe = {name: arguments[name] for name in names}
     validate_recipe(**recipe, freeze_epochs=0, weight_decay=WEIGHT_DECAY)
     validate_precision(arguments["precision"])
-    if arguments["backbone"] not in _BACKBONES:
+    if arguments["backbone"] not in BACKBONES:
         find_application(arguments["backbone"])
     if arguments["weights"] not in (None, "imagenet"):
         raise ValueError(

@@ -52,7 +52,7 @@ def test_targets_of_anchors_and_proposals():
     model = detector()
     raw = model(PICTURES, training=True)
     targets, predictions, weights = model.targets(
-        ops.convert_to_tensor(BOXES["boxes"]), BOXES["classes"], raw, True
+        ops.convert_to_tensor(BOXES["boxes"]), BOXES["classes"], raw
     )
     arrays = {name: ops.convert_to_numpy(value) for name, value in targets.items()}
     weights = {name: ops.convert_to_numpy(value) for name, value in weights.items()}
