@@ -10,7 +10,12 @@ except ImportError as error:
     ) from error
 
 from keras_cbam.detection.backbone import detection_backbone
-from keras_cbam.detection.backbones import application_backbone, ssd_mobilenet, ssd_vgg16
+from keras_cbam.detection.backbones import (
+    application_backbone,
+    small_backbone,
+    ssd_mobilenet,
+    ssd_vgg16,
+)
 from keras_cbam.detection.batches import detection_batches, reading
 from keras_cbam.detection.boxes import decode_boxes, encode_boxes
 from keras_cbam.detection.coco_folder import coco_folder
@@ -56,6 +61,7 @@ __all__ = [
     "precision_recall",
     "predict_detections",
     "reading",
+    "small_backbone",
     "ssd_mobilenet",
     "ssd_vgg16",
     "train_detector",

@@ -9,6 +9,12 @@ import numpy as np
 from keras_cbam.applications import attention_backbone, find_application
 from keras_cbam.detection.backbone import detection_backbone, pyramid_backbone
 from keras_cbam.insertion.backbones import backbone_from_graph
+from keras_cbam.models.building import attended, conv, norm, preprocessed
+from keras_cbam.models.resnet import residual_block
+
+# Filters of the two strided convolutions, and filters and blocks of the four stages.
+_SMALL_STEM = (16, 32)
+_SMALL_STAGES = ((32, 1), (64, 2), (128, 2), (256, 1))
 
 
 def application_backbone(
@@ -57,6 +63,42 @@ def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
         input_tensor=inspect.getmodule(application).preprocess_input(pixels),
         **application_kwargs,
     )
+
+
+def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
+    """A residual network for pictures of about 100 pixels, from random weights.
+
+    Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two 3x3
+    convolutions: one of 32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at
+    32.
+
+    Args:
+        input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
+        attention: see `insert_attention`; at the end of every block's branch, where it does not
+            start as an identity. Defaults to `None`.
+        levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
+
+    Returns:
+        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+
+    Example:
+
+    >>> backbone = small_backbone(attention="cbam", levels=(3, 4))
+    >>> backbone.pyramid_level_inputs["P4"]
+    'layer3_1_relu'
+    """
+    pixels = keras.Input(input_shape, name="pixels")
+    x = preprocessed(pixels, include_preprocessing=True)
+    for i, filters in enumerate(_SMALL_STEM, 1):
+        x = norm(conv(x, filters, 3, f"conv{i}", strides=2), f"bn{i}")
+        x = keras.layers.ReLU(name=f"relu{i}")(x)
+    for stage, (filters, blocks) in enumerate(_SMALL_STAGES, 1):
+        for block in range(blocks):
+            strides = 2 if stage > 1 and block == 0 else 1
+            convolutions = [(filters, 3, strides, 1), (filters, 3, 1, 1)]
+            x = residual_block(x, f"layer{stage}_{block}", convolutions, strides)
+    model = attended(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
+    return detection_backbone(model, levels)
 
 
 def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", levels=(4, 5)):

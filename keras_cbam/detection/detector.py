@@ -2,10 +2,10 @@
 
 import keras
 from keras import ops
-from keras_cv.layers import NonMaxSuppression
 from keras_cv.losses import SmoothL1Loss
 
 from keras_cbam.detection.proposals import level_index
+from keras_cbam.detection.suppression import suppress_in_groups
 from keras_cbam.layers.attention_layer import positive_integer
 
 
@@ -131,26 +131,16 @@ class Detector(keras.Model):
         """
         boxes, probabilities = self.candidates(predictions)
         confidence, classes, boxes = self._most_confident(boxes, probabilities)
-        # Boxes of different classes do not suppress each other: each class is moved to a place of
-        # its own.
-        apart = 2.0 * max(self.image_size)
-        shift = ops.cast(classes, "float32")[..., None] * apart
-        kept = NonMaxSuppression(
-            bounding_box_format="xyxy",
-            from_logits=False,
+        return suppress_in_groups(
+            boxes,
+            confidence,
+            classes,
+            self.num_classes,
+            self.image_size,
             iou_threshold=self.iou_threshold,
             confidence_threshold=self.confidence_threshold,
             max_detections=self.max_detections,
-            dtype="float32",
-        )(boxes + shift, ops.one_hot(classes, self.num_classes) * confidence[..., None])
-        is_detection = ops.cast(kept["classes"], "int32") >= 0
-        shift = ops.cast(kept["classes"], "float32")[..., None] * apart
-        return {
-            "boxes": ops.where(is_detection[..., None], kept["boxes"] - shift, -1.0),
-            "classes": ops.cast(kept["classes"], "int32"),
-            "confidence": kept["confidence"],
-            "num_detections": kept["num_detections"],
-        }
+        )
 
     def _most_confident(self, boxes, probabilities):
         pairs = ops.reshape(probabilities, (-1, probabilities.shape[1] * self.num_classes))

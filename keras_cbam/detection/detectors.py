@@ -5,13 +5,16 @@ import math
 import keras_cv
 
 from keras_cbam.attention import near_names
-from keras_cbam.detection.backbone import detection_backbone
-from keras_cbam.detection.backbones import application_backbone, ssd_mobilenet, ssd_vgg16
+from keras_cbam.detection.backbones import (
+    application_backbone,
+    small_backbone,
+    ssd_mobilenet,
+    ssd_vgg16,
+)
 from keras_cbam.detection.faster_rcnn import FasterRCNN
 from keras_cbam.detection.proposals import level_index
 from keras_cbam.detection.ssd import SSD
 from keras_cbam.detection.stairnet import StairNet
-from keras_cbam.models.resnet import ResNet
 
 DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
 # The attention of these is before the classifiers, that of the others in the backbone's blocks.
@@ -22,9 +25,9 @@ BACKBONES = (SMALL, "vgg16", "mobilenet")
 SMALL_FASTER_RCNN = {
     "filters": 64,
     "head_units": 256,
-    "num_proposals": (100, 50),
+    "num_proposals": (50, 50),
     "sampled_anchors": 128,
-    "sampled_proposals": 64,
+    "sampled_proposals": 32,
 }
 
 
@@ -38,9 +41,9 @@ def build_detector(
             are keras-cv's.
         num_classes: int, classes without background.
         image_size: int, side of the pictures in pixels.
-        backbone: `"small"` (the paper's ResNet-18 with half the channels), `"vgg16"`, `"mobilenet"`
-            (for SSD and StairNet as in the SSD paper and its MobileNet), or any name in
-            `keras.applications`. Defaults to `"small"`.
+        backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
+            as in the SSD paper and its MobileNet), or any name in `keras.applications`.
+            Defaults to `"small"`.
         attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
             others in the blocks of the backbone. Defaults to `"cbam"`.
         weights: of the backbone, see `attention_backbone`; `"small"` has none.
@@ -137,8 +140,7 @@ def _backbone(name, image_size, attention, weights, detector):
             raise ValueError(
                 f"The small backbone starts from random weights. Received: weights={weights!r}"
             )
-        network = ResNet(18, attention, width=0.5, include_top=False, input_shape=shape)
-        return detection_backbone(network, (3, 4) if is_ssd else levels)
+        return small_backbone(shape, attention, (3, 4) if is_ssd else levels)
     if is_ssd and name == "vgg16":
         return ssd_vgg16(shape, weights)
     if is_ssd and name == "mobilenet":

@@ -179,21 +179,24 @@ class FasterRCNN(Detector):
         features = self.neck(self.pyramid(images, training=training), training=training)
         features = features if isinstance(features, (list, tuple)) else [features]
         found = [self.region_proposal(level, training=training) for level in features]
-        offsets = {i: level["offsets"] for i, level in enumerate(found)}
-        logits = {i: level["objectness"] for i, level in enumerate(found)}
-        boxes = {
-            i: clip_boxes(decode_boxes(offsets[i], self.anchors[i]), *self.image_size)
-            for i in offsets
-        }
+        offsets, logits = ([level[name] for level in found] for name in ("offsets", "objectness"))
+        boxes = [
+            clip_boxes(decode_boxes(own, anchors), *self.image_size)
+            for own, anchors in zip(offsets, self.anchors, strict=True)
+        ]
         proposals, is_proposal = select_proposals(
-            boxes, logits, self.num_proposals[0 if training else 1], self._PROPOSAL_IOU
+            boxes,
+            logits,
+            self.num_proposals[0 if training else 1],
+            self._PROPOSAL_IOU,
+            self.image_size,
         )
         predictions = {
             "features": features,
             "proposals": proposals,
             "is_proposal": is_proposal,
-            "rpn_box": ops.concatenate(list(offsets.values()), axis=1),
-            "rpn_classification": ops.concatenate(list(logits.values()), axis=1),
+            "rpn_box": ops.concatenate(offsets, axis=1),
+            "rpn_classification": ops.concatenate(logits, axis=1),
         }
         if not training:
             predictions.update(self._classified(features, predictions["proposals"]))

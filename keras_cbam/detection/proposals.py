@@ -2,7 +2,9 @@
 
 import keras
 from keras import ops
-from keras_cv.layers import AnchorGenerator, NonMaxSuppression
+from keras_cv.layers import AnchorGenerator
+
+from keras_cbam.detection.suppression import suppress_in_groups
 
 
 def level_index(name):
@@ -61,42 +63,45 @@ def region_proposal_network(filters, anchors, dtype):
     return keras.Model(inputs, rows, name="region_proposal")
 
 
-def select_proposals(boxes, logits, count, iou_threshold):
+def select_proposals(boxes, logits, count, iou_threshold, image_size):
     """The best anchors of all levels after non-maximum suppression within each level.
 
     As `keras_cv.layers.ROIGenerator` does, whose suppression is in float16 under a policy of mixed
     precision, where it fails. Nothing is differentiated through the selection.
 
     Args:
-        boxes: dict from level to tensor `(batch, anchors, 4)`, "xyxy" in pixels.
-        logits: dict from level to tensor `(batch, anchors, 1)`.
+        boxes: list of tensors `(batch, anchors, 4)`, one for each level, "xyxy" in pixels, inside
+            the picture.
+        logits: list of tensors `(batch, anchors, 1)`.
         count: int, proposals of a picture.
         iou_threshold: float, above which the less likely of two boxes is dropped.
+        image_size: tuple `(height, width)`, pixels.
 
     Returns:
         Tuple of boxes `(batch, count or all anchors, 4)`, and a boolean tensor of which of them
         are proposals: the others are padding.
     """
-    best, found = [], []
-    for level, scores in logits.items():
-        scores = ops.sigmoid(ops.stop_gradient(scores))
-        kept = min(2 * count, scores.shape[1])
-        index = ops.cast(ops.top_k(scores[..., 0], kept)[1], "int32")[..., None]
-        suppression = NonMaxSuppression(
-            bounding_box_format="xyxy",
-            from_logits=False,
-            iou_threshold=iou_threshold,
-            confidence_threshold=float("-inf"),
-            max_detections=min(count, kept),
-            dtype="float32",
+    best, confidence, levels = [], [], []
+    for level, scores in enumerate(logits):
+        scores, index = ops.top_k(
+            ops.stop_gradient(scores[..., 0]), min(2 * count, scores.shape[1])
         )
-        proposals = suppression(
-            ops.take_along_axis(ops.stop_gradient(boxes[level]), index, axis=1),
-            ops.take_along_axis(scores, index, axis=1),
-        )
-        best.append(proposals["confidence"])
-        found.append(proposals["boxes"])
-    best, found = ops.concatenate(best, axis=1), ops.concatenate(found, axis=1)
-    best, index = ops.top_k(best, min(count, best.shape[1]))
-    found = ops.take_along_axis(found, ops.cast(index, "int32")[..., None], axis=1)
-    return ops.stop_gradient(found), best >= 0
+        index = ops.cast(index, "int32")
+        best.append(ops.take_along_axis(ops.stop_gradient(boxes[level]), index[..., None], axis=1))
+        # Confidences that are 0 have no group.
+        confidence.append(ops.maximum(ops.sigmoid(scores), 1e-7))
+        levels.append(ops.full_like(index, level))
+    best, confidence, levels = (
+        ops.concatenate(each, axis=1) for each in (best, confidence, levels)
+    )
+    proposals = suppress_in_groups(
+        best,
+        confidence,
+        levels,
+        len(logits),
+        image_size,
+        iou_threshold=iou_threshold,
+        confidence_threshold=float("-inf"),
+        max_detections=min(count, best.shape[1]),
+    )
+    return ops.stop_gradient(proposals["boxes"]), proposals["classes"] >= 0

@@ -57,30 +57,40 @@ def roi_align(features, boxes, strides, size=7, samples=2):
     def of_level(values, dtype="float32"):
         return ops.take(ops.convert_to_tensor(values, dtype=dtype), level, axis=0)[..., None]
 
-    # Samples along one axis, in positions of the feature map.
+    batch, count = ops.shape(boxes)[0], boxes.shape[1]
+    # Samples along one axis, by the cell that they are in.
     grid = (ops.arange(size * samples, dtype="float32") + 0.5) / (size * samples)
     stride = of_level(strides)
-    y = (boxes[..., 1:2] + grid * (boxes[..., 3:4] - boxes[..., 1:2])) / stride - 0.5
-    x = (boxes[..., 0:1] + grid * (boxes[..., 2:3] - boxes[..., 0:1])) / stride - 0.5
 
-    def neighbours(position, limit):
-        position = ops.clip(position, 0.0, limit)
-        low = ops.floor(position)
-        high = ops.minimum(low + 1.0, limit)
-        return (low, 1.0 - (position - low)), (high, position - low)
+    def of_cells(low_edge, high_edge, positions):
+        """The positions that each cell takes along an axis, and their weights."""
+        sample = (low_edge + grid * (high_edge - low_edge)) / stride - 0.5
+        last = of_level(positions) - 1.0
+        sample = ops.clip(sample, 0.0, last)
+        low = ops.floor(sample)
+        share = sample - low
+        index = ops.stack([low, ops.minimum(low + 1.0, last)], axis=-1)
+        weight = ops.stack([1.0 - share, share], axis=-1) / samples
+        shape = (batch, count, size, 2 * samples)
+        return ops.reshape(ops.cast(index, "int32"), shape), ops.reshape(weight, shape)
 
-    batch, count = ops.shape(boxes)[0], boxes.shape[1]
-    first = ops.cast(of_level(starts, "int32"), "int32")
-    width = of_level(widths, "int32")
-    total = 0.0
-    for row, row_weight in neighbours(y, of_level(heights) - 1.0):
-        for column, column_weight in neighbours(x, of_level(widths) - 1.0):
-            index = first[..., None] + ops.cast(row, "int32")[..., None] * width[..., None]
-            index = index + ops.cast(column, "int32")[..., None, :]
-            index = ops.reshape(index, (batch, count * (size * samples) ** 2, 1))
-            values = ops.take_along_axis(rows, index, axis=1)
-            values = ops.reshape(values, (batch, count, size * samples, size * samples, channels))
-            weight = row_weight[..., :, None] * column_weight[..., None, :]
-            total = total + values * ops.cast(weight, values.dtype)[..., None]
-    cells = ops.reshape(total, (batch, count, size, samples, size, samples, channels))
-    return ops.mean(cells, axis=(3, 5))
+    row, row_weight = of_cells(boxes[..., 1:2], boxes[..., 3:4], heights)
+    column, column_weight = of_cells(boxes[..., 0:1], boxes[..., 2:3], widths)
+
+    def on_grid(of_rows, of_columns):
+        return of_rows[..., :, None, :, None], of_columns[..., None, :, None, :]
+
+    row, column = on_grid(row, column)
+    row_weight, column_weight = on_grid(row_weight, column_weight)
+    picture = ops.arange(batch, dtype="int32")[:, None, None] * rows.shape[1]
+    first, width = (
+        ops.reshape(values, (batch, count, 1, 1, 1, 1))
+        for values in (picture + of_level(starts, "int32"), of_level(widths, "int32"))
+    )
+    taps = (2 * samples) ** 2
+    # One take and one product for all samples of a cell: each pass over them counts.
+    index = ops.reshape(first + row * width + column, (-1, taps))
+    weight = ops.reshape(ops.stop_gradient(row_weight * column_weight), (-1, 1, taps))
+    values = ops.take(ops.reshape(rows, (-1, channels)), index, axis=0)
+    cells = ops.matmul(ops.cast(weight, values.dtype), values)
+    return ops.reshape(cells, (batch, count, size, size, channels))

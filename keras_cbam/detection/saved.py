@@ -40,6 +40,8 @@ def load_detector(path):
             f"a {type(model).__name__}."
         )
     picture_size(model)
+    # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
+    model.jit_compile = False
     return model, run_class_names(path, model.num_classes)
 
 

@@ -40,7 +40,8 @@ class SSD(Detector):
             of halving, as in SSD300. Defaults to `"valid"`.
         scales: tuple of floats, the default boxes' sizes by the shorter side of the picture, one
             for each feature map and one more. Defaults to `None`: SSD300's for six feature maps,
-            and for any other number 0.1, then equal steps from 0.2 to 1.05.
+            and for any other number equal steps from 0.17, two positions of a stride of 8 in
+            pictures of 96 pixels, to 1.05.
         aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands
             for its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others,
             which gives the parameters of the CBAM paper's table 7; SSD300 itself has `(2,)` for
@@ -212,7 +213,7 @@ class SSD(Detector):
 def _default_scales(levels):
     if levels + 1 == len(SSD300_SCALES):
         return SSD300_SCALES
-    return (0.1, *np.linspace(0.2, 1.05, levels).tolist())
+    return tuple(np.linspace(0.17, 1.05, levels + 1).tolist())
 
 
 def _default_ratios(levels):

@@ -72,14 +72,14 @@ def train_detector(
     attention="cbam",
     weights=None,
     image_size=96,
-    epochs=20,
+    epochs=18,
     batch_size=16,
-    learning_rate=2e-3,
+    learning_rate=3e-3,
     precision="float32",
     xla=False,
     augment=True,
     seed=0,
-    train_scenes=2000,
+    train_scenes=5000,
     test_scenes=500,
     output=None,
     overwrite=False,
@@ -100,9 +100,9 @@ def train_detector(
         attention: see `build_detector`, or `None` for none. Defaults to `"cbam"`.
         weights: of the backbone, `"imagenet"` or `None`. Defaults to `None`: random.
         image_size: int, side of the square pictures in pixels, at least 32. Defaults to `96`.
-        epochs: int. Defaults to `20`.
+        epochs: int. Defaults to `18`.
         batch_size: int. Defaults to `16`.
-        learning_rate: float, the highest rate. Defaults to `2e-3`.
+        learning_rate: float, the highest rate. Defaults to `3e-3`.
         precision: dtype policy: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
             Defaults to `"float32"`.
         xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
@@ -110,7 +110,7 @@ def train_detector(
             Defaults to `True`.
         seed: int, of the initial weights, the scenes, the order of the pictures and their
             augmentation. Defaults to `0`.
-        train_scenes: int, number of scenes to train on. Defaults to `2000`.
+        train_scenes: int, number of scenes to train on. Defaults to `5000`.
         test_scenes: int, number of scenes to test on. Defaults to `500`.
         output: path of a folder to be made, or `None` to write nothing. It gets `model.keras`,
             `history.csv`, `report.json`, and the figures `learning_curves.png`, `detections.png`

@@ -128,7 +128,7 @@ def ResNet(
                 ]
             else:
                 convolutions = [(planes, 3, strides, 1), (planes, 3, 1, 1)]
-            x = _block(x, f"layer{stage + 1}_{block}", convolutions, strides)
+            x = residual_block(x, f"layer{stage + 1}_{block}", convolutions, strides)
     outputs = with_top(x, include_top, pooling, num_classes, classifier_activation)
     model = keras.Model(inputs, outputs, name=name or f"resnet{depth}")
     if attention == "bam":
@@ -146,7 +146,7 @@ def _stem(x, stem):
     return keras.layers.MaxPooling2D(3, strides=2, name="maxpool")(padded(x, 3, "maxpool"))
 
 
-def _block(x, name, convolutions, strides):
+def residual_block(x, name, convolutions, strides):
     """A residual block of `convolutions`: filters, kernel size, strides and groups of each."""
     shortcut = x
     for i, (filters, size, stride, groups) in enumerate(convolutions, 1):

@@ -9,6 +9,8 @@ fuses. Everything is computed in the gates' dtype, or in the accumulation dtype 
 import functools
 import operator
 
+import keras
+import numpy as np
 from keras import ops
 
 from keras_cbam.ops.compilation import compiles_for_cpu
@@ -16,9 +18,13 @@ from keras_cbam.ops.differentiation import with_gradient
 from keras_cbam.ops.matrices import accumulation_dtype, as_matrix
 from keras_cbam.ops.reductions import reduce_expression
 
+# In the gradient a maximum is looked for among numbers that are computed again: a compiler may have
+# rounded them otherwise, and the gradient of a maximum that is nowhere would be 0 / 0.
+_ROUNDING = 8
+
 
 def gated(x, *gates):
-    """`x` times its gates. The maxima's ties rest on this being the same to the last bit."""
+    """`x` times its gates."""
     dtype = gates[0].dtype if gates else accumulation_dtype(x.dtype)
     return functools.reduce(operator.mul, gates, ops.cast(x, dtype))
 
@@ -28,15 +34,21 @@ def like(inputs, matrix):
     return ops.reshape(ops.cast(matrix, inputs.dtype), (-1, *inputs.shape[1:]))
 
 
-def share_of_max(x, top, share):
-    return ops.where(ops.equal(x, top), share, 0)
+def below(top):
+    """The least number that counts as equal to a maximum."""
+    tolerance = _ROUNDING * np.finfo(keras.backend.standardize_dtype(top.dtype)).eps
+    return ops.minimum(top * (1 - tolerance), top * (1 + tolerance))
+
+
+def share_of_max(x, least, share):
+    return ops.where(ops.greater_equal(x, least), share, 0)
 
 
 # The gradient of each set of pools at the gated map `x`, from each pool's share for one number.
 SHARES = {
     ("avg",): lambda x, mean: mean,
     ("max",): share_of_max,
-    ("avg", "max"): lambda x, mean, top, share: mean + share_of_max(x, top, share),
+    ("avg", "max"): lambda x, mean, least, share: mean + share_of_max(x, least, share),
 }
 
 
@@ -79,14 +91,14 @@ def _pools(methods, axis, channel_axis):
         if "avg" in methods:
             shares["avg"] = (upstream["avg"] / x.shape[axis],)
         if "max" in methods:
-            top = results["max"]
+            least = below(results["max"])
             ties = reduce_expression(
                 "sum",
-                lambda top, *x: ops.cast(ops.equal(gated(*x), top), top.dtype),
-                (top, x, *gates),
+                lambda least, *x: ops.cast(ops.greater_equal(gated(*x), least), least.dtype),
+                (least, x, *gates),
                 axis,
             )
-            shares["max"] = (top, upstream["max"] / ties)
+            shares["max"] = (least, upstream["max"] / ties)
         of_gated = SHARES[tuple(sorted(shares))]
         shares = [part for method in sorted(shares) for part in shares[method]]
         if not gates:
@@ -104,7 +116,9 @@ def _pools(methods, axis, channel_axis):
 
 
 def pools(inputs, methods, axis, channel_axis, gates):
-    """Means and maxima of the gated map over one axis; tied maxima share the gradient equally.
+    """Means and maxima of the gated map over one axis.
+
+    Tied maxima share the gradient equally, and so do those that differ by rounding alone.
 
     Args:
         inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.

@@ -1,0 +1,37 @@
+"""Non-maximum suppression within groups of boxes: classes, or levels of a pyramid."""
+
+from keras import ops
+from keras_cv.layers import NonMaxSuppression
+
+
+def suppress_in_groups(boxes, confidence, groups, num_groups, image_size, **kwargs):
+    """The most confident boxes of which no two of a group overlap by more than a threshold.
+
+    All groups at once: each is moved to a place of its own, where it overlaps no other.
+
+    Args:
+        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, inside the picture.
+        confidence: float tensor `(batch, boxes)`, positive.
+        groups: int tensor `(batch, boxes)`, from 0.
+        num_groups: int.
+        image_size: tuple `(height, width)`, pixels.
+        **kwargs: `iou_threshold`, `confidence_threshold` and `max_detections` of
+            `keras_cv.layers.NonMaxSuppression`.
+
+    Returns:
+        Dict of `"boxes"` `(batch, max_detections, 4)`, int32 `"classes"`, the groups, and
+        `"confidence"`, `(batch, max_detections)`, all padded with -1; and `"num_detections"`
+        `(batch,)`.
+    """
+    apart = 2.0 * max(image_size)
+    shift = ops.cast(groups, "float32")[..., None] * apart
+    kept = NonMaxSuppression(
+        bounding_box_format="xyxy", from_logits=False, dtype="float32", **kwargs
+    )(boxes + shift, ops.one_hot(groups, num_groups) * confidence[..., None])
+    groups = ops.cast(kept["classes"], "int32")[..., None]
+    shift = ops.cast(groups, "float32") * apart
+    return {
+        **kept,
+        "boxes": ops.where(groups >= 0, kept["boxes"] - shift, -1.0),
+        "classes": groups[..., 0],
+    }

@@ -1,0 +1,53 @@
+import keras
+import keras_cv
+import pytest
+
+from keras_cbam import CBAM
+from keras_cbam.detection import SSD, FasterRCNN, StairNet, build_detector, compile_detector
+
+KINDS = {
+    "ssd": SSD,
+    "stairnet": StairNet,
+    "faster_rcnn": FasterRCNN,
+    "retinanet": keras_cv.models.RetinaNet,
+    "yolov8": keras_cv.models.YOLOV8Detector,
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_small_detectors_have_attention_where_it_belongs(name, kind):
+    model = build_detector(name, num_classes=4, image_size=64)
+    assert type(model) is kind
+    assert model.num_classes == 4
+    levels = list(model.backbone.pyramid_level_inputs)
+    assert (
+        levels
+        == {
+            "ssd": ["P3", "P4"],
+            "stairnet": ["P3", "P4"],
+            "faster_rcnn": ["P2", "P3", "P4", "P5"],
+            "retinanet": ["P3", "P4", "P5"],
+            "yolov8": ["P3", "P4", "P5"],
+        }[name]
+    )
+    in_backbone, in_head = (
+        sum(isinstance(layer, CBAM) for layer in getattr(part, "layers", ()))
+        for part in (model.backbone, getattr(model, "head", None))
+    )
+    # Six blocks; the last level of SSD does not need the last one. 64 pixels: 8, 4, 2 and 1.
+    assert (in_backbone, in_head) == ((0, 4) if name in ("ssd", "stairnet") else (6, 0))
+    compile_detector(model, "adam")
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sdd", 4, 64), "Did you mean"),
+        (("ssd", 4, 64, "small", "cbam", "imagenet"), "starts from random weights"),
+        (("ssd", 4, 64, "ResNet5"), "Did you mean"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_detector(*arguments)
