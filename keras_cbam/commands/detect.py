@@ -1,11 +1,14 @@
 """`keras-cbam detect`: detectors with attention are trained, measured and used."""
 
 import argparse
+import functools
 import json
 import pathlib
+import warnings
 
 from keras_cbam.commands.parser import add_command, none_or, print_skipped
-from keras_cbam.training.arguments import PRECISIONS
+from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.training.arguments import PRECISIONS, validate_seed
 from keras_cbam.training.artefacts import DETECTION_ARTEFACTS
 from keras_cbam.training.pictures import printable
 
@@ -95,7 +98,12 @@ def _add_evaluate(commands):
     add("--data", default="scenes", metavar="DATA", help=_DATA)
     add("--test-scenes", type=int, default=500, metavar="N", help="scenes to test on")
     add("--batch-size", type=int, default=16, metavar="N", help="pictures at once")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the scenes, or of the split")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of the scenes, or of the split (default: that of the training)",
+    )
     add("--json", action="store_true", help="print JSON")
 
 
@@ -128,6 +136,18 @@ _TRAIN = (
 )
 
 
+def _quietly(command):
+    @functools.wraps(command)
+    def run(options):
+        with warnings.catch_warnings():
+            # keras_cv names RetinaNet's input, and gives it pictures without that name.
+            warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
+            return command(options)
+
+    return run
+
+
+@_quietly
 def train(options):
     from keras_cbam.detection.train import train_detector
 
@@ -165,15 +185,19 @@ def train(options):
     )
 
 
+@_quietly
 def evaluate(options):
     from keras_cbam.detection.data import load_detection_data
     from keras_cbam.detection.evaluation import evaluate_detector
-    from keras_cbam.detection.saved import check_classes, load_detector, picture_size
+    from keras_cbam.detection.saved import check_classes, load_detector, picture_size, run_seed
 
+    seed = run_seed(options.model) if options.seed is None else options.seed
+    validate_seed(seed)
+    positive_integer("test_scenes", options.test_scenes)
     model, class_names = load_detector(options.model)
     size = picture_size(model)
     data = load_detection_data(
-        options.data, options.seed, train_scenes=1, test_scenes=options.test_scenes, image_size=size
+        options.data, seed, train_scenes=1, test_scenes=options.test_scenes, image_size=size
     )
     check_classes(model, class_names, data.test)
     report = evaluate_detector(model, data.test, size, options.batch_size)
@@ -184,6 +208,7 @@ def evaluate(options):
     _print_metrics(report)
 
 
+@_quietly
 def predict(options):
     from keras_cbam.detection.predict import DETECTIONS, detect_in_pictures
     from keras_cbam.detection.saved import load_detector

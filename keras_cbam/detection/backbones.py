@@ -170,7 +170,7 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     # Nothing is computed from the normalized feature map: the levels cannot be found.
     levels = {"P3": normalized, "P4": fc7}
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
-    backbone = backbone_from_graph(keras_cv.models.Backbone, graph, {}, fc7.dtype)
+    backbone = backbone_from_graph(keras_cv.models.Backbone, graph, {}, graph.dtype_policy)
     if weights is not None:
         _carry_over(keras.applications.VGG16(weights=weights), backbone)
     return backbone

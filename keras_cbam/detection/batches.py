@@ -8,6 +8,7 @@ from PIL import Image
 from keras_cbam.detection.augmentation import NUMBERS, augmented, flipped
 from keras_cbam.detection.detection_set import FilePictures
 from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.training.arguments import validate_seed
 from keras_cbam.training.data_set import DataError
 from keras_cbam.training.order import epoch_order
 from keras_cbam.training.pictures import decoding
@@ -64,6 +65,9 @@ def detection_batches(
 
     for name, value in (("batch_size", batch_size), ("image_size", image_size)):
         positive_integer(name, value)
+    validate_seed(seed)
+    if len(detection_set) == 0:
+        raise ValueError("`detection_set` must have a picture, received none.")
     targets = [
         (boxes[~ignored], classes[~ignored])
         for boxes, classes, ignored in zip(

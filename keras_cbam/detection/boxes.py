@@ -1,6 +1,10 @@
 """Boxes as a detector regresses them: offsets from anchors."""
 
+import math
+import numbers
+
 import keras
+import numpy as np
 from keras import ops
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
@@ -69,6 +73,16 @@ def decode_boxes(offsets, anchors, variances=VARIANCES):
 
 # The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
 LARGEST_LOG_RATIO = 4.135166556742356
+
+
+def positive_numbers(name, values):
+    """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
+    is_sequence = isinstance(values, (tuple, list, np.ndarray))
+    if not is_sequence or not all(
+        isinstance(value, numbers.Real) and 0 < value < math.inf for value in values
+    ):
+        raise ValueError(f"`{name}` must be positive numbers. Received: {name}={values!r}")
+    return tuple(map(float, values))
 
 
 def clip_boxes(boxes, height, width):

@@ -1,6 +1,7 @@
 """Folders in COCO's layout."""
 
 import contextlib
+import dataclasses
 import glob
 import io
 import math
@@ -21,8 +22,9 @@ def coco_folder(folder, seed=0, test_fraction=0.2):
 
     Boxes are clipped to their picture, as COCO's own are. What cannot be used is left out and
     counted in `DetectionSet.skipped`: boxes without an area, outside the picture, malformed, or of
-    unknown classes or pictures; pictures that are missing, unreadable, or outside the folder.
-    Pictures without boxes stay in.
+    unknown classes or pictures; pictures that are missing, unreadable, outside the folder, or
+    listed before. An `area` that is no positive number is replaced by that of the box, and
+    counted. Pictures without boxes stay in.
 
     Args:
         folder: path of a folder with
@@ -30,7 +32,7 @@ def coco_folder(folder, seed=0, test_fraction=0.2):
             - `annotations/instances_train*.json` and `annotations/instances_val*.json`, and the
               pictures in folders named as what follows `instances_`: `train2017` and `val2017`; or
             - `annotations.json`, and the pictures in `images`, of which a part is split off for
-              testing.
+              testing. What is left out is counted in the training part.
         seed: int, of the split. Defaults to `0`.
         test_fraction: float in (0, 1), the part that is split off, at least one picture and not
             all. Defaults to `0.2`.
@@ -63,7 +65,13 @@ def coco_folder(folder, seed=0, test_fraction=0.2):
             f"The parts of {quoted(folder)} must have the same categories, received "
             f"{f'{odd[0]!r} in one only' if odd else 'another order of them'}."
         )
+    _require_boxes(train, folder)
     return DetectionData(train, test)
+
+
+def _require_boxes(train, folder):
+    if not any(map(len, train.boxes)):
+        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
 
 
 def _find(folder, part):
@@ -86,12 +94,15 @@ def _split(whole, folder, seed, test_fraction):
         )
     size = min(max(round(test_fraction * pictures), 1), pictures - 1)
     order = np.random.default_rng(seed).permutation(pictures)
-    return DetectionData(whole.select(np.sort(order[size:])), whole.select(np.sort(order[:size])))
+    train, test = (whole.select(np.sort(part)) for part in (order[size:], order[:size]))
+    _require_boxes(train, folder)
+    return DetectionData(train, dataclasses.replace(test, skipped={}))
 
 
 def _read(folder, path, pictures, name):
     collector = Collector(folder)
     coco, categories = _index(path, collector)
+    seen = set()
     for image_id, image in coco.imgs.items():
         size = image.get("height"), image.get("width")
         is_sound = all(_is_number(n) and isinstance(n, int) and n > 0 for n in size)
@@ -101,6 +112,10 @@ def _read(folder, path, pictures, name):
         file = collector.inside(os.path.join(folder, pictures), image["file_name"])
         if file is None:
             continue
+        if file in seen:
+            collector.skipped["pictures listed before"] += 1
+            continue
+        seen.add(file)
         boxes = [box for box in coco.imgToAnns.get(image_id, []) if _is_box(box, collector)]
         collector.add(
             file,
@@ -109,7 +124,7 @@ def _read(folder, path, pictures, name):
             [_edges(*box["bbox"]) for box in boxes],
             [box["category_id"] for box in boxes],
             [bool(box.get("iscrowd", 0)) for box in boxes],
-            [_area(box) for box in boxes],
+            [_area(box, collector) for box in boxes],
         )
     return collector.collect(name, categories, path)
 
@@ -126,6 +141,8 @@ def _index(path, collector):
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         # json raises ValueError; the others are of pycocotools on JSON of another structure.
         what = f": {first_line(error)}" if isinstance(error, ValueError) else ""
+        if isinstance(error, KeyError):
+            what = f": there is an entry without {error.args[0]!r}"
         raise DataError(f"{quoted(path)} is not JSON in COCO's format{what}.") from error
     if not names or not all(isinstance(text, str) for text in names.values()):
         raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
@@ -143,7 +160,13 @@ def _is_number(value):
 
 def _is_box(annotation, collector):
     box = annotation.get("bbox")
-    is_box = isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
+    is_box = (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(map(_is_number, box))
+        and not isinstance(annotation["category_id"], bool)
+        and annotation.get("iscrowd", 0) in (0, 1)
+    )
     if not is_box:
         collector.skipped["malformed boxes"] += 1
     return is_box
@@ -153,6 +176,9 @@ def _edges(left, top, width, height):
     return left, top, left + width, top + height
 
 
-def _area(annotation):
+def _area(annotation, collector):
     area = annotation.get("area")
-    return area if _is_number(area) else math.prod(annotation["bbox"][2:])
+    if _is_number(area) and area > 0:
+        return area
+    collector.skipped["areas that are not positive numbers"] += "area" in annotation
+    return math.prod(annotation["bbox"][2:])

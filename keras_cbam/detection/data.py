@@ -11,7 +11,7 @@ from keras_cbam.training.data_set import DataError, quoted
 SCENES = "scenes"
 
 
-def load_detection_data(data=SCENES, seed=0, train_scenes=2000, test_scenes=500, image_size=96):
+def load_detection_data(data=SCENES, seed=0, train_scenes=5000, test_scenes=500, image_size=96):
     """Loads pictures with boxes, a part to train on and one to test on.
 
     Args:
@@ -19,7 +19,7 @@ def load_detection_data(data=SCENES, seed=0, train_scenes=2000, test_scenes=500,
             VOC's layout, see `voc_folder`; any other in COCO's, see `coco_folder`. (A folder of the
             name scenes is `"./scenes"`.) Defaults to `"scenes"`.
         seed: int, of the scenes, or of the split of a folder that has no parts. Defaults to `0`.
-        train_scenes: int, number of scenes to train on. Defaults to `2000`.
+        train_scenes: int, number of scenes to train on. Defaults to `5000`.
         test_scenes: int, number of scenes to test on. Defaults to `500`.
         image_size: int, side of the scenes in pixels. Defaults to `96`.
 

@@ -19,8 +19,8 @@ class Detector(keras.Model):
         backbone: `keras_cv.models.Backbone` with `pyramid_level_inputs`.
         num_classes: int, without background.
         confidence_threshold: float, below which a prediction is dropped. Defaults to `0.01`.
-        iou_threshold: float, above which the less confident of two boxes of a class is dropped.
-            Defaults to `0.45`.
+        iou_threshold: float in (0, 1]; of two boxes of a class that overlap by as much or more, the
+            less confident is dropped. Defaults to `0.45`.
         max_detections: int, predictions of a picture. Defaults to `200`.
     """
 
@@ -37,12 +37,16 @@ class Detector(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("confidence_threshold", confidence_threshold),
-            ("iou_threshold", iou_threshold),
-        ):
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must be within [0, 1]. Received: {name}={value!r}")
+        if not 0 <= confidence_threshold <= 1:
+            raise ValueError(
+                "`confidence_threshold` must be within [0, 1]. "
+                f"Received: confidence_threshold={confidence_threshold!r}"
+            )
+        if not 0 < iou_threshold <= 1:
+            raise ValueError(
+                "`iou_threshold` must be above 0 and at most 1. "
+                f"Received: iou_threshold={iou_threshold!r}"
+            )
         self.backbone = backbone
         self.num_classes = positive_integer("num_classes", num_classes)
         self.confidence_threshold = confidence_threshold
@@ -93,7 +97,7 @@ class Detector(keras.Model):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        if config is not None:
+        if config:
             for name, loss in config.pop("loss").items():
                 config[f"{name}_loss"] = loss
         return config

@@ -1,9 +1,8 @@
 """Detectors by name, for the command and the benchmark."""
 
-import math
-
 import keras_cv
 
+from keras_cbam.applications import application_names
 from keras_cbam.attention import near_names
 from keras_cbam.detection.backbones import (
     application_backbone,
@@ -17,6 +16,7 @@ from keras_cbam.detection.ssd import SSD
 from keras_cbam.detection.stairnet import StairNet
 
 DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
+KERAS_CV_DETECTORS = ("retinanet", "yolov8")
 # The attention of these is before the classifiers, that of the others in the backbone's blocks.
 ATTENDED_HEADS = ("ssd", "stairnet")
 SMALL = "small"
@@ -29,6 +29,13 @@ SMALL_FASTER_RCNN = {
     "sampled_anchors": 128,
     "sampled_proposals": 32,
 }
+
+
+def check_backbone(name):
+    """Raises ValueError, with names that are near, unless there is a backbone of that name."""
+    names = (*BACKBONES, *application_names())
+    if name not in names:
+        raise ValueError(f"Unknown backbone. {near_names(name, names)} Received: backbone={name!r}")
 
 
 def build_detector(
@@ -64,6 +71,7 @@ def build_detector(
         raise ValueError(
             f"Unknown detector. {near_names(detector, DETECTORS)} Received: detector={detector!r}"
         )
+    check_backbone(backbone)
     is_ssd = detector in ATTENDED_HEADS
     in_backbone = None if is_ssd else attention
     network = _backbone(backbone, image_size, in_backbone, weights, detector)
@@ -151,14 +159,13 @@ def _backbone(name, image_size, attention, weights, detector):
 
 def _single_shot(detector, network, num_classes, backbone, attention):
     # From the last feature map of the backbone down to one position.
-    size = math.ceil(
-        network.input_shape[1] / 2 ** max(map(level_index, network.pyramid_level_inputs))
-    )
+    levels = network.pyramid_level_inputs
+    size = network.get_layer(levels[max(levels, key=level_index)]).output.shape[1]
     is_mobile = backbone != "vgg16"
     padding = "same" if is_mobile else "valid"
     filters = []
     while size > 1 and len(filters) < 4:
-        size = size - 2 if padding == "valid" and 3 <= size <= 5 else math.ceil(size / 2)
+        size = size - 2 if padding == "valid" and 3 <= size <= 5 else -(-size // 2)
         filters.append((512, 256, 256, 128 if is_mobile else 256)[len(filters)])
     arguments = {"extra_padding": padding, "use_batch_norm": is_mobile}
     if backbone == SMALL:

@@ -31,7 +31,14 @@ def predict_detections(model, detection_set, image_size, batch_size=16):
     Raises:
         ModelError: if the model predicts something else, or numbers that are not finite.
         DataError: if a picture cannot be read.
+        ValueError: if the model was made for pictures of another size.
     """
+    own = getattr(getattr(model, "backbone", None), "input_shape", None)
+    if isinstance(own, tuple) and len(own) == 4 and own[1] not in (None, image_size):
+        raise ValueError(
+            f"`image_size` must be {own[1]}, as the model {model.name!r} takes pictures. "
+            f"Received: image_size={image_size!r}"
+        )
     batches = detection_batches(detection_set, batch_size, image_size)
     with reading(detection_set):
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 from keras_cv.losses import SmoothL1Loss
 
-from keras_cbam.detection.boxes import clip_boxes, decode_boxes
+from keras_cbam.detection.boxes import clip_boxes, decode_boxes, positive_numbers
 from keras_cbam.detection.detector import Detector, summed
 from keras_cbam.detection.faster_rcnn_targets import anchor_targets, proposal_targets
 from keras_cbam.detection.feature_levels import feature_pyramid
@@ -33,7 +33,7 @@ class FasterRCNN(Detector):
 
     Args:
         backbone: `keras_cv.models.Backbone` for pictures `(height, width, 3)` of a known size, with
-            two or more pyramid levels (with one there is no pyramid, as in C4 detectors): of
+            consecutive pyramid levels (with one there is no pyramid, as in C4 detectors): of
             `detection_backbone` or `application_backbone`, with `insert_attention` in it or not.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
@@ -48,6 +48,7 @@ class FasterRCNN(Detector):
         sampled_proposals: int, proposals of a picture that learn, up to a quarter of them positive.
             Defaults to `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
+        seed: int, of the samples. Defaults to `None`: random.
         **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
             the non-maximum suppression; `name`, `dtype`.
 
@@ -59,7 +60,8 @@ class FasterRCNN(Detector):
         `decode_predictions`.
 
     Raises:
-        ValueError: if the backbone has no pyramid levels or no known size.
+        ValueError: if the backbone has no consecutive pyramid levels or no known size, or an
+            argument is outside its range.
 
     Example:
 
@@ -93,8 +95,15 @@ class FasterRCNN(Detector):
     ):
         super().__init__(backbone, num_classes, **kwargs)
         self.filters = positive_integer("filters", filters)
-        self.anchor_scale = anchor_scale
-        self.aspect_ratios = tuple(aspect_ratios)
+        (self.anchor_scale,) = positive_numbers("anchor_scale", (anchor_scale,))
+        self.aspect_ratios = positive_numbers("aspect_ratios", aspect_ratios)
+        if not self.aspect_ratios:
+            raise ValueError("`aspect_ratios` must have an entry. Received: aspect_ratios=()")
+        if not isinstance(num_proposals, (tuple, list)) or len(num_proposals) != 2:
+            raise ValueError(
+                "`num_proposals` must be two integers, in training and in inference. "
+                f"Received: num_proposals={num_proposals!r}"
+            )
         self.num_proposals = tuple(positive_integer("num_proposals", n) for n in num_proposals)
         self.sampled_anchors = positive_integer("sampled_anchors", sampled_anchors)
         self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)
@@ -107,6 +116,11 @@ class FasterRCNN(Detector):
         self.strides = [
             2**level for level in sorted(map(level_index, backbone.pyramid_level_inputs))
         ]
+        if any(2 * one != other for one, other in zip(self.strides, self.strides[1:])):
+            raise ValueError(
+                "The pyramid levels of `backbone` must be consecutive. "
+                f"Received: {sorted(backbone.pyramid_level_inputs)}"
+            )
         if len(levels) > len(self.strides):
             self.strides.append(2 * self.strides[-1])
         self.anchors = level_anchors(

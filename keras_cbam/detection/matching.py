@@ -75,13 +75,13 @@ def sample_matches(is_positive, is_negative, count, positive_fraction, seed):
         is_positive: boolean tensor `(batch, entries)`.
         is_negative: boolean tensor `(batch, entries)`.
         count: int, size of the sample of a picture.
-        positive_fraction: float, the largest share of positives.
+        positive_fraction: float, the largest share of positives; one may always be.
         seed: `keras.random.SeedGenerator`.
 
     Returns:
         Tuple of two boolean tensors `(batch, entries)`: the positives and the negatives drawn.
     """
     scores = keras.random.uniform(ops.shape(is_positive), seed=seed)
-    positives = first_of(scores, is_positive, int(count * positive_fraction))
+    positives = first_of(scores, is_positive, max(1, int(count * positive_fraction)))
     left = count - ops.sum(ops.cast(positives, "int32"), axis=1, keepdims=True)
     return positives, first_of(scores, is_negative, left)

@@ -1,5 +1,6 @@
 """Saved detectors: loaded safely, with their size of pictures and their class names."""
 
+import json
 import os
 import pathlib
 
@@ -43,6 +44,24 @@ def load_detector(path):
     # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
     model.jit_compile = False
     return model, run_class_names(path, model.num_classes)
+
+
+def run_seed(path):
+    """The seed in the report of the run that a detector is of; 0 if there is none.
+
+    With it, the test pictures are those that the detector was not trained on.
+
+    Args:
+        path: see `load_detector`.
+    """
+    path = pathlib.Path(path)
+    report = (path if path.is_dir() else path.parent) / "report.json"
+    try:
+        seed = json.loads(report.read_text())["arguments"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        # None, or another program's report.
+        return 0
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else 0
 
 
 def picture_size(model):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from keras_cbam.detection.detection_set import DetectionSet
 from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.training.arguments import validate_seed
 from keras_cbam.training.data import load_data
 
 PARTS = ("train", "test")
@@ -55,6 +56,7 @@ def clothing_scenes(count, part="train", image_size=96, seed=0):
     """
     positive_integer("count", count)
     positive_integer("image_size", image_size)
+    validate_seed(seed)
     if image_size < 32:
         raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size!r}")
     if part not in PARTS:

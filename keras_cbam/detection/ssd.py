@@ -4,7 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cbam.detection.boxes import clip_boxes, decode_boxes, encode_boxes
+from keras_cbam.detection.boxes import (
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    positive_numbers,
+)
 from keras_cbam.detection.default_boxes import boxes_of_position, default_boxes
 from keras_cbam.detection.detector import Detector
 from keras_cbam.detection.feature_levels import extra_levels
@@ -61,8 +66,9 @@ class SSD(Detector):
         `predict` returns decoded boxes: see `decode_predictions`.
 
     Raises:
-        ValueError: if the backbone has no pyramid levels or no known size, or if the lengths of
-            `scales` or `aspect_ratios` are not those of the feature maps.
+        ValueError: if the backbone has no pyramid levels or no known size, if the lengths of
+            `scales` or `aspect_ratios` are not those of the feature maps, or if an argument is
+            outside its range.
 
     Example:
 
@@ -99,6 +105,11 @@ class SSD(Detector):
     ):
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
+        if not isinstance(extra_filters, (tuple, list)):
+            raise ValueError(
+                "`extra_filters` must be a sequence of integers. "
+                f"Received: extra_filters={extra_filters!r}"
+            )
         self.extra_filters = tuple(
             positive_integer("extra_filters", filters) for filters in extra_filters
         )
@@ -115,14 +126,20 @@ class SSD(Detector):
             inputs[-1], self.extra_filters, extra_padding, self.dtype_policy, use_batch_norm
         )
         count = len(levels)
-        self.scales = tuple(scales or _default_scales(count))
-        self.aspect_ratios = tuple(map(tuple, aspect_ratios or _default_ratios(count)))
+        scales = _default_scales(count) if scales is None else scales
+        self.scales = positive_numbers("scales", scales)
+        self.aspect_ratios = tuple(
+            positive_numbers("aspect_ratios", ratios)
+            for ratios in (_default_ratios(count) if aspect_ratios is None else aspect_ratios)
+        )
         if len(self.scales) != count + 1 or len(self.aspect_ratios) != count:
             raise ValueError(
                 f"There are {count} feature maps: `scales` must have {count + 1} entries and "
                 f"`aspect_ratios` {count}. "
                 f"Received: scales={self.scales}, aspect_ratios={self.aspect_ratios}"
             )
+        if list(self.scales) != sorted(self.scales):
+            raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
         self.default_boxes = default_boxes(
             self.image_size,
             [level.shape[1:3] for level in levels],

@@ -5,9 +5,10 @@ from keras_cv.layers import NonMaxSuppression
 
 
 def suppress_in_groups(boxes, confidence, groups, num_groups, image_size, **kwargs):
-    """The most confident boxes of which no two of a group overlap by more than a threshold.
+    """The most confident boxes of which no two of a group overlap by as much as a threshold.
 
-    All groups at once: each is moved to a place of its own, where it overlaps no other.
+    All groups at once: each is moved to a place of its own, where it overlaps no other. Coordinates
+    are rounded as float32 is there: for 80 groups in a picture of 640 pixels to 1/128 pixel.
 
     Args:
         boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, inside the picture.

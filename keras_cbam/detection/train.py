@@ -8,12 +8,16 @@ import time
 import keras
 import numpy as np
 
-from keras_cbam.applications import find_application
 from keras_cbam.detection.batches import detection_batches, fitted, reading
 from keras_cbam.detection.coco_metrics import precision_recall
 from keras_cbam.detection.data import SCENES, load_detection_data
 from keras_cbam.detection.detection_set import DetectionData
-from keras_cbam.detection.detectors import BACKBONES, build_detector, compile_detector
+from keras_cbam.detection.detectors import (
+    KERAS_CV_DETECTORS,
+    build_detector,
+    check_backbone,
+    compile_detector,
+)
 from keras_cbam.detection.evaluation import measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.reload import verify_detector
@@ -99,12 +103,13 @@ def train_detector(
         backbone: see `build_detector`. Defaults to `"small"`.
         attention: see `build_detector`, or `None` for none. Defaults to `"cbam"`.
         weights: of the backbone, `"imagenet"` or `None`. Defaults to `None`: random.
-        image_size: int, side of the square pictures in pixels, at least 32. Defaults to `96`.
+        image_size: int, side of the square pictures in pixels, at least 32; a multiple of 32 for
+            keras_cv's detectors. Defaults to `96`.
         epochs: int. Defaults to `18`.
         batch_size: int. Defaults to `16`.
         learning_rate: float, the highest rate. Defaults to `3e-3`.
-        precision: dtype policy: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
-            Defaults to `"float32"`.
+        precision: dtype policy: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`; keras_cv's
+            detectors take `"float32"` only. Defaults to `"float32"`.
         xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
         augment: bool, whether training pictures are augmented, see `detection_batches`.
             Defaults to `True`.
@@ -153,6 +158,10 @@ def train_detector(
             sets.train, batch_size, image_size, training=True, seed=seed, augment=augment
         )
         compile_detector(model, _optimizer(learning_rate, epochs * len(batches)), jit_compile(xla))
+        with reading(sets.test):
+            # A damaged test picture is to cost no training.
+            for i in range(len(sets.test)):
+                sets.test.pictures[i]
         start_of_training = time.perf_counter()
         with reading(sets.train):
             fitting = model.fit(batches, epochs=epochs, shuffle=False, verbose=verbose)
@@ -203,8 +212,18 @@ def _validate(arguments):
     recipe = {name: arguments[name] for name in names}
     validate_recipe(**recipe, freeze_epochs=0, weight_decay=WEIGHT_DECAY)
     validate_precision(arguments["precision"])
-    if arguments["backbone"] not in BACKBONES:
-        find_application(arguments["backbone"])
+    if arguments["detector"] in KERAS_CV_DETECTORS:
+        if arguments["precision"] != "float32":
+            raise ValueError(
+                "keras_cv's detectors compute in float32. Received: "
+                f"detector={arguments['detector']!r}, precision={arguments['precision']!r}"
+            )
+        if size % 32:
+            raise ValueError(
+                "`image_size` must be a multiple of 32 for keras_cv's detectors. Received: "
+                f"detector={arguments['detector']!r}, image_size={size}"
+            )
+    check_backbone(arguments["backbone"])
     if arguments["weights"] not in (None, "imagenet"):
         raise ValueError(
             f'`weights` must be "imagenet" or None. Received: weights={arguments["weights"]!r}'

@@ -71,7 +71,8 @@ def _read(folder, list_path):
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{quoted(list_path)} cannot be read: {first_line(error)}.") from error
     collector = Collector(folder)
-    for image_id in image_ids:
+    collector.skipped["pictures listed before"] += len(image_ids) - len(set(image_ids))
+    for image_id in dict.fromkeys(image_ids):
         annotation = collector.inside(os.path.join(folder, "Annotations"), image_id, ".xml")
         if annotation is None:
             continue

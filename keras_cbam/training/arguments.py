@@ -31,6 +31,18 @@ def _is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def _at_least_0(name, value):
+    if not _is_number(value) or not isinstance(value, numbers.Integral) or value < 0:
+        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}")
+
+
+def validate_seed(seed):
+    """Raises ValueError unless it is an integer that NumPy and Keras take."""
+    _at_least_0("seed", seed)
+    if seed >= 2**32:
+        raise ValueError(f"`seed` must be below 2**32. Received: seed={seed!r}")
+
+
 def validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_decay, seed, **_):
     """Raises ValueError if one is outside its range."""
     positive_integer("epochs", epochs)
@@ -44,18 +56,13 @@ def validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_dec
             "`weight_decay` must be a number of at least 0. "
             f"Received: weight_decay={weight_decay!r}"
         )
-    for name, value in (("freeze_epochs", freeze_epochs), ("seed", seed)):
-        if not _is_number(value) or not isinstance(value, numbers.Integral) or value < 0:
-            raise ValueError(
-                f"`{name}` must be an integer of at least 0. Received: {name}={value!r}"
-            )
+    _at_least_0("freeze_epochs", freeze_epochs)
+    validate_seed(seed)
     if freeze_epochs > epochs:
         raise ValueError(
             "`freeze_epochs` must be at most `epochs`, which include them. "
             f"Received: freeze_epochs={freeze_epochs}, epochs={epochs}"
         )
-    if seed >= 2**32:
-        raise ValueError(f"`seed` must be below 2**32. Received: seed={seed!r}")
 
 
 def jit_compile(xla):

@@ -73,6 +73,27 @@ def test_evaluate(run, capsys):
     assert "3 test pictures of 32 x 32 pixels" in capsys.readouterr().out
 
 
+def test_evaluate_takes_the_seed_of_the_training(run, tmp_path, capsys):
+    from keras_cbam.detection.saved import run_seed
+
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    report = json.loads((folder / "report.json").read_text())
+    counts = {}
+    for seed in (0, 7):
+        report["arguments"]["seed"] = seed
+        (folder / "report.json").write_text(json.dumps(report))
+        assert run_seed(folder) == run_seed(folder / "model.keras") == seed
+        for given in ([], [f"--seed={seed}"]):
+            arguments = ["evaluate", str(folder), "--test-scenes=5", "--json", *given]
+            assert main(["detect", *arguments]) == 0
+            counts.setdefault(seed, set()).add(json.loads(capsys.readouterr().out)["objects"])
+    assert all(len(each) == 1 for each in counts.values())
+    assert counts[0] != counts[7]
+    (folder / "report.json").write_text("[]")
+    assert run_seed(folder) == 0
+
+
 def test_predict(run, photos, tmp_path, capsys):
     cut_short(photos[0])
     output = tmp_path / "found"
@@ -118,6 +139,8 @@ def test_classes_without_names(run, photos, tmp_path, capsys):
         (["train", "--epochs=0"], 2, "`epochs` must be a positive integer"),
         (["train", "--data=nowhere"], 1, "There is no such folder as 'nowhere'"),
         (["train", "--seed=-1"], 2, "Received: seed=-1"),
+        (["evaluate", "nowhere.keras", "--seed=-1"], 2, "`seed` must be an integer"),
+        (["evaluate", "nowhere.keras", "--test-scenes=0"], 2, "`test_scenes` must be"),
         (["evaluate", "nowhere.keras"], 1, "There is no such model file as 'nowhere.keras'"),
         (["predict", "nowhere", "a.png"], 1, "There is no such model file as 'nowhere'"),
         ([], 2, "the following arguments are required: COMMAND"),

@@ -58,4 +58,9 @@ def check_detector(model, tmp_path, detections, epochs=6, run_eagerly=False):
         np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-3, err_msg=name)
     again = keras.models.load_model(tmp_path / "model.keras")
     assert again.optimizer.iterations == epochs
+    uncompiled = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    uncompiled.save(tmp_path / "uncompiled.keras")
+    alone = keras.models.load_model(tmp_path / "uncompiled.keras")
+    for ours, theirs in zip(alone.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert set(again.get_compile_config()) == set(model.get_compile_config())

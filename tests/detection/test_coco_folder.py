@@ -68,6 +68,8 @@ def test_splits_a_folder_without_parts(tmp_path):
         (coco_box(3, [1, 1, 5, float("nan")]), "malformed boxes"),
         (coco_box(3, [1, 1, 1e400, 5]), "malformed boxes"),
         (coco_box(3, [1, 1, "5", 5]), "malformed boxes"),
+        (coco_box(3, [1, 1, 5, 5], True), "malformed boxes"),
+        (coco_box(3, [1, 1, 5, 5], iscrowd="0"), "malformed boxes"),
     ],
 )
 def test_bad_boxes_are_counted(folder, box, reason):
@@ -76,6 +78,42 @@ def test_bad_boxes_are_counted(folder, box, reason):
     assert train.skipped == {reason: 1}
     np.testing.assert_array_equal(train.boxes[0], [[1, 1, 6, 6]])
     assert len(train.classes[0]) == len(train.ignored[0]) == len(train.areas[0]) == 1
+
+
+@pytest.mark.parametrize("area", [-5, 0, "12", None, float("nan")])
+def test_areas_that_are_none_are_counted(folder, area):
+    train_json(folder, annotations=[coco_box(3, [1, 1, 5, 4], area=area)])
+    train = coco_folder(folder).train
+    assert train.areas[0].tolist() == [20]
+    assert train.skipped == {"areas that are not positive numbers": 1}
+
+
+def test_pictures_are_taken_once(folder):
+    train_json(folder, {3: "a.png", 4: "a.png"}, [coco_box(3, [1, 1, 5, 5])])
+    train = coco_folder(folder).train
+    assert (len(train), train.skipped) == (1, {"pictures listed before": 1})
+
+
+def test_training_without_boxes_is_an_error(folder):
+    train_json(folder, annotations=[])
+    with pytest.raises(DataError, match=r"training part .* must have boxes, received none"):
+        coco_folder(folder)
+
+
+def test_a_missing_key_is_named(folder):
+    train_json(folder, annotations=[{"image_id": 3, "bbox": [1, 1, 5, 5], "category_id": 1}])
+    path = folder / "annotations" / "instances_train2017.json"
+    whole = json.loads(path.read_text())
+    for part, key in (
+        ("annotations", "image_id"),
+        ("images", "id"),
+        ("annotations", "category_id"),
+    ):
+        broken = json.loads(json.dumps(whole))
+        del broken[part][0][key]
+        path.write_text(json.dumps(broken))
+        with pytest.raises(DataError, match=f"there is an entry without '{key}'"):
+            coco_folder(folder)
 
 
 def test_clips_boxes(folder):
@@ -91,7 +129,7 @@ def test_pictures_that_cannot_be_used_are_counted(folder):
     os.symlink(folder.parent / "outside.png", folder / "train2017" / "link.png")
     names = ("a.png", "gone.png", "broken.png", "link.png", "../../outside.png", "../val2017/c.png")
     names = (*names, str(folder.parent / "outside.png"), "a\0.png")
-    whole = train_json(folder, dict(enumerate(names)))
+    whole = train_json(folder, dict(enumerate(names)), [coco_box(5, [1, 1, 5, 5])])
     whole["images"] += [{"id": 50, "file_name": "a.png"}, {**whole["images"][0], "width": -1}]
     (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(whole))
     train = coco_folder(folder).train

@@ -107,6 +107,26 @@ def test_mixed_precision(dtype_policy):
     assert np.isfinite(model.predict(PICTURES, verbose=0)["boxes"]).all()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"anchor_scale": 0}, "`anchor_scale` must be positive"),
+        ({"aspect_ratios": (0.0,)}, "`aspect_ratios` must be positive"),
+        ({"aspect_ratios": ()}, "`aspect_ratios` must have an entry"),
+        ({"num_proposals": (5,)}, "`num_proposals` must be two integers"),
+        ({"num_proposals": 10}, "`num_proposals` must be two integers"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        FasterRCNN(backbone((2, 3)), 2, **{**ARGUMENTS, **arguments})
+
+
+def test_levels_with_a_gap():
+    with pytest.raises(ValueError, match=r"must be consecutive. Received: \['P2', 'P4'\]"):
+        FasterRCNN(backbone((2, 4)), 2, **ARGUMENTS)
+
+
 def test_feature_maps_must_fit_their_strides():
     wrong = backbone((2, 3, 4))
     wrong.pyramid_level_inputs = {"P2": "stage1_relu", "P3": "stage3_relu"}

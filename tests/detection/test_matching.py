@@ -84,5 +84,7 @@ def test_samples():
     assert negatives.sum(axis=1).tolist() == [12, 14]
     assert not (positives & ~positive).any()
     assert not (negatives & positive).any()
+    few = sample_matches(positive, ~positive, 3, 0.25, seed)[0]
+    assert ops.convert_to_numpy(few).sum(axis=1).tolist() == [1, 1]
     others = ops.convert_to_numpy(sample_matches(positive, ~positive, 16, 0.25, seed)[1])
     assert (others != negatives).any()

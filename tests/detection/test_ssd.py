@@ -198,6 +198,12 @@ def test_conv4_3_is_normalized():
     ("arguments", "message"),
     [
         ({"scales": (0.1, 0.2)}, "`scales` must have 4 entries"),
+        ({"scales": (0.1, -0.2, 0.3, 0.4)}, "`scales` must be positive numbers"),
+        ({"scales": (0.1, float("nan"), 0.3, 0.4)}, "`scales` must be positive numbers"),
+        ({"scales": (0.1, 0.3, 0.2, 0.4)}, "`scales` must not decrease"),
+        ({"aspect_ratios": [(2,), (-1,), (2,)]}, "`aspect_ratios` must be positive numbers"),
+        ({"extra_filters": 32}, "`extra_filters` must be a sequence"),
+        ({"iou_threshold": 0}, "iou_threshold=0"),
         ({"extra_filters": (8,) * 9}, "`extra_filters` has too many entries"),
         ({"extra_padding": "some"}, "extra_padding='some'"),
         ({"confidence_threshold": 2}, "confidence_threshold=2"),

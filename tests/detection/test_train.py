@@ -1,6 +1,7 @@
 import csv
 import json
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,8 +15,9 @@ from keras_cbam.detection import reload as reloading
 from keras_cbam.detection import train as training
 from keras_cbam.detection.saved import check_classes, picture_size
 from keras_cbam.training.artefacts import DETECTION_ARTEFACTS, DivergenceError, TrainingError
+from keras_cbam.training.data_set import DataError
 from keras_cbam.training.evaluation import ModelError
-from tests.detection.folders import write_coco
+from tests.detection.folders import write_coco, write_picture
 from tests.detection.networks import tiny_detector
 from tests.detection.sets import detected, make_set
 
@@ -112,6 +114,14 @@ def test_folder_with_what_was_left_out(tmp_path):
     assert run.report["data"]["class_names"] == ["cat", "dog"]
 
 
+def test_a_damaged_test_picture_costs_no_training(tmp_path, monkeypatch):
+    data = write_coco(tmp_path / "data")
+    write_picture(data / "val2017" / "c.png", width=41)
+    monkeypatch.setattr(keras.Model, "fit", None)
+    with pytest.raises(DataError, match="must be 40 pixels wide"):
+        train_detector(data=data, **TINY, verbose=0)
+
+
 def test_divergence(tmp_path):
     with pytest.raises(DivergenceError, match=r"diverged.*Received: learning_rate=1e\+30"):
         train_detector(**TINY, learning_rate=1e30, output=tmp_path / "run", verbose=0)
@@ -125,6 +135,9 @@ def test_divergence(tmp_path):
         ({"epochs": 0}, "epochs"),
         ({"learning_rate": -1.0}, "positive number"),
         ({"backbone": "ResNet5"}, "Did you mean"),
+        ({"backbone": "smal"}, "Did you mean 'small'"),
+        ({"detector": "yolov8", "precision": "mixed_float16"}, "compute in float32"),
+        ({"detector": "retinanet", "image_size": 48}, "multiple of 32"),
         ({"attention": "cbma"}, "Did you mean 'cbam'"),
         ({"weights": "file.h5"}, r"Received: weights='file\.h5'"),
         ({"precision": "float8"}, "precision"),
