@@ -1,6 +1,5 @@
 """Saved detectors: loaded safely, with their size of pictures and their class names."""
 
-import json
 import os
 import pathlib
 
@@ -9,7 +8,7 @@ import keras_cv
 from keras_cbam.detection.detector import Detector
 from keras_cbam.training.data_set import quoted
 from keras_cbam.training.evaluation import ModelError, load_classifier
-from keras_cbam.training.explain import run_class_names
+from keras_cbam.training.explain import run_class_names, run_report
 
 _DETECTORS = (Detector, keras_cv.models.RetinaNet, keras_cv.models.YOLOV8Detector)
 
@@ -31,9 +30,7 @@ def load_detector(path):
 
     >>> model, class_names = load_detector("run")
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        path = path / "model.keras"
+    path = _model_file(path)
     model = load_classifier(path)
     if not isinstance(model, _DETECTORS):
         raise ModelError(
@@ -54,14 +51,13 @@ def run_seed(path):
     Args:
         path: see `load_detector`.
     """
+    seed = run_report(_model_file(path), "arguments", "seed")
+    return 0 if seed is None else seed
+
+
+def _model_file(path):
     path = pathlib.Path(path)
-    report = (path if path.is_dir() else path.parent) / "report.json"
-    try:
-        seed = json.loads(report.read_text())["arguments"]["seed"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        # None, or another program's report.
-        return 0
-    return seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else 0
+    return path / "model.keras" if path.is_dir() else path
 
 
 def picture_size(model):

@@ -34,7 +34,7 @@ def like(inputs, matrix):
     return ops.reshape(ops.cast(matrix, inputs.dtype), (-1, *inputs.shape[1:]))
 
 
-def below(top):
+def least_tie(top):
     """The least number that counts as equal to a maximum."""
     tolerance = _ROUNDING * np.finfo(keras.backend.standardize_dtype(top.dtype)).eps
     return ops.minimum(top * (1 - tolerance), top * (1 + tolerance))
@@ -91,7 +91,7 @@ def _pools(methods, axis, channel_axis):
         if "avg" in methods:
             shares["avg"] = (upstream["avg"] / x.shape[axis],)
         if "max" in methods:
-            least = below(results["max"])
+            least = least_tie(results["max"])
             ties = reduce_expression(
                 "sum",
                 lambda least, *x: ops.cast(ops.greater_equal(gated(*x), least), least.dtype),

@@ -70,6 +70,24 @@ class Explanation:
     figure: pathlib.Path
 
 
+def run_report(model_path, part, name):
+    """An entry of the report of the run that a model file belongs to, or `None`.
+
+    Args:
+        model_path: path of a `.keras` file.
+        part: string, the part of the report that the entry is in.
+        name: string, of the entry.
+    """
+    report = pathlib.Path(model_path).with_name("report.json")
+    if not report.is_file():
+        return None
+    try:
+        return json.loads(report.read_text())[part][name]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # Another program's report.
+        return None
+
+
 def run_class_names(model_path, classes):
     """The class names in the report of the run that a model file belongs to, or `None`.
 
@@ -77,14 +95,7 @@ def run_class_names(model_path, classes):
         model_path: path of a `.keras` file.
         classes: int, how many there must be.
     """
-    report = pathlib.Path(model_path).with_name("report.json")
-    if not report.is_file():
-        return None
-    try:
-        names = json.loads(report.read_text())["data"]["class_names"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        # Another program's report.
-        return None
+    names = run_report(model_path, "data", "class_names")
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return [printable(name) for name in names] if is_list and len(names) == classes else None
 

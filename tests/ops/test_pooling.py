@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_cbam.ops.lean import below, share_of_max
+from keras_cbam.ops.lean import least_tie, share_of_max
 from keras_cbam.ops.matrices import accumulation_dtype
 from keras_cbam.ops.pooling import (
     pool_over_channels,
@@ -146,8 +146,12 @@ def test_a_maximum_that_is_rounded_otherwise_is_still_found():
     for direction in (0, np.inf, -np.inf):
         again = np.nextafter(tops, np.float32(direction))
         again = np.where(np.isfinite(tops) & (tops != 0), again, tops)
-        shares = share_of_max(ops.convert_to_tensor(again), below(ops.convert_to_tensor(tops)), 1.0)
+        shares = share_of_max(
+            ops.convert_to_tensor(again), least_tie(ops.convert_to_tensor(tops)), 1.0
+        )
         assert_close(shares, np.ones(tops.shape), 0)
     others = np.array([[[3.69, -2.11, -1e-30, 3e38, -np.inf, 9e-31, 2.9e38]]], "float32")
-    shares = share_of_max(ops.convert_to_tensor(others), below(ops.convert_to_tensor(tops)), 1.0)
+    shares = share_of_max(
+        ops.convert_to_tensor(others), least_tie(ops.convert_to_tensor(tops)), 1.0
+    )
     assert_close(shares, np.array([[[0, 0, 0, 0, 1, 0, 0]]]), 0)
