@@ -109,6 +109,7 @@ class Detector(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if sample_weight is not None:
             raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
+        _check_labels(y)
         boxes = ops.cast(y["boxes"], "float32")
         targets, predictions, weights = self.targets(boxes, y["classes"], y_pred)
         return super().compute_loss(
@@ -177,6 +178,19 @@ class Detector(keras.Model):
                     config[name], custom_objects=custom_objects
                 )
         return cls(**config)
+
+
+def _check_labels(labels):
+    """Keras looks at no label before the loss does."""
+    labels = labels if isinstance(labels, dict) else {}
+    shapes = [getattr(labels.get(name), "shape", ()) for name in ("boxes", "classes")]
+    boxes, classes = map(tuple, shapes)
+    if len(boxes) != 3 or boxes[2] != 4 or len(classes) != 2:
+        raise ValueError(
+            "A detector learns from a dict of `boxes` `(batch, boxes, 4)` and `classes` "
+            "`(batch, boxes)`, indices, -1 the padding. "
+            f"Received: labels {sorted(labels)} of shapes {boxes} and {classes}"
+        )
 
 
 def image_size(backbone):

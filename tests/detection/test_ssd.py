@@ -231,3 +231,19 @@ def test_wrong_backbones_and_losses():
             model.compile("sgd", box_loss=wrong)
     model.compile("sgd", box_loss="Huber", jit_compile=False)
     assert np.isfinite(model.evaluate(PICTURES, BOXES, verbose=0, return_dict=True)["box_loss"])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        BOXES["boxes"],
+        {"boxes": BOXES["boxes"]},
+        {**BOXES, "classes": keras.utils.to_categorical([[0, 1], [1, 0]])},
+        {**BOXES, "boxes": BOXES["boxes"][..., :3]},
+    ],
+)
+def test_wrong_labels(labels):
+    model = detector(extra_filters=())
+    model.compile("sgd", jit_compile=False)
+    with pytest.raises(ValueError, match="A detector learns from a dict of `boxes`"):
+        model.fit(PICTURES, labels, verbose=0)
