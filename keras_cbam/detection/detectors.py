@@ -28,6 +28,7 @@ SMALL_FASTER_RCNN = {
     "num_proposals": (50, 50),
     "sampled_anchors": 128,
     "sampled_proposals": 32,
+    "use_layer_norm": True,
 }
 
 

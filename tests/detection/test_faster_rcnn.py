@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -98,9 +99,20 @@ def test_pictures_without_boxes():
     assert losses["box_loss"] == losses["rpn_box_loss"] == [0]
 
 
+@pytest.mark.parametrize("use_layer_norm", [False, True])
+def test_units_outlive_a_common_shift_if_normalized(use_layer_norm):
+    head = detector(use_layer_norm=use_layer_norm).head
+    dense = head.get_layer("fc1")
+    dense.bias.assign(np.full(dense.bias.shape, -1000.0))
+    outputs = keras.Model(head.input, head.get_layer("fc1_relu").output)
+    regions = np.random.default_rng(0).normal(size=(20, *head.input_shape[1:]))
+    active = ops.convert_to_numpy(outputs(regions.astype("float32"))) > 0
+    assert active.any(axis=0).all() == active.any() == use_layer_norm
+
+
 def test_mixed_precision(dtype_policy):
     dtype_policy("mixed_float16")
-    model = detector()
+    model = detector(use_layer_norm=True)
     assert model.neck.layers[-1].compute_dtype == "float16"
     model.compile("adam", run_eagerly=True)
     assert np.isfinite(model.fit(PICTURES, BOXES, verbose=0).history["loss"]).all()
