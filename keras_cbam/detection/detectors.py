@@ -51,6 +51,7 @@ def build_detector(
         image_size: int, side of the pictures in pixels.
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
             as in the SSD paper and its MobileNet), or any name in `keras.applications`.
+            With `"small"`, Faster R-CNN has fewer proposals and a normalized head.
             Defaults to `"small"`.
         attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
             others in the blocks of the backbone. Defaults to `"cbam"`.
