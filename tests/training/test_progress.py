@@ -186,6 +186,15 @@ class Interrupt(keras.callbacks.Callback):
                 os.kill(os.getpid(), self.number)
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as in a terminal: a shell starts what it runs in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_training_after_the_step(data_set, tmp_path, monkeypatch, number):
     expected = classifier()
@@ -208,6 +217,7 @@ def test_signal_ends_the_training_after_the_step(data_set, tmp_path, monkeypatch
     assert_same(model, fit(model, data_set, progress), expected, expected_history)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_second_signal_ends_it_at_once(data_set, tmp_path, monkeypatch):
     progress = Progress(tmp_path)
     train = progress.fit
