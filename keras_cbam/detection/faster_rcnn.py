@@ -48,8 +48,8 @@ class FasterRCNN(Detector):
         sampled_proposals: int, proposals of a picture that learn, up to a quarter of them positive.
             Defaults to `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
-        use_layer_norm: bool, whether the two fully connected layers are normalized. From random
-            weights, with Adam at a rate of 1e-3 or more, most of their units otherwise soon
+        use_layer_norm: bool, whether the two fully connected layers are normalized. Otherwise, from
+            random weights and with Adam at rates of 1e-3 and above, many of their units can come to
             give zeros for every region, and learn no more. Defaults to `False`, as in the paper.
         seed: int, of the samples. Defaults to `None`: random.
         **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
