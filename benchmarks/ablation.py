@@ -17,10 +17,10 @@ import keras
 from matplotlib.figure import Figure
 from resumed import mean_and_deviation, run_missing
 
+from keras_cbam.classification.task import fit_classifier
 from keras_cbam.cost import count_parameters
+from keras_cbam.data.load import load_data
 from keras_cbam.models import ResNet18
-from keras_cbam.training.data import load_data
-from keras_cbam.training.fit import fit_classifier
 
 IMAGE_SIZE = 32
 WIDTH = 0.125

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_cbam import attention_classifier
-from keras_cbam.training.train import DEFAULT_BACKBONE
+from keras_cbam.training.trainer import DEFAULT_BACKBONE
 
 
 @keras.saving.register_keras_serializable(package="benchmarks")

@@ -30,9 +30,9 @@ def train(devices, batch_size, steps):
     import keras
     from comparison import default_classifier
 
-    from keras_cbam.training.data import load_data
+    from keras_cbam.data.batches import training_batches
+    from keras_cbam.data.load import load_data
     from keras_cbam.training.devices import distributed, find_devices
-    from keras_cbam.training.pipeline import training_batches
 
     backend = keras.backend.backend()
     distribute = None

@@ -22,9 +22,9 @@ import numpy as np
 from resumed import mean_and_deviation, run_missing
 
 from keras_cbam import attention_backbone, insert_attention, remove_attention
+from keras_cbam.classification.task import fit_classifier
+from keras_cbam.data.load import load_data
 from keras_cbam.models.building import DEVIATION, MEAN
-from keras_cbam.training.data import load_data
-from keras_cbam.training.fit import fit_classifier
 
 VARIANTS = {
     "no attention": (None, True),

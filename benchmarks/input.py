@@ -16,12 +16,12 @@ import numpy as np
 from comparison import default_classifier, machine
 from PIL import Image
 
+from keras_cbam.data.batches import training_batches
+from keras_cbam.data.imagenet import find_test_files
+from keras_cbam.data.load import load_data
+from keras_cbam.data.streaming import picture_streams
 from keras_cbam.models import ResNet50
 from keras_cbam.training.arguments import jit_compile
-from keras_cbam.training.data import load_data
-from keras_cbam.training.imagenet import find_test_files
-from keras_cbam.training.pipeline import training_batches
-from keras_cbam.training.streaming import picture_streams
 
 WIDTH, HEIGHT = 500, 375
 CLASSES = 4

@@ -11,11 +11,11 @@ import keras
 
 from keras_cbam.attention import ATTENTION, attention_template, near_names
 from keras_cbam.cost import cost_table
+from keras_cbam.files.model_files import LONGEST_REASON, check_h5, error_line
+from keras_cbam.files.weight_files import WeightsError, load_named_weights
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.insertion.sites import select_sites
 from keras_cbam.layers.attention_layer import AttentionLayer, positive_integer
-from keras_cbam.model_files import LONGEST_REASON, check_h5, error_line
-from keras_cbam.weight_files import WeightsError, load_named_weights
 
 
 def application_names():

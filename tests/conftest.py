@@ -14,5 +14,5 @@ def dtype_policy():
 def short_turns():
     """Exported artefacts are timed for a moment only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_cbam.training.agreement._TURN_SECONDS", 0.01)
+        patch.setattr("keras_cbam.serving.agreement._TURN_SECONDS", 0.01)
         yield

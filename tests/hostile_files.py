@@ -154,8 +154,8 @@ def main(folder):
     import keras
 
     from keras_cbam import attention_classifier
-    from keras_cbam.training.data import load_data
-    from keras_cbam.training.evaluation import load_classifier
+    from keras_cbam.classification.evaluate import load_classifier
+    from keras_cbam.data.load import load_data
 
     # Once, so that the backend has its threads and pools.
     attention_classifier("MobileNet", 2, weights=None, **SMALL)(np.zeros((1, 32, 32, 3)))

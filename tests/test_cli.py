@@ -13,7 +13,7 @@ from keras_cbam.cli import main
 from keras_cbam.commands.train import RECIPES
 from keras_cbam.training.progress import TrainingStopped
 from tests.command_line import fails
-from tests.training.imagenet_folder import cut_short, make_imagenet, one_layer_network
+from tests.data.imagenet_folder import cut_short, make_imagenet, one_layer_network
 
 TINY = [
     "--backbone=MobileNet",

@@ -7,10 +7,10 @@ import pathlib
 import warnings
 
 from keras_cbam.commands.parser import add_command, none_or, print_skipped
+from keras_cbam.data.image_files import printable
 from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.training.arguments import PRECISIONS, validate_seed
-from keras_cbam.training.artefacts import DETECTION_ARTEFACTS
-from keras_cbam.training.pictures import printable
+from keras_cbam.training.run_folder import DETECTION_ARTEFACTS
 
 # Those of `keras_cbam.detection`, which is imported when a command runs: keras_cv takes seconds.
 DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
@@ -149,7 +149,7 @@ def _quietly(command):
 
 @_quietly
 def train(options):
-    from keras_cbam.detection.train import train_detector
+    from keras_cbam.detection.task import train_detector
 
     given = {name: getattr(options, name) for name in _TRAIN if hasattr(options, name)}
     run = train_detector(
@@ -187,9 +187,9 @@ def train(options):
 
 @_quietly
 def evaluate(options):
-    from keras_cbam.detection.data import load_detection_data
-    from keras_cbam.detection.evaluation import evaluate_detector
-    from keras_cbam.detection.saved import check_classes, load_detector, picture_size, run_seed
+    from keras_cbam.detection.data.load import load_detection_data
+    from keras_cbam.detection.evaluate import evaluate_detector
+    from keras_cbam.detection.loading import check_classes, load_detector, picture_size, run_seed
 
     seed = run_seed(options.model) if options.seed is None else options.seed
     validate_seed(seed)
@@ -210,8 +210,8 @@ def evaluate(options):
 
 @_quietly
 def predict(options):
+    from keras_cbam.detection.loading import load_detector
     from keras_cbam.detection.predict import DETECTIONS, detect_in_pictures
-    from keras_cbam.detection.saved import load_detector
 
     model, class_names = load_detector(options.model)
     result = detect_in_pictures(

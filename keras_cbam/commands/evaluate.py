@@ -2,8 +2,8 @@
 
 import json
 
+from keras_cbam.classification.evaluate import evaluate_classifier, load_classifier
 from keras_cbam.commands.parser import add_command, print_errors, print_skipped
-from keras_cbam.training.evaluation import evaluate_classifier, load_classifier
 
 
 def add(commands):

@@ -1,8 +1,8 @@
 """`keras-cbam export`: a saved model in a format of serving."""
 
+from keras_cbam.classification.export import export_classifier
 from keras_cbam.commands.parser import add_command
 from keras_cbam.serving.formats import FORMATS
-from keras_cbam.training.export import export_classifier
 
 _USE = {
     "saved_model": """import tensorflow as tf

@@ -2,6 +2,7 @@
 
 import argparse
 
+from keras_cbam.classification.paper import train_paper_network
 from keras_cbam.commands.parser import (
     add_command,
     name_and_value,
@@ -10,10 +11,9 @@ from keras_cbam.commands.parser import (
     print_skipped,
 )
 from keras_cbam.training.arguments import PRECISIONS
-from keras_cbam.training.artefacts import ARTEFACTS, MODELS
 from keras_cbam.training.devices import DISTRIBUTIONS
-from keras_cbam.training.paper import train_paper_network
-from keras_cbam.training.train import train_classifier
+from keras_cbam.training.run_folder import ARTEFACTS, MODELS
+from keras_cbam.training.trainer import train_classifier
 
 RECIPES = {"default": train_classifier, "paper": train_paper_network}
 # Options that only one recipe can honour.

@@ -9,31 +9,31 @@ except ImportError as error:
         f"Detection needs further packages: run `pip install keras_cbam[detection]`. {error}"
     ) from error
 
-from keras_cbam.detection.backbone import detection_backbone
-from keras_cbam.detection.backbones import (
+from keras_cbam.detection.data.batches import detection_batches, reading
+from keras_cbam.detection.data.coco_folder import coco_folder
+from keras_cbam.detection.data.detection_set import DetectionData, DetectionSet
+from keras_cbam.detection.data.load import load_detection_data
+from keras_cbam.detection.data.scenes import clothing_scenes
+from keras_cbam.detection.data.voc_folder import voc_folder
+from keras_cbam.detection.evaluate import evaluate_detector, predict_detections
+from keras_cbam.detection.figures import plot_detections, plot_precision_recall
+from keras_cbam.detection.loading import load_detector
+from keras_cbam.detection.metrics.coco_metrics import coco_metrics, precision_recall
+from keras_cbam.detection.metrics.voc_metrics import voc_metrics
+from keras_cbam.detection.models.backbone_of_any_model import detection_backbone
+from keras_cbam.detection.models.build import build_detector, compile_detector
+from keras_cbam.detection.models.faster_rcnn import FasterRCNN
+from keras_cbam.detection.models.named_backbones import (
     application_backbone,
     small_backbone,
     ssd_mobilenet,
     ssd_vgg16,
 )
-from keras_cbam.detection.batches import detection_batches, reading
-from keras_cbam.detection.boxes import decode_boxes, encode_boxes
-from keras_cbam.detection.coco_folder import coco_folder
-from keras_cbam.detection.coco_metrics import coco_metrics, precision_recall
-from keras_cbam.detection.data import load_detection_data
-from keras_cbam.detection.detection_set import DetectionData, DetectionSet
-from keras_cbam.detection.detectors import build_detector, compile_detector
-from keras_cbam.detection.evaluation import evaluate_detector, predict_detections
-from keras_cbam.detection.faster_rcnn import FasterRCNN
-from keras_cbam.detection.figures import plot_detections, plot_precision_recall
+from keras_cbam.detection.models.ssd import SSD
+from keras_cbam.detection.models.stairnet import StairNet
+from keras_cbam.detection.ops.boxes import decode_boxes, encode_boxes
 from keras_cbam.detection.predict import detect_in_pictures
-from keras_cbam.detection.saved import load_detector
-from keras_cbam.detection.scenes import clothing_scenes
-from keras_cbam.detection.ssd import SSD
-from keras_cbam.detection.stairnet import StairNet
-from keras_cbam.detection.train import DetectionRun, train_detector
-from keras_cbam.detection.voc_folder import voc_folder
-from keras_cbam.detection.voc_metrics import voc_metrics
+from keras_cbam.detection.task import DetectionRun, train_detector
 
 __all__ = [
     "SSD",

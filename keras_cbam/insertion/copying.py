@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
+from keras_cbam.files.weight_files import finalize
 from keras_cbam.insertion.backbones import backbone_graph, copied_backbone, is_backbone
 from keras_cbam.insertion.graph import is_functional, is_searchable
-from keras_cbam.weight_files import finalize
 
 
 class Copier:

@@ -7,13 +7,13 @@ import tempfile
 import numpy as np
 
 import keras_cbam  # noqa: F401  (registers the layers)
-from keras_cbam.model_files import load_keras_file
+from keras_cbam.files.model_files import load_keras_file
 from keras_cbam.serving import litert_file, onnx_file
 from keras_cbam.serving.saved_model import write_saved_model
 
 
 def main(model_file, file_format, output, quantize, activation, calibration):
-    """Writes `output`. See `keras_cbam.serving.fresh_process.convert`."""
+    """Writes `output`. See `keras_cbam.files.fresh_process.convert`."""
     model = load_keras_file(model_file)
     if file_format == "saved_model":
         write_saved_model(model, output, activation)

@@ -5,8 +5,8 @@ import tempfile
 
 import keras
 
+from keras_cbam.files.fresh_process import convert
 from keras_cbam.serving.formats import INPUT, OUTPUT, SIGNATURE
-from keras_cbam.serving.fresh_process import convert
 
 ENDPOINT = "serve"
 

@@ -8,9 +8,9 @@ import tempfile
 
 import numpy as np
 
+from keras_cbam.files.fresh_process import last_line
 from keras_cbam.serving import runtimes
 from keras_cbam.serving.formats import ExportError
-from keras_cbam.serving.fresh_process import last_line
 
 
 class ServedArtefact:

@@ -8,9 +8,9 @@ import keras
 
 from keras_cbam.applications import find_application
 from keras_cbam.attention import attention_layer
+from keras_cbam.files.weight_files import WeightsError
 from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.training.devices import validate_distribution
-from keras_cbam.weight_files import WeightsError
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 

@@ -7,7 +7,7 @@ import os
 import keras
 import numpy as np
 
-from keras_cbam.training.data_set import DataError
+from keras_cbam.data.labelled_images import DataError
 
 DISTRIBUTIONS = ("mirrored", "data_parallel")
 _BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}

@@ -10,9 +10,9 @@ import time
 import keras
 import numpy as np
 
-from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.checkpoints import read_checkpoint, write_checkpoint
 from keras_cbam.training.random_state import random_state, seed_epoch, set_random_state
+from keras_cbam.training.run_folder import TrainingError
 
 
 class TrainingStopped(KeyboardInterrupt):

@@ -10,13 +10,13 @@ from PIL import Image
 
 from keras_cbam.cli import main
 from keras_cbam.commands import detect
-from keras_cbam.training.artefacts import DETECTION_ARTEFACTS
+from keras_cbam.training.run_folder import DETECTION_ARTEFACTS
 from tests.command_line import fails
+from tests.data.imagenet_folder import cut_short, save_picture
 
 # Without the extra, the package of these skips this module too.
 from tests.detection.folders import write_coco
 from tests.detection.networks import tiny_detector
-from tests.training.imagenet_folder import cut_short, save_picture
 
 TINY = ["--image-size=32", "--epochs=1", "--batch-size=4", "--train-scenes=4", "--test-scenes=3"]
 
@@ -24,7 +24,7 @@ TINY = ["--image-size=32", "--epochs=1", "--batch-size=4", "--train-scenes=4", "
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_cbam.detection.train.build_detector", tiny_detector)
+        patch.setattr("keras_cbam.detection.task.build_detector", tiny_detector)
         yield
 
 
@@ -74,7 +74,7 @@ def test_evaluate(run, capsys):
 
 
 def test_evaluate_takes_the_seed_of_the_training(run, tmp_path, capsys):
-    from keras_cbam.detection.saved import run_seed
+    from keras_cbam.detection.loading import run_seed
 
     folder = tmp_path / "run"
     shutil.copytree(run[0], folder)
@@ -189,7 +189,7 @@ def test_models_and_data_that_do_not_fit(run, photos, tmp_path, capsys):
 
 
 def test_detectors_are_those_that_can_be_built():
-    from keras_cbam.detection.detectors import DETECTORS
+    from keras_cbam.detection.models.build import DETECTORS
 
     assert detect.DETECTORS == DETECTORS
 

@@ -4,7 +4,7 @@ import pytest
 
 from keras_cbam.cli import main
 from tests.command_line import fails
-from tests.training.imagenet_folder import cut_short, save_picture
+from tests.data.imagenet_folder import cut_short, save_picture
 from tests.visualization.models import classifier
 
 

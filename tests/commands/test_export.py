@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
+from keras_cbam.classification import export
 from keras_cbam.cli import main
 from keras_cbam.serving.runtimes import load_artefact
-from keras_cbam.training import export
 from tests.command_line import fails
 from tests.serving.models import SIZE, classifier, pictures
 

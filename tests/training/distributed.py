@@ -24,7 +24,7 @@ def main(output, devices, distribute, batch_norm="no"):
     import keras
     import numpy as np
 
-    from keras_cbam.training import train
+    from keras_cbam.training import trainer as train
 
     def classifier(*_, num_classes, **__):
         inputs = keras.Input((32, 32, 3))

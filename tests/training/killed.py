@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_cbam import CBAM
-from keras_cbam.training import train
+from keras_cbam.training import trainer as train
 from keras_cbam.training.checkpoints import checkpoint_files
 from keras_cbam.training.progress import Progress
 

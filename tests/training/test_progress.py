@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_cbam.classification.task import fit_classifier
+from keras_cbam.data.labelled_images import DataSet
 from keras_cbam.training import checkpoints
-from keras_cbam.training.artefacts import TrainingError
 from keras_cbam.training.checkpoints import checkpoint_files
-from keras_cbam.training.data_set import DataSet
-from keras_cbam.training.fit import fit_classifier
 from keras_cbam.training.progress import Progress, TrainingStopped
+from keras_cbam.training.run_folder import TrainingError
 
 PICTURES = 22
 STEPS = 6

@@ -1,0 +1,1 @@
+"""A task: image classifiers, trained, measured, explained and exported."""

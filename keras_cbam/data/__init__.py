@@ -1,0 +1,1 @@
+"""Labelled images, from wherever they are, to batches."""

@@ -1,0 +1,1 @@
+"""Images with boxes, from wherever they are, to batches."""

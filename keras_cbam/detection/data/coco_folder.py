@@ -1,0 +1,184 @@
+"""Folders in COCO's layout."""
+
+import contextlib
+import dataclasses
+import glob
+import io
+import math
+import os
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from keras_cbam.data.image_files import printable
+from keras_cbam.data.labelled_images import DataError, first_line, quoted
+from keras_cbam.detection.data.detection_set import Collector, DetectionData
+
+_PREFIX = "instances_"
+
+
+def coco_folder(folder, seed=0, test_fraction=0.2):
+    """Pictures and boxes of a folder in COCO's layout.
+
+    Boxes are clipped to their picture, as COCO's own are. What cannot be used is left out and
+    counted in `DetectionSet.skipped`: boxes without an area, outside the picture, malformed, or of
+    unknown classes or pictures; pictures that are missing, unreadable, outside the folder, or
+    listed before. An `area` that is no positive number is replaced by that of the box, and
+    counted. Pictures without boxes stay in.
+
+    Args:
+        folder: path of a folder with
+
+            - `annotations/instances_train*.json` and `annotations/instances_val*.json`, and the
+              pictures in folders named as what follows `instances_`: `train2017` and `val2017`; or
+            - `annotations.json`, and the pictures in `images`, of which a part is split off for
+              testing. What is left out is counted in the training part.
+        seed: int, of the split. Defaults to `0`.
+        test_fraction: float in (0, 1), the part that is split off, at least one picture and not
+            all. Defaults to `0.2`.
+
+    Returns:
+        `DetectionData`. The classes are in the order of their category ids.
+
+    Raises:
+        DataError: if the folder cannot be used.
+
+    Example:
+
+    >>> data = coco_folder("coco")
+    >>> data.train.skipped
+    {'boxes clipped to the picture': 12}
+    """
+    folder = os.fspath(folder)
+    name = printable(os.path.basename(os.path.abspath(folder)))
+    single = os.path.join(folder, "annotations.json")
+    if os.path.isfile(single):
+        whole = _read(folder, single, "images", name)
+        return _split(whole, folder, seed, test_fraction)
+    train, test = (
+        _read(folder, path, os.path.basename(path)[len(_PREFIX) : -len(".json")], name)
+        for path in (_find(folder, part) for part in ("train", "val"))
+    )
+    if train.class_names != test.class_names:
+        odd = sorted(set(train.class_names) ^ set(test.class_names))
+        raise DataError(
+            f"The parts of {quoted(folder)} must have the same categories, received "
+            f"{f'{odd[0]!r} in one only' if odd else 'another order of them'}."
+        )
+    _require_boxes(train, folder)
+    return DetectionData(train, test)
+
+
+def _require_boxes(train, folder):
+    if not any(map(len, train.boxes)):
+        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
+
+
+def _find(folder, part):
+    pattern = os.path.join(glob.escape(folder), "annotations", f"{_PREFIX}{part}*.json")
+    paths = glob.glob(pattern)
+    if len(paths) != 1:
+        raise DataError(
+            f"The folder {quoted(folder)} must have one file "
+            f"'annotations/{_PREFIX}{part}*.json', received {len(paths)}."
+        )
+    return paths[0]
+
+
+def _split(whole, folder, seed, test_fraction):
+    pictures = len(whole)
+    if pictures < 2:
+        raise DataError(
+            f"{quoted(folder)} must have at least 2 pictures, one to train on and one to test on, "
+            "received 1."
+        )
+    size = min(max(round(test_fraction * pictures), 1), pictures - 1)
+    order = np.random.default_rng(seed).permutation(pictures)
+    train, test = (whole.select(np.sort(part)) for part in (order[size:], order[:size]))
+    _require_boxes(train, folder)
+    return DetectionData(train, dataclasses.replace(test, skipped={}))
+
+
+def _read(folder, path, pictures, name):
+    collector = Collector(folder)
+    coco, categories = _index(path, collector)
+    seen = set()
+    for image_id, image in coco.imgs.items():
+        size = image.get("height"), image.get("width")
+        is_sound = all(_is_number(n) and isinstance(n, int) and n > 0 for n in size)
+        if not is_sound or not isinstance(image.get("file_name"), str):
+            collector.skipped["malformed pictures"] += 1
+            continue
+        file = collector.inside(os.path.join(folder, pictures), image["file_name"])
+        if file is None:
+            continue
+        if file in seen:
+            collector.skipped["pictures listed before"] += 1
+            continue
+        seen.add(file)
+        boxes = [box for box in coco.imgToAnns.get(image_id, []) if _is_box(box, collector)]
+        collector.add(
+            file,
+            size,
+            image_id,
+            [_edges(*box["bbox"]) for box in boxes],
+            [box["category_id"] for box in boxes],
+            [bool(box.get("iscrowd", 0)) for box in boxes],
+            [_area(box, collector) for box in boxes],
+        )
+    return collector.collect(name, categories, path)
+
+
+def _index(path, collector):
+    """The pycocotools index of a file, and its categories as `{id: name}` in order."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(path)
+        names = {key: coco.cats[key]["name"] for key in sorted(coco.cats)}
+        images, boxes = coco.dataset["images"], coco.dataset["annotations"]
+    except (OSError, RecursionError) as error:
+        raise DataError(f"{quoted(path)} cannot be read: {first_line(error)}.") from error
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # json raises ValueError; the others are of pycocotools on JSON of another structure.
+        what = f": {first_line(error)}" if isinstance(error, ValueError) else ""
+        if isinstance(error, KeyError):
+            what = f": there is an entry without {error.args[0]!r}"
+        raise DataError(f"{quoted(path)} is not JSON in COCO's format{what}.") from error
+    if not names or not all(isinstance(text, str) for text in names.values()):
+        raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
+    if len(set(names.values())) < len(coco.dataset["categories"]):
+        raise DataError(f"The categories of {quoted(path)} must have ids and names of their own.")
+    collector.skipped["pictures with the id of another"] += len(images) - len(coco.imgs)
+    known = sum(len(coco.imgToAnns[key]) for key in coco.imgs if key in coco.imgToAnns)
+    collector.skipped["boxes of unknown pictures"] += len(boxes) - known
+    return coco, names
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _is_box(annotation, collector):
+    box = annotation.get("bbox")
+    is_box = (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(map(_is_number, box))
+        and not isinstance(annotation["category_id"], bool)
+        and annotation.get("iscrowd", 0) in (0, 1)
+    )
+    if not is_box:
+        collector.skipped["malformed boxes"] += 1
+    return is_box
+
+
+def _edges(left, top, width, height):
+    return left, top, left + width, top + height
+
+
+def _area(annotation, collector):
+    area = annotation.get("area")
+    if _is_number(area) and area > 0:
+        return area
+    collector.skipped["areas that are not positive numbers"] += "area" in annotation
+    return math.prod(annotation["bbox"][2:])

@@ -1,0 +1,55 @@
+"""Pictures with boxes, from wherever they are."""
+
+import os
+
+from keras_cbam.data.labelled_images import DataError, quoted
+from keras_cbam.detection.data.coco_folder import coco_folder
+from keras_cbam.detection.data.detection_set import DetectionData
+from keras_cbam.detection.data.scenes import clothing_scenes
+from keras_cbam.detection.data.voc_folder import voc_folder
+
+SCENES = "scenes"
+
+
+def load_detection_data(data=SCENES, seed=0, train_scenes=5000, test_scenes=500, image_size=96):
+    """Loads pictures with boxes, a part to train on and one to test on.
+
+    Args:
+        data: `"scenes"`, see `clothing_scenes`, or the path of a folder: one with `ImageSets` is in
+            VOC's layout, see `voc_folder`; any other in COCO's, see `coco_folder`. (A folder of the
+            name scenes is `"./scenes"`.) Defaults to `"scenes"`.
+        seed: int, of the scenes, or of the split of a folder that has no parts. Defaults to `0`.
+        train_scenes: int, number of scenes to train on. Defaults to `5000`.
+        test_scenes: int, number of scenes to test on. Defaults to `500`.
+        image_size: int, side of the scenes in pixels. Defaults to `96`.
+
+    Returns:
+        `DetectionData`.
+
+    Raises:
+        DataError: if there is no such folder, or it cannot be used.
+
+    Example:
+
+    >>> data = load_detection_data("scenes", train_scenes=100, test_scenes=20)
+    >>> data.class_names[0]
+    'T-shirt/top'
+    """
+    if data == SCENES:
+        return DetectionData(
+            clothing_scenes(train_scenes, "train", image_size, seed),
+            clothing_scenes(test_scenes, "test", image_size, seed),
+        )
+    folder = os.fspath(data)
+    if not os.path.isdir(folder):
+        raise DataError(f"There is no such folder as {quoted(folder)}.")
+    if os.path.isdir(os.path.join(folder, "ImageSets")):
+        return voc_folder(folder)
+    if os.path.exists(os.path.join(folder, "annotations")) or os.path.isfile(
+        os.path.join(folder, "annotations.json")
+    ):
+        return coco_folder(folder, seed)
+    raise DataError(
+        f"The folder {quoted(folder)} must have 'ImageSets', as VOC's has, or 'annotations' or "
+        "'annotations.json', as COCO's has."
+    )

@@ -1,0 +1,136 @@
+"""Folders in the layout of PASCAL VOC 2007."""
+
+import math
+import os
+import xml.etree.ElementTree
+
+from defusedxml import DefusedXmlException, ElementTree
+from PIL import Image
+
+from keras_cbam.data.image_files import FORMATS, decoding, printable
+from keras_cbam.data.labelled_images import DataError, first_line, quoted
+from keras_cbam.detection.data.detection_set import Collector, DetectionData
+
+# VOC 2007 has the first pair; later years have no public test part.
+_PARTS = (("trainval", "test"), ("train", "val"))
+
+
+def voc_folder(folder):
+    """Pictures and boxes of a folder in the layout of VOC 2007.
+
+    VOC counts pixels from 1, and its boxes include the last: `xmin, ymin, xmax, ymax` become the
+    edges `xmin - 1, ymin - 1, xmax, ymax`. So a box of one pixel is 1 wide and 1 high, and overlaps
+    are those of the VOC devkit. What cannot be used is left out and counted in
+    `DetectionSet.skipped`, see `coco_folder`. Pictures without boxes stay in.
+
+    Args:
+        folder: path of a folder with `Annotations/*.xml`, `JPEGImages/*.jpg`, and the names of the
+            pictures in `ImageSets/Main/trainval.txt` and `test.txt`, or else `train.txt` and
+            `val.txt`.
+
+    Returns:
+        `DetectionData`. The classes are the sorted names in the training part. Objects marked as
+        difficult are `ignored`.
+
+    Raises:
+        DataError: if the folder cannot be used, or an XML file is malformed or declares a document
+            type.
+
+    Example:
+
+    >>> data = voc_folder("VOCdevkit/VOC2007")
+    >>> len(data.class_names)
+    20
+    """
+    folder = os.fspath(folder)
+    name = printable(os.path.basename(os.path.abspath(folder)))
+    lists = os.path.join(folder, "ImageSets", "Main")
+    for parts in _PARTS:
+        paths = [os.path.join(lists, f"{part}.txt") for part in parts]
+        if all(map(os.path.isfile, paths)):
+            break
+    else:
+        raise DataError(
+            f"The folder {quoted(folder)} must have the lists trainval.txt and test.txt, or "
+            "train.txt and val.txt, in 'ImageSets/Main'."
+        )
+    train, test = (_read(folder, path) for path in paths)
+    class_names = {key: key for key in train.class_names()}
+    if not class_names:
+        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
+    return DetectionData(
+        train.collect(name, class_names, paths[0]), test.collect(name, class_names, paths[1])
+    )
+
+
+def _read(folder, list_path):
+    try:
+        with open(list_path, encoding="utf-8") as file:
+            # The lists of a class have a second column.
+            image_ids = [line.split()[0] for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{quoted(list_path)} cannot be read: {first_line(error)}.") from error
+    collector = Collector(folder)
+    collector.skipped["pictures listed before"] += len(image_ids) - len(set(image_ids))
+    for image_id in dict.fromkeys(image_ids):
+        annotation = collector.inside(os.path.join(folder, "Annotations"), image_id, ".xml")
+        if annotation is None:
+            continue
+        picture = collector.inside(os.path.join(folder, "JPEGImages"), image_id, ".jpg")
+        if picture is not None:
+            _add(collector, picture, annotation, image_id)
+    return collector
+
+
+def _add(collector, picture, annotation, image_id):
+    root = _parse(annotation)
+    size = _numbers(root.find("size"), ("height", "width")) or (0, 0)
+    if min(size) < 1:
+        # Some programs write no size, or zeros.
+        size = _stored_size(picture)
+        if size is None:
+            collector.skipped["unreadable pictures"] += 1
+            return
+    boxes, classes, ignored = [], [], []
+    for item in root.iter("object"):
+        box = _numbers(item.find("bndbox"), ("xmin", "ymin", "xmax", "ymax"))
+        name = (item.findtext("name") or "").strip()
+        if box is None or not name:
+            collector.skipped["malformed boxes"] += 1
+            continue
+        left, top, right, bottom = box
+        boxes.append((left - 1, top - 1, right, bottom))
+        classes.append(name)
+        ignored.append((item.findtext("difficult") or "").strip() == "1")
+    collector.add(picture, tuple(map(int, size)), image_id, boxes, classes, ignored, None)
+
+
+def _parse(path):
+    try:
+        return ElementTree.parse(path, forbid_dtd=True).getroot()
+    except DefusedXmlException as error:
+        raise DataError(
+            f"{quoted(path)} declares a document type or entities, which are not read."
+        ) from error
+    except (OSError, ValueError, LookupError, xml.etree.ElementTree.ParseError) as error:
+        raise DataError(f"{quoted(path)} is not well-formed XML: {first_line(error)}.") from error
+
+
+def _numbers(element, names):
+    """The numbers in those children of an element; `None` if there are not all."""
+    if element is None:
+        return None
+    try:
+        numbers = [float(element.findtext(name) or "") for name in names]
+    except ValueError:
+        return None
+    return numbers if all(math.isfinite(n) and abs(n) < 1e9 for n in numbers) else None
+
+
+def _stored_size(path):
+    try:
+        with decoding(), open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            return image.height, image.width
+    except Exception:
+        # Pillow raises any of a dozen kinds; the caller counts the picture.
+        return None

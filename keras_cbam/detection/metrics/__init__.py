@@ -1,0 +1,1 @@
+"""How good detections are, by COCO's and by VOC's rules."""

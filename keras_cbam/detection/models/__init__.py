@@ -1,0 +1,1 @@
+"""Detectors and the backbones they are built on."""

@@ -1,0 +1,157 @@
+"""A feature pyramid for the detectors of keras_cv, from any Functional network."""
+
+import collections
+
+import keras
+import keras_cv
+
+from keras_cbam.detection.models.stride_search import find_levels
+from keras_cbam.insertion.backbones import backbone_from_graph
+from keras_cbam.insertion.copying import Copier
+from keras_cbam.insertion.flat import Source, flat_calls
+from keras_cbam.insertion.graph import data_format, require_searchable
+
+
+def detection_backbone(model, levels=(3, 4, 5)):
+    """Copies a network as a backbone of keras_cv, attended or not, for its detectors.
+
+    Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are those of
+    the pictures divided by `2**n`: the attended one, where attention is last. Of the tensors of a
+    stride that is the last one that all the rest of the network is computed from, if there is one.
+    In networks that expand before they stride, such as MobileNetV2, that is the expansion in the
+    first layers of the next block, where SSDLite too takes its features.
+
+    What no level needs is left out: global pooling, the classifier. Nested models are opened: the
+    layers of an `attention_classifier`, its preprocessing among them, become the backbone's own.
+    The given model is untouched and shares no variable with the backbone; weights, trainable flags
+    and dtype policies are carried over. Layer names are kept, but where nested models have the
+    same one. What goes into the backbone is what goes into the model: raw pixels if preprocessing
+    is part of it, preprocessed pictures otherwise.
+
+    `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
+    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With
+    float16, RetinaNet cannot predict and YOLOV8Detector not train: build the network under
+    `"mixed_float16"` and the detector under `"float32"`, and only the backbone computes in float16.
+
+    Args:
+        model: Functional or built Sequential `keras.Model` with one input of shape
+            `(batch, height, width, channels)`; height and width may be `None`.
+        levels: sequence of int, at least 1. Defaults to `(3, 4, 5)`.
+
+    Returns:
+        A `keras_cv.models.Backbone` whose `pyramid_level_inputs` are `{"P3": layer name, ...}`. Its
+        output is that of the highest level, `(batch, height / 2**n, width / 2**n, channels)`; if
+        that does not need all other levels, as in a U-Net, a dict of all by name.
+
+    Raises:
+        ValueError: if the model is subclassed, has other inputs or is `"channels_first"`, which
+            keras_cv's detectors cannot use, or if it has no tensor for a level.
+
+    Example:
+
+    >>> model = attention_backbone("ResNet50", weights=None, input_shape=(256, 256, 3))
+    >>> detection_backbone(model).pyramid_level_inputs["P5"]
+    'conv5_block3_out'
+    """
+    backbone = pyramid_backbone(model, levels)
+    _check_declared_size(backbone)
+    return backbone
+
+
+def pyramid_backbone(model, levels):
+    """`detection_backbone` for pictures of any size: SSD takes feature maps of any."""
+    if not isinstance(levels, (list, tuple)) or not levels:
+        raise ValueError(f"`levels` must be a list of int. Received: levels={levels!r}")
+    for level in levels:
+        if type(level) is not int or level < 1 or levels.count(level) > 1:
+            raise ValueError(
+                f"`levels` must be different int of at least 1. Received: levels={levels!r}"
+            )
+    require_searchable(model)
+    shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] is None:
+        raise ValueError(
+            "The model must have one input of shape (batch, height, width, channels). "
+            f"Received: a model with the input shapes {shapes}"
+        )
+    if data_format(model) == "channels_first":
+        raise ValueError(
+            "The detectors of keras_cv take pictures with their channels last. Build the model "
+            'with `keras.config.set_image_data_format("channels_last")`. '
+            f"Received: model {model.name!r} with data_format='channels_first'"
+        )
+    calls, outputs = flat_calls(model)
+    pixels = model.inputs[0]
+    found = find_levels(calls, outputs, shapes[0][3], pixels.dtype, sorted(levels))
+    graph = _copy(model, calls, found)
+    return backbone_from_graph(keras_cv.models.Backbone, graph, {}, model.dtype_policy)
+
+
+def _copy(model, calls, found):
+    """A plain model of copied layers: see `backbone_graph`."""
+    needed = _needed(calls, found.values())
+    times_called = collections.Counter(id(calls[index].operation) for index in needed)
+    names = {source: f"P{level}" for level, source in found.items()}
+    pixels = model.inputs[0]
+    inputs = keras.Input(batch_shape=pixels.shape, dtype=pixels.dtype, name=pixels.name)
+    values, taken, copier = {Source(-1, 0): inputs}, {pixels.name: None}, Copier()
+    for index in needed:
+        call = calls[index]
+        layer = copier.copy_layer(call.operation)
+        _rename(layer, taken)
+        args, kwargs = call.arguments(values)
+        outputs = keras.tree.flatten(layer(*args, **kwargs))
+        # keras_cv finds a level by the name of a layer that has this one output.
+        is_found_by_name = (
+            isinstance(layer, keras.layers.Layer)
+            and len(outputs) == 1
+            and times_called[id(call.operation)] == 1
+        )
+        for output, tensor in enumerate(outputs):
+            source = Source(index, output)
+            if source in names and not is_found_by_name:
+                dtype = keras.backend.standardize_dtype(tensor.dtype)
+                identity = keras.layers.Identity(name=names[source], dtype=dtype)
+                _rename(identity, taken)
+                tensor = identity(tensor)
+            values[source] = tensor
+    copier.carry_over()
+    levels = {name: values[source] for source, name in names.items()}
+    highest = found[max(found)]
+    on_the_way = {source for index in _needed(calls, [highest]) for source in calls[index].inputs}
+    outputs = values[highest] if names.keys() <= on_the_way | {highest} else levels
+    return keras.Model(inputs, {"outputs": outputs, "levels": levels}, name=model.name)
+
+
+def _needed(calls, sources):
+    """The indices of the calls that lead to the sources, in order."""
+    needed, waiting = set(), [source.call for source in sources]
+    while waiting:
+        index = waiting.pop()
+        if index >= 0 and index not in needed:
+            needed.add(index)
+            waiting.extend(source.call for source in calls[index].inputs)
+    return sorted(needed)
+
+
+def _rename(layer, taken):
+    """Gives the layer a name that no other has; `taken` is `{name: layer}`."""
+    name, count = layer.name, 0
+    while taken.setdefault(layer.name, layer) is not layer:
+        count += 1
+        layer.name = f"{name}_{count}"
+
+
+def _check_declared_size(backbone):
+    height, width = backbone.input_shape[1:3]
+    for name, layer in backbone.pyramid_level_inputs.items():
+        tensor = backbone.get_layer(layer).output
+        stride = 2 ** int(name[1:])
+        for size, found in zip((height, width), tensor.shape[1:3], strict=True):
+            if size is not None and found != -(-size // stride):
+                raise ValueError(
+                    f"Level {name} would have {found} places along a side of {size} pixels; the "
+                    f"detectors of keras_cv expect {-(-size // stride)}. Build the model for "
+                    "heights and widths that are multiples of 32. "
+                    f"Received: a model with input_shape={backbone.input_shape}"
+                )

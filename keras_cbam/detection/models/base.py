@@ -1,0 +1,234 @@
+"""What SSD, StairNet and Faster R-CNN have in common: losses, steps and decoded predictions."""
+
+import keras
+from keras import ops
+from keras_cv.losses import SmoothL1Loss
+
+from keras_cbam.detection.models.proposals import level_index
+from keras_cbam.detection.ops.suppression import suppress_in_groups
+from keras_cbam.layers.attention_layer import positive_integer
+
+
+class Detector(keras.Model):
+    """A detector: fitted on pictures and boxes, it predicts boxes, classes and confidences.
+
+    A subclass gives `call` (raw predictions), `targets` (what these should have been, with
+    weights), and `candidates` (boxes and class probabilities of the raw predictions).
+
+    Args:
+        backbone: `keras_cv.models.Backbone` with `pyramid_level_inputs`.
+        num_classes: int, without background.
+        confidence_threshold: float, below which a prediction is dropped. Defaults to `0.01`.
+        iou_threshold: float in (0, 1]; of two boxes of a class that overlap by as much or more, the
+            less confident is dropped. Defaults to `0.45`.
+        max_detections: int, predictions of a picture. Defaults to `200`.
+    """
+
+    # Candidates (a box with a class) that a detection is chosen from, per detection.
+    _CANDIDATES = 2
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        confidence_threshold=0.01,
+        iou_threshold=0.45,
+        max_detections=200,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not 0 <= confidence_threshold <= 1:
+            raise ValueError(
+                "`confidence_threshold` must be within [0, 1]. "
+                f"Received: confidence_threshold={confidence_threshold!r}"
+            )
+        if not 0 < iou_threshold <= 1:
+            raise ValueError(
+                "`iou_threshold` must be above 0 and at most 1. "
+                f"Received: iou_threshold={iou_threshold!r}"
+            )
+        self.backbone = backbone
+        self.num_classes = positive_integer("num_classes", num_classes)
+        self.confidence_threshold = confidence_threshold
+        self.iou_threshold = iou_threshold
+        self.max_detections = positive_integer("max_detections", max_detections)
+        self.image_size = image_size(backbone)
+        self.pyramid = pyramid(backbone)
+
+    def pyramid_inputs(self):
+        """Inputs for what is built on the backbone's feature maps, the finest first."""
+        return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
+
+    def compile(self, optimizer="rmsprop", box_loss=None, classification_loss=None, **kwargs):
+        """Configures training.
+
+        Args:
+            optimizer: as in `keras.Model.compile`.
+            box_loss: loss between offsets `(batch, boxes, 4)`, summed with weights. Defaults to
+                `None`: smooth L1.
+            classification_loss: loss between class indices `(batch, boxes)`, 0 the background, and
+                logits `(batch, boxes, 1 + num_classes)`, summed with weights. Defaults to `None`:
+                cross-entropy.
+            **kwargs: other arguments of `keras.Model.compile`, but `loss` and `metrics`.
+
+        Raises:
+            ValueError: if `loss` or `metrics` is given. Boxes are judged after training, by
+                `keras_cbam.detection.evaluate_detector`.
+        """
+        for name in ("loss", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"A detector takes `box_loss` and `classification_loss`, and no `{name}`. "
+                    f"Received: {name}={kwargs[name]!r}"
+                )
+        super().compile(
+            optimizer, loss=self.losses_by_name(box_loss, classification_loss), **kwargs
+        )
+
+    def losses_by_name(self, box_loss, classification_loss):
+        """The loss of each raw prediction."""
+        return {
+            "box": summed(box_loss or SmoothL1Loss(), "box_loss"),
+            "classification": summed(
+                classification_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                "classification_loss",
+            ),
+        }
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            for name, loss in config.pop("loss").items():
+                config[f"{name}_loss"] = loss
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if sample_weight is not None:
+            raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
+        _check_labels(y)
+        boxes = ops.cast(y["boxes"], "float32")
+        targets, predictions, weights = self.targets(boxes, y["classes"], y_pred)
+        return super().compute_loss(
+            x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
+        )
+
+    def predict_step(self, *args):
+        outputs = super().predict_step(*args)
+        # JAX's step also returns its state.
+        if isinstance(outputs, tuple):
+            return self.decode_predictions(outputs[0]), outputs[1]
+        return self.decode_predictions(outputs)
+
+    def decode_predictions(self, predictions):
+        """Boxes after non-maximum suppression within each class.
+
+        Args:
+            predictions: the raw predictions: what the model returns when it is called.
+
+        Returns:
+            Dict of `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels, inside the picture;
+            `"classes"` and `"confidence"` `(batch, max_detections)`; all padded with -1; and
+            `"num_detections"` `(batch,)`.
+        """
+        boxes, probabilities = self.candidates(predictions)
+        confidence, classes, boxes = self._most_confident(boxes, probabilities)
+        return suppress_in_groups(
+            boxes,
+            confidence,
+            classes,
+            self.num_classes,
+            self.image_size,
+            iou_threshold=self.iou_threshold,
+            confidence_threshold=self.confidence_threshold,
+            max_detections=self.max_detections,
+        )
+
+    def _most_confident(self, boxes, probabilities):
+        pairs = ops.reshape(probabilities, (-1, probabilities.shape[1] * self.num_classes))
+        count = min(self._CANDIDATES * self.max_detections, pairs.shape[1])
+        confidence, index = ops.top_k(pairs, count)
+        index = ops.cast(index, "int32")
+        # A box for each class, or one for all.
+        is_one = len(boxes.shape) == 3
+        boxes = boxes if is_one else ops.reshape(boxes, (-1, pairs.shape[1], 4))
+        rows = index // self.num_classes if is_one else index
+        boxes = ops.take_along_axis(boxes, rows[..., None], axis=1)
+        return confidence, index % self.num_classes, boxes
+
+    def get_config(self):
+        config = {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "num_classes": self.num_classes,
+            "confidence_threshold": self.confidence_threshold,
+            "iou_threshold": self.iou_threshold,
+            "max_detections": self.max_detections,
+        }
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for name in ("backbone", "attention"):
+            if isinstance(config.get(name), dict) and "registered_name" in config[name]:
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name], custom_objects=custom_objects
+                )
+        return cls(**config)
+
+
+def _check_labels(labels):
+    """Keras looks at no label before the loss does."""
+    labels = labels if isinstance(labels, dict) else {}
+    shapes = [getattr(labels.get(name), "shape", ()) for name in ("boxes", "classes")]
+    boxes, classes = map(tuple, shapes)
+    if len(boxes) != 3 or boxes[2] != 4 or len(classes) != 2:
+        raise ValueError(
+            "A detector learns from a dict of `boxes` `(batch, boxes, 4)` and `classes` "
+            "`(batch, boxes)`, indices, -1 the padding. "
+            f"Received: labels {sorted(labels)} of shapes {boxes} and {classes}"
+        )
+
+
+def image_size(backbone):
+    """The height and width that a backbone was made for, on which the anchors depend."""
+    shape = backbone.input_shape
+    if isinstance(shape, list) or len(shape) != 4 or shape[3] is None:
+        raise ValueError(
+            "`backbone` must take one picture `(batch, height, width, channels)`. "
+            f"Received: input_shape={shape!r}"
+        )
+    if None in shape[1:3]:
+        raise ValueError(
+            "Anchors depend on the size of the pictures: `backbone` must have an input shape with "
+            f"height and width. Received: input_shape={shape!r}"
+        )
+    return shape[1:3]
+
+
+def pyramid(backbone):
+    """A model from pictures to a list of the backbone's feature maps, the finest first."""
+    levels = getattr(backbone, "pyramid_level_inputs", None)
+    if not levels:
+        raise ValueError(
+            "`backbone` must have `pyramid_level_inputs`: `keras_cbam.detection."
+            f"detection_backbone` makes it of any Functional model. Received: backbone={backbone!r}"
+        )
+    names = [levels[level] for level in sorted(levels, key=level_index)]
+    return keras.Model(
+        backbone.inputs, [backbone.get_layer(name).output for name in names], name="pyramid"
+    )
+
+
+def summed(loss, name):
+    """A copy of the loss that is summed: the weights hold the divisor."""
+    found = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if not isinstance(found, keras.losses.Loss):
+        raise ValueError(
+            f'`{name}` must be a `keras.losses.Loss` or the name of its class, "Huber" for '
+            f"example. Received: {name}={loss!r}"
+        )
+    return type(found).from_config({**found.get_config(), "reduction": "sum"})

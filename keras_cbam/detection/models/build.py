@@ -1,0 +1,183 @@
+"""Detectors by name, for the command and the benchmark."""
+
+import keras_cv
+
+from keras_cbam.applications import application_names
+from keras_cbam.attention import near_names
+from keras_cbam.detection.models.faster_rcnn import FasterRCNN
+from keras_cbam.detection.models.named_backbones import (
+    application_backbone,
+    small_backbone,
+    ssd_mobilenet,
+    ssd_vgg16,
+)
+from keras_cbam.detection.models.proposals import level_index
+from keras_cbam.detection.models.ssd import SSD
+from keras_cbam.detection.models.stairnet import StairNet
+
+DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
+KERAS_CV_DETECTORS = ("retinanet", "yolov8")
+# The attention of these is before the classifiers, that of the others in the backbone's blocks.
+ATTENDED_HEADS = ("ssd", "stairnet")
+SMALL = "small"
+# Those that are not by their names in `keras.applications`.
+BACKBONES = (SMALL, "vgg16", "mobilenet")
+SMALL_FASTER_RCNN = {
+    "filters": 64,
+    "head_units": 256,
+    "num_proposals": (50, 50),
+    "sampled_anchors": 128,
+    "sampled_proposals": 32,
+    "use_layer_norm": True,
+}
+
+
+def check_backbone(name):
+    """Raises ValueError, with names that are near, unless there is a backbone of that name."""
+    names = (*BACKBONES, *application_names())
+    if name not in names:
+        raise ValueError(f"Unknown backbone. {near_names(name, names)} Received: backbone={name!r}")
+
+
+def build_detector(
+    detector, num_classes, image_size, backbone=SMALL, attention="cbam", weights=None
+):
+    """A detector for square pictures, uncompiled.
+
+    Args:
+        detector: `"ssd"`, `"stairnet"`, `"faster_rcnn"`, `"retinanet"` or `"yolov8"`; the last two
+            are keras-cv's.
+        num_classes: int, classes without background.
+        image_size: int, side of the pictures in pixels.
+        backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
+            as in the SSD paper and its MobileNet), or any name in `keras.applications`.
+            With `"small"`, Faster R-CNN has fewer proposals and a normalized head.
+            Defaults to `"small"`.
+        attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
+            others in the blocks of the backbone. Defaults to `"cbam"`.
+        weights: of the backbone, see `attention_backbone`; `"small"` has none.
+            Defaults to `None`: random.
+
+    Returns:
+        A Keras model that takes pixels in [0, 255], `(batch, image_size, image_size, 3)`.
+
+    Raises:
+        ValueError: if the detector is unknown, or an argument does not fit it.
+
+    Example:
+
+    >>> model = build_detector("ssd", num_classes=10, image_size=96)
+    >>> compile_detector(model, "adam")
+    """
+    if detector not in DETECTORS:
+        raise ValueError(
+            f"Unknown detector. {near_names(detector, DETECTORS)} Received: detector={detector!r}"
+        )
+    check_backbone(backbone)
+    is_ssd = detector in ATTENDED_HEADS
+    in_backbone = None if is_ssd else attention
+    network = _backbone(backbone, image_size, in_backbone, weights, detector)
+    if is_ssd:
+        return _single_shot(detector, network, num_classes, backbone, attention)
+    if detector == "faster_rcnn":
+        small = backbone == SMALL
+        return FasterRCNN(
+            network,
+            num_classes,
+            anchor_scale=4.0 if small else 8.0,
+            **(SMALL_FASTER_RCNN if small else {}),
+        )
+    if detector == "yolov8":
+        return keras_cv.models.YOLOV8Detector(
+            num_classes=num_classes,
+            bounding_box_format="xyxy",
+            backbone=network,
+            fpn_depth=1,
+            prediction_decoder=_decoder(from_logits=False),
+        )
+    # keras-cv's anchors are of 32 pixels at stride 8, for pictures of 512.
+    anchors = keras_cv.layers.AnchorGenerator(
+        bounding_box_format="xyxy",
+        sizes=[4.0 * 2**level * min(1.0, image_size / 256) for level in range(3, 8)],
+        scales=[2 ** (i / 3) for i in range(3)],
+        aspect_ratios=[0.5, 1.0, 2.0],
+        strides=[2**level for level in range(3, 8)],
+        clip_boxes=True,
+    )
+    return keras_cv.models.RetinaNet(
+        num_classes=num_classes,
+        bounding_box_format="xyxy",
+        backbone=network,
+        anchor_generator=anchors,
+        prediction_decoder=_decoder(from_logits=True),
+    )
+
+
+def compile_detector(model, optimizer, jit_compile=False):
+    """Compiles a detector of `build_detector` with the losses of its paper.
+
+    Args:
+        model: what `build_detector` returned.
+        optimizer: as in `keras.Model.compile`.
+        jit_compile: as in `keras.Model.compile`. Defaults to `False`.
+    """
+    losses = {}
+    if isinstance(model, keras_cv.models.RetinaNet):
+        losses = {"box_loss": "smoothl1", "classification_loss": "focal"}
+    elif isinstance(model, keras_cv.models.YOLOV8Detector):
+        losses = {"box_loss": "ciou", "classification_loss": "binary_crossentropy"}
+    model.compile(optimizer=optimizer, jit_compile=jit_compile, **losses)
+
+
+def _decoder(from_logits):
+    return keras_cv.layers.NonMaxSuppression(
+        bounding_box_format="xyxy",
+        from_logits=from_logits,
+        iou_threshold=0.5,
+        confidence_threshold=0.01,
+        max_detections=100,
+    )
+
+
+def _backbone(name, image_size, attention, weights, detector):
+    is_ssd = detector in ATTENDED_HEADS
+    shape = (image_size, image_size, 3)
+    levels = (2, 3, 4, 5) if detector == "faster_rcnn" else (3, 4, 5)
+    # Strides of 8 and 16 pixels suit pictures below SSD's 300.
+    coarse = (4, 5) if image_size >= 256 else (3, 4)
+    if name == SMALL:
+        if weights is not None:
+            raise ValueError(
+                f"The small backbone starts from random weights. Received: weights={weights!r}"
+            )
+        return small_backbone(shape, attention, (3, 4) if is_ssd else levels)
+    if is_ssd and name == "vgg16":
+        return ssd_vgg16(shape, weights)
+    if is_ssd and name == "mobilenet":
+        return ssd_mobilenet(shape, weights=weights, levels=coarse)
+    name = {"vgg16": "VGG16", "mobilenet": "MobileNet"}.get(name, name)
+    return application_backbone(name, shape, attention, weights, coarse if is_ssd else levels)
+
+
+def _single_shot(detector, network, num_classes, backbone, attention):
+    # From the last feature map of the backbone down to one position.
+    levels = network.pyramid_level_inputs
+    size = network.get_layer(levels[max(levels, key=level_index)]).output.shape[1]
+    is_mobile = backbone != "vgg16"
+    padding = "same" if is_mobile else "valid"
+    filters = []
+    while size > 1 and len(filters) < 4:
+        size = size - 2 if padding == "valid" and 3 <= size <= 5 else -(-size // 2)
+        filters.append((512, 256, 256, 128 if is_mobile else 256)[len(filters)])
+    arguments = {"extra_padding": padding, "use_batch_norm": is_mobile}
+    if backbone == SMALL:
+        filters = [128] * len(filters)
+    elif backbone == "mobilenet":
+        arguments["head_kernel_size"] = 1
+    if detector == "stairnet":
+        if backbone == SMALL:
+            arguments["filters"] = 64
+        elif backbone == "mobilenet":
+            arguments.update(filters=128, separable=True)
+    detector_class = {"ssd": SSD, "stairnet": StairNet}[detector]
+    return detector_class(network, num_classes, attention, extra_filters=filters, **arguments)

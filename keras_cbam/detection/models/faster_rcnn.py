@@ -1,0 +1,277 @@
+"""Faster R-CNN with a feature pyramid."""
+
+import keras
+import numpy as np
+from keras import ops
+from keras_cv.losses import SmoothL1Loss
+
+from keras_cbam.detection.models.base import Detector, summed
+from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
+from keras_cbam.detection.models.faster_rcnn_targets import anchor_targets, proposal_targets
+from keras_cbam.detection.models.proposals import (
+    level_anchors,
+    level_index,
+    region_proposal_network,
+    select_proposals,
+)
+from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, positive_numbers
+from keras_cbam.detection.ops.roi_align import roi_align
+from keras_cbam.layers.attention_layer import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_cbam")
+class FasterRCNN(Detector):
+    """Faster R-CNN on a feature pyramid; the attention is in the backbone's blocks.
+
+    A region proposal network rates anchors and moves them; the best after non-maximum suppression
+    are pooled from the feature maps (ROIAlign), classified, and moved once more.
+
+    Anchors have an IoU of at least 0.7 with a box, or the largest with one, to be positive, and
+    below 0.3 to be negative; proposals at least 0.5 to be positive. The loss is the sum of four
+    means: cross-entropies over the sampled anchors and proposals, smooth L1 of the four offsets of
+    the positive ones divided by the number of samples.
+
+    Args:
+        backbone: `keras_cv.models.Backbone` for pictures `(height, width, 3)` of a known size, with
+            consecutive pyramid levels (with one there is no pyramid, as in C4 detectors): of
+            `detection_backbone` or `application_backbone`, with `insert_attention` in it or not.
+        num_classes: int, classes without background.
+        filters: int, channels of the pyramid. Defaults to `256`.
+        anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`: 32 pixels
+            at stride 4.
+        aspect_ratios: tuple of floats, width by height of the anchors.
+            Defaults to `(0.5, 1.0, 2.0)`.
+        num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
+            inference. Defaults to `(1000, 300)`.
+        sampled_anchors: int, anchors of a picture that learn, up to half of them positive.
+            Defaults to `256`.
+        sampled_proposals: int, proposals of a picture that learn, up to a quarter of them positive.
+            Defaults to `128`.
+        head_units: int, units of the two fully connected layers. Defaults to `1024`.
+        use_layer_norm: bool, whether the two fully connected layers are normalized. Otherwise, from
+            random weights and with Adam at rates of 1e-3 and above, many of their units can come to
+            give zeros for every region, and learn no more. Defaults to `False`, as in the paper.
+        seed: int, of the samples. Defaults to `None`: random.
+        **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
+            the non-maximum suppression; `name`, `dtype`.
+
+    Call arguments:
+        images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
+
+    Returns:
+        Called: a dict of raw predictions. `predict` returns decoded boxes: see
+        `decode_predictions`.
+
+    Raises:
+        ValueError: if the backbone has no consecutive pyramid levels or no known size, or an
+            argument is outside its range.
+
+    Example:
+
+    >>> backbone = application_backbone("ResNet50", (256, 256, 3), "cbam", levels=(2, 3, 4, 5))
+    >>> model = FasterRCNN(backbone, num_classes=20)
+    >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=10.0))
+
+    Reference:
+
+    - [Ren et al., Faster R-CNN](https://arxiv.org/abs/1506.01497), section 3
+    - [Lin et al., Feature Pyramid Networks](https://arxiv.org/abs/1612.03144), section 4
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4: CBAM in its blocks
+    """
+
+    _PROPOSAL_IOU = 0.7
+    _CELLS = 7
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        filters=256,
+        anchor_scale=8.0,
+        aspect_ratios=(0.5, 1.0, 2.0),
+        num_proposals=(1000, 300),
+        sampled_anchors=256,
+        sampled_proposals=128,
+        head_units=1024,
+        use_layer_norm=False,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(backbone, num_classes, **kwargs)
+        self.filters = positive_integer("filters", filters)
+        (self.anchor_scale,) = positive_numbers("anchor_scale", (anchor_scale,))
+        self.aspect_ratios = positive_numbers("aspect_ratios", aspect_ratios)
+        if not self.aspect_ratios:
+            raise ValueError("`aspect_ratios` must have an entry. Received: aspect_ratios=()")
+        if not isinstance(num_proposals, (tuple, list)) or len(num_proposals) != 2:
+            raise ValueError(
+                "`num_proposals` must be two integers, in training and in inference. "
+                f"Received: num_proposals={num_proposals!r}"
+            )
+        self.num_proposals = tuple(positive_integer("num_proposals", n) for n in num_proposals)
+        self.sampled_anchors = positive_integer("sampled_anchors", sampled_anchors)
+        self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)
+        self.head_units = positive_integer("head_units", head_units)
+        self.use_layer_norm = bool(use_layer_norm)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        inputs = self.pyramid_inputs()
+        levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
+        self.neck = keras.Model(inputs, levels, name="neck")
+        self.strides = [
+            2**level for level in sorted(map(level_index, backbone.pyramid_level_inputs))
+        ]
+        if any(2 * one != other for one, other in zip(self.strides, self.strides[1:])):
+            raise ValueError(
+                "The pyramid levels of `backbone` must be consecutive. "
+                f"Received: {sorted(backbone.pyramid_level_inputs)}"
+            )
+        if len(levels) > len(self.strides):
+            self.strides.append(2 * self.strides[-1])
+        self.anchors = level_anchors(
+            self.image_size,
+            self.strides,
+            [level.shape[1:3] for level in levels],
+            anchor_scale,
+            self.aspect_ratios,
+        )
+        self.region_proposal = region_proposal_network(
+            self.filters, len(self.aspect_ratios), self.dtype_policy
+        )
+        self.head = self._head()
+        self.built = True
+
+    def _layer(self, layer_class, *args, **kwargs):
+        return layer_class(*args, **{"dtype": self.dtype_policy, **kwargs})
+
+    def _head(self):
+        """From the features of regions to their class logits and offsets, four for each class."""
+        layer = self._layer
+        inputs = keras.Input((self._CELLS, self._CELLS, self.filters), dtype=self.compute_dtype)
+        x = layer(keras.layers.Flatten, name="flatten")(inputs)
+        for i in (1, 2):
+            x = layer(keras.layers.Dense, self.head_units, name=f"fc{i}")(x)
+            if self.use_layer_norm:
+                x = layer(keras.layers.LayerNormalization, name=f"fc{i}_norm")(x)
+            x = layer(keras.layers.ReLU, name=f"fc{i}_relu")(x)
+        logits = layer(keras.layers.Dense, 1 + self.num_classes, dtype="float32", name="class")(x)
+        offsets = layer(
+            keras.layers.Dense,
+            4 * self.num_classes,
+            dtype="float32",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            name="box",
+        )(x)
+        return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        box_loss=None,
+        classification_loss=None,
+        rpn_box_loss=None,
+        rpn_classification_loss=None,
+        **kwargs,
+    ):
+        """Configures training.
+
+        Args:
+            optimizer: as in `keras.Model.compile`.
+            box_loss: see `Detector.compile`; of the proposals. Defaults to `None`: smooth L1.
+            classification_loss: see `Detector.compile`; of the proposals. Defaults to `None`:
+                cross-entropy.
+            rpn_box_loss: as `box_loss`, of the anchors. Defaults to `None`: smooth L1.
+            rpn_classification_loss: loss between 0 or 1 and logits, both `(batch, anchors, 1)`,
+                summed with weights. Defaults to `None`: binary cross-entropy.
+            **kwargs: other arguments of `keras.Model.compile`, but `loss` and `metrics`.
+        """
+        self._proposal_losses = {
+            "rpn_box": summed(rpn_box_loss or SmoothL1Loss(), "rpn_box_loss"),
+            "rpn_classification": summed(
+                rpn_classification_loss or keras.losses.BinaryCrossentropy(from_logits=True),
+                "rpn_classification_loss",
+            ),
+        }
+        super().compile(optimizer, box_loss, classification_loss, **kwargs)
+
+    def losses_by_name(self, box_loss, classification_loss):
+        return {**super().losses_by_name(box_loss, classification_loss), **self._proposal_losses}
+
+    def call(self, images, training=None):
+        features = self.neck(self.pyramid(images, training=training), training=training)
+        features = features if isinstance(features, (list, tuple)) else [features]
+        found = [self.region_proposal(level, training=training) for level in features]
+        offsets, logits = ([level[name] for level in found] for name in ("offsets", "objectness"))
+        boxes = [
+            clip_boxes(decode_boxes(own, anchors), *self.image_size)
+            for own, anchors in zip(offsets, self.anchors, strict=True)
+        ]
+        proposals, is_proposal = select_proposals(
+            boxes,
+            logits,
+            self.num_proposals[0 if training else 1],
+            self._PROPOSAL_IOU,
+            self.image_size,
+        )
+        predictions = {
+            "features": features,
+            "proposals": proposals,
+            "is_proposal": is_proposal,
+            "rpn_box": ops.concatenate(offsets, axis=1),
+            "rpn_classification": ops.concatenate(logits, axis=1),
+        }
+        if not training:
+            predictions.update(self._classified(features, predictions["proposals"]))
+        return predictions
+
+    def _classified(self, features, boxes):
+        count = boxes.shape[1]
+        # The level on top is for proposals only.
+        pooled = max(1, len(features) - 1)
+        regions = roi_align(features[:pooled], boxes, self.strides[:pooled], self._CELLS)
+        outputs = self.head(ops.reshape(regions, (-1, *regions.shape[2:])))
+        return {
+            "box": ops.reshape(outputs["box"], (-1, count, self.num_classes, 4)),
+            "classification": ops.reshape(
+                outputs["classification"], (-1, count, 1 + self.num_classes)
+            ),
+        }
+
+    def targets(self, boxes, classes, predictions):
+        rpn_targets, rpn_weights = anchor_targets(
+            np.concatenate(self.anchors), boxes, classes, self.sampled_anchors, self.seed_generator
+        )
+        regions, head_targets, head_weights = proposal_targets(
+            predictions["proposals"],
+            predictions["is_proposal"],
+            boxes,
+            classes,
+            self.sampled_proposals,
+            self.seed_generator,
+        )
+        found = self._classified(predictions["features"], regions)
+        # Of the offsets of all classes, those of the true one.
+        index = ops.maximum(head_targets["classification"] - 1, 0)[..., None, None]
+        found["box"] = ops.squeeze(ops.take_along_axis(found["box"], index, axis=2), axis=2)
+        raw = {name: predictions[name] for name in ("rpn_box", "rpn_classification")}
+        return {**rpn_targets, **head_targets}, {**raw, **found}, {**rpn_weights, **head_weights}
+
+    def candidates(self, predictions):
+        boxes = decode_boxes(predictions["box"], predictions["proposals"][:, :, None, :])
+        probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
+        is_proposal = ops.cast(predictions["is_proposal"], probabilities.dtype)
+        return clip_boxes(boxes, *self.image_size), probabilities * is_proposal[..., None]
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "anchor_scale": self.anchor_scale,
+            "aspect_ratios": self.aspect_ratios,
+            "num_proposals": self.num_proposals,
+            "sampled_anchors": self.sampled_anchors,
+            "sampled_proposals": self.sampled_proposals,
+            "head_units": self.head_units,
+            "use_layer_norm": self.use_layer_norm,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,95 @@
+"""What the two stages of Faster R-CNN learn from the boxes of pictures."""
+
+from keras import ops
+
+from keras_cbam.detection.ops.boxes import encode_boxes
+from keras_cbam.detection.ops.matching import match_boxes, sample_matches
+
+# From which IoU an anchor is positive, and below which it is negative; and that of regions.
+_ANCHOR_IOU = (0.7, 0.3)
+_REGION_IOU = 0.5
+
+
+def anchor_targets(anchors, boxes, classes, count, seed):
+    """What a sample of the anchors learns: whether it is on a box, and the offsets of that.
+
+    Args:
+        anchors: float array `(anchors, 4)`, "xyxy" in pixels.
+        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, padded with -1.
+        classes: tensor `(batch, boxes)`, -1 where `boxes` is padding.
+        count: int, anchors of a picture that learn, up to half of them positive.
+        seed: `keras.random.SeedGenerator`.
+
+    Returns:
+        Tuple of targets and weights, dicts by the name of the loss.
+    """
+    matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
+    positives, negatives = sample_matches(
+        is_positive,
+        is_negative,
+        min(count, len(anchors)),
+        0.5,
+        seed,
+    )
+    targets = {
+        "rpn_box": encode_boxes(matched, anchors),
+        "rpn_classification": ops.cast(positives, "float32")[..., None],
+    }
+    return targets, _sample_weights("rpn_", positives, negatives)
+
+
+def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
+    """What a sample of the proposals and of the boxes themselves learns.
+
+    Args:
+        proposals: float tensor `(batch, proposals, 4)`, "xyxy" in pixels.
+        is_proposal: boolean tensor `(batch, proposals)`, false where it is padding.
+        boxes: see `anchor_targets`.
+        classes: see `anchor_targets`.
+        count: int, regions of a picture that learn, up to a quarter of them positive.
+        seed: `keras.random.SeedGenerator`.
+
+    Returns:
+        Tuple of the regions `(batch, count, 4)`, and targets and weights, dicts by the name of
+        the loss.
+    """
+    # The boxes themselves are proposals as well: the first proposals hit nothing.
+    is_box = classes >= 0
+    regions = ops.concatenate([proposals, boxes], axis=1)
+    is_region = ops.concatenate([is_proposal, is_box], axis=1)
+    matched, classes, is_positive, is_negative = match_boxes(
+        regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=False
+    )
+    count = min(count, regions.shape[1])
+    positives, negatives = sample_matches(
+        is_positive & is_region, is_negative & is_region, count, 0.25, seed
+    )
+    ranks = ops.cast(positives, "float32") * 2 + ops.cast(negatives, "float32")
+    index = ops.cast(ops.top_k(ranks, count)[1], "int32")
+    regions, matched = (
+        ops.take_along_axis(values, index[..., None], axis=1) for values in (regions, matched)
+    )
+    classes, positives, negatives = (
+        ops.take_along_axis(values, index, axis=1) for values in (classes, positives, negatives)
+    )
+    targets = {
+        # A padded region has no size.
+        "box": ops.where(positives[..., None], encode_boxes(matched, _sized(regions)), 0.0),
+        "classification": ops.where(positives, classes + 1, 0),
+    }
+    return regions, targets, _sample_weights("", positives, negatives)
+
+
+def _sized(boxes):
+    return ops.concatenate([boxes[..., :2], ops.maximum(boxes[..., 2:], boxes[..., :2] + 1)], -1)
+
+
+def _sample_weights(prefix, positives, negatives):
+    """Weights that make the summed losses means over the sample."""
+    sample = ops.cast(positives | negatives, "float32")
+    divisor = ops.maximum(ops.sum(sample), 1.0)
+    return {
+        # The loss is the mean of the four offsets, the paper's their sum.
+        f"{prefix}box": 4.0 * ops.cast(positives, "float32") / divisor,
+        f"{prefix}classification": sample / divisor,
+    }

@@ -1,0 +1,107 @@
+"""Region proposals: anchors of a feature pyramid, their network, and the best of them."""
+
+import keras
+from keras import ops
+from keras_cv.layers import AnchorGenerator
+
+from keras_cbam.detection.ops.suppression import suppress_in_groups
+
+
+def level_index(name):
+    """The number of a pyramid level: 3 of "P3"."""
+    return int(name[1:])
+
+
+def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
+    """The anchors of each feature map: float32 arrays `(anchors, 4)`, "xyxy" in pixels.
+
+    Args:
+        image_size: tuple `(height, width)`, pixels.
+        strides: list of ints, pixels.
+        feature_sizes: list of tuples `(height, width)`, positions.
+        scale: float, the root of an anchor's area by the stride.
+        aspect_ratios: tuple of floats, width by height.
+
+    Raises:
+        ValueError: if a feature map does not have the picture's size divided by its stride.
+    """
+    anchors = AnchorGenerator(
+        bounding_box_format="xyxy",
+        sizes=[scale * stride for stride in strides],
+        scales=[1.0],
+        aspect_ratios=list(aspect_ratios),
+        strides=strides,
+        dtype="float32",
+    )(image_shape=(*image_size, 3))
+    anchors = [ops.convert_to_numpy(anchors[i]) for i in range(len(strides))]
+    for boxes, (height, width) in zip(anchors, feature_sizes, strict=True):
+        if len(boxes) != height * width * len(aspect_ratios):
+            raise ValueError(
+                "Each feature map must have the picture's size divided by its stride, rounded up. "
+                f"Received: input size {image_size}, strides {strides}, feature maps "
+                f"{feature_sizes}"
+            )
+    return anchors
+
+
+def region_proposal_network(filters, anchors, dtype):
+    """From a feature map to its anchors' logits and offsets; one network for all levels."""
+    inputs = keras.Input((None, None, filters), dtype=keras.dtype_policies.get(dtype).compute_dtype)
+    x = keras.layers.Conv2D(
+        filters, 3, padding="same", activation="relu", dtype=dtype, name="proposal"
+    )(inputs)
+    rows = {}
+    for name, values in (("objectness", 1), ("offsets", 4)):
+        outputs = keras.layers.Conv2D(
+            anchors * values,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype=dtype,
+            name=f"proposal_{name}",
+        )(x)
+        rows[name] = keras.layers.Reshape((-1, values), dtype="float32", name=name)(outputs)
+    return keras.Model(inputs, rows, name="region_proposal")
+
+
+def select_proposals(boxes, logits, count, iou_threshold, image_size):
+    """The best anchors of all levels after non-maximum suppression within each level.
+
+    As `keras_cv.layers.ROIGenerator` does, whose suppression is in float16 under a policy of mixed
+    precision, where it fails. Nothing is differentiated through the selection.
+
+    Args:
+        boxes: list of tensors `(batch, anchors, 4)`, one for each level, "xyxy" in pixels, inside
+            the picture.
+        logits: list of tensors `(batch, anchors, 1)`.
+        count: int, proposals of a picture.
+        iou_threshold: float, above which the less likely of two boxes is dropped.
+        image_size: tuple `(height, width)`, pixels.
+
+    Returns:
+        Tuple of boxes `(batch, count or all anchors, 4)`, and a boolean tensor of which of them
+        are proposals: the others are padding.
+    """
+    best, confidence, levels = [], [], []
+    for level, scores in enumerate(logits):
+        scores, index = ops.top_k(
+            ops.stop_gradient(scores[..., 0]), min(2 * count, scores.shape[1])
+        )
+        index = ops.cast(index, "int32")
+        best.append(ops.take_along_axis(ops.stop_gradient(boxes[level]), index[..., None], axis=1))
+        # Confidences that are 0 have no group.
+        confidence.append(ops.maximum(ops.sigmoid(scores), 1e-7))
+        levels.append(ops.full_like(index, level))
+    best, confidence, levels = (
+        ops.concatenate(each, axis=1) for each in (best, confidence, levels)
+    )
+    proposals = suppress_in_groups(
+        best,
+        confidence,
+        levels,
+        len(logits),
+        image_size,
+        iou_threshold=iou_threshold,
+        confidence_threshold=float("-inf"),
+        max_detections=min(count, best.shape[1]),
+    )
+    return ops.stop_gradient(proposals["boxes"]), proposals["classes"] >= 0

@@ -1,0 +1,237 @@
+"""SSD, with attention before the classifiers."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_cbam.detection.models.base import Detector
+from keras_cbam.detection.models.extra_feature_maps import extra_levels
+from keras_cbam.detection.ops.boxes import (
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    positive_numbers,
+)
+from keras_cbam.detection.ops.default_boxes import boxes_of_position, default_boxes
+from keras_cbam.detection.ops.matching import first_of, match_boxes
+from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.models.building import attended
+
+# The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.
+SSD300_SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
+
+
+@keras.saving.register_keras_serializable(package="keras_cbam")
+class SSD(Detector):
+    """Single Shot MultiBox Detector (SSD), with attention right before every classifier.
+
+    Feature maps of the backbone and of further convolutions each predict, at every position, class
+    logits and offsets of default boxes. A default box is matched with the box of largest IoU if
+    that is at least 0.5, and each box with its best default box. The loss of a batch with N
+    matched default boxes is `(cross-entropy + smooth L1 of the offsets) / N`, where the
+    cross-entropy is that of the matched boxes and of the three times as many worst others of each
+    picture.
+
+    Args:
+        backbone: `keras_cv.models.Backbone` for pictures `(height, width, 3)` of a known size, as
+            `ssd_vgg16`, `ssd_mobilenet` and `detection_backbone` return.
+        num_classes: int, classes without background.
+        attention: `None`, `"cbam"`, `"se"` or anything that `insert_attention` takes; it refines
+            each feature map that predicts, and does not start as an identity. Defaults to `None`.
+        extra_filters: tuple of ints, channels of the feature maps after the backbone's: each is a
+            1x1 convolution to half of them and a 3x3 one, which halves the size, rounded up.
+            Defaults to `(512, 256, 256, 256)`, SSD300's.
+        extra_padding: `"valid"` or `"same"`: from 5 positions down, `"valid"` takes 2 off instead
+            of halving, as in SSD300. Defaults to `"valid"`.
+        scales: tuple of floats, the default boxes' sizes by the shorter side of the picture, one
+            for each feature map and one more. Defaults to `None`: SSD300's for six feature maps,
+            and for any other number equal steps from 0.17, two positions of a stride of 8 in
+            pictures of 96 pixels, to 1.05.
+        aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands
+            for its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others,
+            which gives the parameters of the CBAM paper's table 7; SSD300 itself has `(2,)` for
+            the first as well.
+        head_kernel_size: int, size of the predicting convolutions. Defaults to `3`.
+        use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`,
+            as in SSD300.
+        **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
+            the non-maximum suppression; `name`, `dtype`.
+
+    Call arguments:
+        images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
+
+    Returns:
+        Called: a dict of float32 tensors, `"box"` `(batch, default boxes, 4)`, offsets, and
+        `"classification"` `(batch, default boxes, 1 + num_classes)`, logits, the background first.
+        `predict` returns decoded boxes: see `decode_predictions`.
+
+    Raises:
+        ValueError: if the backbone has no pyramid levels or no known size, if the lengths of
+            `scales` or `aspect_ratios` are not those of the feature maps, or if an argument is
+            outside its range.
+
+    Example:
+
+    >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
+    >>> model = SSD(backbone, num_classes=10, attention="cbam", extra_filters=(128, 128))
+    >>> model.compile("adam")
+    >>> model.fit(pictures, {"boxes": boxes, "classes": classes})  # (n, m, 4) xyxy, (n, m)
+    >>> model.predict(pictures)["boxes"].shape
+    (n, 200, 4)
+
+    Reference:
+
+    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325)
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5: attention before every
+      classifier
+    """
+
+    # Negatives that learn for each positive.
+    _NEGATIVES = 3
+    _POSITIVE_IOU = 0.5
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        attention=None,
+        extra_filters=(512, 256, 256, 256),
+        extra_padding="valid",
+        scales=None,
+        aspect_ratios=None,
+        head_kernel_size=3,
+        use_batch_norm=False,
+        **kwargs,
+    ):
+        super().__init__(backbone, num_classes, **kwargs)
+        self.attention = attention
+        if not isinstance(extra_filters, (tuple, list)):
+            raise ValueError(
+                "`extra_filters` must be a sequence of integers. "
+                f"Received: extra_filters={extra_filters!r}"
+            )
+        self.extra_filters = tuple(
+            positive_integer("extra_filters", filters) for filters in extra_filters
+        )
+        if extra_padding not in ("valid", "same"):
+            raise ValueError(
+                f'`extra_padding` must be "valid" or "same". '
+                f"Received: extra_padding={extra_padding!r}"
+            )
+        self.extra_padding = extra_padding
+        self.head_kernel_size = positive_integer("head_kernel_size", head_kernel_size)
+        self.use_batch_norm = use_batch_norm
+        inputs = self.pyramid_inputs()
+        levels = inputs + extra_levels(
+            inputs[-1], self.extra_filters, extra_padding, self.dtype_policy, use_batch_norm
+        )
+        count = len(levels)
+        scales = _default_scales(count) if scales is None else scales
+        self.scales = positive_numbers("scales", scales)
+        self.aspect_ratios = tuple(
+            positive_numbers("aspect_ratios", ratios)
+            for ratios in (_default_ratios(count) if aspect_ratios is None else aspect_ratios)
+        )
+        if len(self.scales) != count + 1 or len(self.aspect_ratios) != count:
+            raise ValueError(
+                f"There are {count} feature maps: `scales` must have {count + 1} entries and "
+                f"`aspect_ratios` {count}. "
+                f"Received: scales={self.scales}, aspect_ratios={self.aspect_ratios}"
+            )
+        if list(self.scales) != sorted(self.scales):
+            raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
+        self.default_boxes = default_boxes(
+            self.image_size,
+            [level.shape[1:3] for level in levels],
+            self.scales,
+            self.aspect_ratios,
+        )
+        self.head = attended(
+            keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
+            attention,
+            r"^source_\d+$",
+        )
+        self.built = True
+
+    def predicting(self, levels):
+        """The feature maps that predict, of the backbone's and the further ones."""
+        return levels
+
+    def _predicted(self, levels):
+        boxes, logits = [], []
+        for i, (level, ratios) in enumerate(zip(levels, self.aspect_ratios, strict=True), 1):
+            level = keras.layers.Activation("linear", dtype=self.dtype_policy, name=f"source_{i}")(
+                level
+            )
+            for found, name, values in (
+                (boxes, "box", 4),
+                (logits, "class", 1 + self.num_classes),
+            ):
+                outputs = keras.layers.Conv2D(
+                    boxes_of_position(ratios) * values,
+                    self.head_kernel_size,
+                    padding="same",
+                    dtype=self.dtype_policy,
+                    name=f"{name}_{i}",
+                )(level)
+                found.append(
+                    keras.layers.Reshape((-1, values), dtype="float32", name=f"{name}_{i}_rows")(
+                        outputs
+                    )
+                )
+        return {
+            "box": keras.layers.Concatenate(axis=1, dtype="float32", name="box")(boxes),
+            "classification": keras.layers.Concatenate(
+                axis=1, dtype="float32", name="classification"
+            )(logits),
+        }
+
+    def call(self, images, training=None):
+        return self.head(self.pyramid(images, training=training), training=training)
+
+    def targets(self, boxes, classes, predictions):
+        matched, classes, is_positive, is_negative = match_boxes(
+            self.default_boxes, boxes, classes, self._POSITIVE_IOU, self._POSITIVE_IOU
+        )
+        positives = ops.sum(ops.cast(is_positive, "int32"), axis=1, keepdims=True)
+        logits = ops.stop_gradient(predictions["classification"])
+        background_loss = -ops.log_softmax(logits, axis=-1)[..., 0]
+        is_hard = first_of(background_loss, is_negative, self._NEGATIVES * positives)
+        divisor = ops.cast(ops.maximum(ops.sum(positives), 1), "float32")
+        targets = {
+            "box": encode_boxes(matched, self.default_boxes),
+            "classification": ops.where(is_positive, classes + 1, 0),
+        }
+        weights = {
+            # The loss is the mean of the four offsets, the paper's their sum.
+            "box": 4.0 * ops.cast(is_positive, "float32") / divisor,
+            "classification": ops.cast(is_positive | is_hard, "float32") / divisor,
+        }
+        return targets, predictions, weights
+
+    def candidates(self, predictions):
+        boxes = decode_boxes(predictions["box"], self.default_boxes)
+        probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
+        return clip_boxes(boxes, *self.image_size), probabilities
+
+    def get_config(self):
+        config = {
+            "attention": keras.saving.serialize_keras_object(self.attention),
+            "extra_filters": self.extra_filters,
+            "extra_padding": self.extra_padding,
+            "scales": self.scales,
+            "aspect_ratios": self.aspect_ratios,
+            "head_kernel_size": self.head_kernel_size,
+            "use_batch_norm": self.use_batch_norm,
+        }
+        return {**super().get_config(), **config}
+
+
+def _default_scales(levels):
+    if levels + 1 == len(SSD300_SCALES):
+        return SSD300_SCALES
+    return tuple(np.linspace(0.17, 1.05, levels + 1).tolist())
+
+
+def _default_ratios(levels):
+    return [(2,) if i >= levels - 2 else (2, 3) for i in range(levels)]

@@ -1,0 +1,56 @@
+"""StairNet: SSD with top-down feature combining."""
+
+import keras
+
+from keras_cbam.detection.models.extra_feature_maps import top_down
+from keras_cbam.detection.models.ssd import SSD
+from keras_cbam.layers.attention_layer import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_cbam")
+class StairNet(SSD):
+    """StairNet: an SSD whose finer feature maps also see what the coarser ones found.
+
+    From the coarsest feature map down, a 1x1 convolution of each is added to a 3x3 convolution of
+    the enlarged sum above it; a 3x3 convolution of each sum predicts. All have the same number of
+    channels. Targets, losses and predictions are those of `SSD`. Where the authors' code enlarges
+    by a transposed convolution, this resizes to the nearest position and convolves: as many
+    parameters, and any ratio of sizes.
+
+    Args:
+        backbone: see `SSD`.
+        num_classes: see `SSD`.
+        attention: see `SSD`; it refines the combined feature maps. Defaults to `None`.
+        filters: int, channels of the combined feature maps. Defaults to `256`.
+        separable: bool, whether the 3x3 convolutions of the combination are depthwise separable.
+            Defaults to `False`.
+        **kwargs: see `SSD`. The combination is batch-normalized in any case.
+
+    Returns:
+        See `SSD`.
+
+    Example:
+
+    >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
+    >>> StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128)).image_size
+    (96, 96)
+
+    Reference:
+
+    - [Woo et al., StairNet](https://arxiv.org/abs/1709.05788)
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5
+    """
+
+    def __init__(
+        self, backbone, num_classes, attention=None, filters=256, separable=False, **kwargs
+    ):
+        # The parent's constructor builds with these.
+        self.filters = positive_integer("filters", filters)
+        self.separable = bool(separable)
+        super().__init__(backbone, num_classes, attention, **kwargs)
+
+    def predicting(self, levels):
+        return top_down(levels, self.filters, self.dtype_policy, self.separable)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "separable": self.separable}

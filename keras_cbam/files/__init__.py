@@ -1,0 +1,1 @@
+"""Keras' own files, checked before they are read; and fresh processes."""

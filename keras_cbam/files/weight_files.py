@@ -1,0 +1,125 @@
+"""Weights from a file into a model, layer by layer name."""
+
+import zipfile
+
+import keras
+import numpy as np
+
+from keras_cbam.files.model_files import check_arrays, error_line, load_keras_file
+from keras_cbam.layers.attention_layer import AttentionLayer
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used. The message says which and why."""
+
+
+def named_layers(model):
+    """`{name: layer}` of the layers that hold weights, nested models included.
+
+    A layer of the base class `AttentionLayer` counts as one, with its gates.
+    """
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found.update(named_layers(layer))
+        elif layer.weights:
+            found[layer.name] = layer
+    return found
+
+
+def finalize(layer):
+    """Lets a layer whose variables were assigned renew what it derived from them.
+
+    `keras.layers.Normalization` computes with constants, not with its variables.
+    """
+    for inner in layer._flatten_layers():
+        if hasattr(inner, "finalize_state"):
+            inner.finalize_state()
+
+
+def read_named_weights(path):
+    """`{layer name: list of arrays}` of a `.keras` file, or of an `.npz` keyed `<layer>/<index>`.
+
+    Raises:
+        WeightsError: if the file cannot be read as what its name says.
+    """
+    path = str(path)
+    if path.endswith(".keras"):
+        if not zipfile.is_zipfile(path):
+            raise WeightsError(f"The weights file {path!r} is not a Keras archive.")
+        try:
+            model = load_keras_file(path)
+        except Exception as error:
+            # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
+            raise WeightsError(
+                f"Cannot load the Keras model {path!r}: {error_line(error)}"
+            ) from error
+        return {name: layer.get_weights() for name, layer in named_layers(model).items()}
+    weights = {}
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            check_arrays(arrays)
+            keys = sorted(arrays.files, key=lambda key: int(key.rpartition("/")[2]))
+            for key in keys:
+                name, _, index = key.rpartition("/")
+                array = arrays[key]
+                if int(index) != len(weights.setdefault(name, [])):
+                    raise ValueError(f"the indices of {name!r} are not 0, 1, ...")
+                if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+                    raise ValueError(f"{key!r} is not an array of finite numbers")
+                weights[name].append(array)
+    except Exception as error:
+        # As above, in zipfile, in zlib or in NumPy.
+        raise WeightsError(
+            f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': "
+            f"{error_line(error)}"
+        ) from error
+    return weights
+
+
+def load_named_weights(model, path):
+    """Sets a model's weights from a file, by layer name, after checking that all of them fit.
+
+    Layers of the file that the model lacks are ignored. Attention layers that the file lacks, as
+    that of the plain network does, are left as they are.
+
+    Args:
+        model: Functional or Sequential `keras.Model`.
+        path: `.keras` or `.npz` file, see `read_named_weights`.
+
+    Returns:
+        List of the names of the attention layers that were left as they are.
+
+    Raises:
+        WeightsError: if a layer is missing from the file or has other shapes there. The message
+            names what differs, and the model is unchanged.
+    """
+    weights = read_named_weights(path)
+    layers = named_layers(model)
+    left = [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer, AttentionLayer) and name not in weights
+    ]
+    differences = []
+    for name, layer in layers.items():
+        if name in left:
+            continue
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        found = [array.shape for array in weights.get(name, [])]
+        if not found:
+            differences.append(f"{name!r} is not in the file")
+        elif found != expected:
+            differences.append(f"{name!r} has shapes {found} in the file, {expected} in the model")
+    if differences:
+        more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise WeightsError(
+            f"The weights file {str(path)!r} does not fit {model.name!r}: "
+            f"{len(differences)} of {len(layers)} layers differ: "
+            f"{'; '.join(differences[:5])}{more}."
+        )
+    for name, layer in layers.items():
+        if name not in left:
+            layer.set_weights(weights[name])
+            finalize(layer)
+    return left

@@ -1,0 +1,217 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from keras_cbam.data.labelled_images import DataError
+from keras_cbam.detection import coco_folder, load_detection_data
+from tests.detection.folders import coco_box, coco_json, write_coco, write_picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_coco(tmp_path / "data")
+
+
+def train_json(folder, images=None, annotations=(), **options):
+    path = folder / "annotations" / "instances_train2017.json"
+    return coco_json(path, images or {3: "a.png", 4: "b.png"}, annotations, **options)
+
+
+def test_reads_both_parts(folder, capsys):
+    data = load_detection_data(str(folder))
+    assert capsys.readouterr().out == ""
+    assert (data.name, data.class_names) == ("data", ["cat", "dog"])
+    train, test = data.train, data.test
+    assert train.image_ids == [3, 4]
+    np.testing.assert_array_equal(train.boxes[0], [[1, 2, 11, 22], [0, 0, 4, 4]])
+    np.testing.assert_array_equal(train.classes[0], [1, 0])
+    np.testing.assert_array_equal(train.ignored[0], [False, True])
+    np.testing.assert_array_equal(train.areas[0], [123, 16])
+    assert train.boxes[1].shape == (0, 4)
+    assert train.sizes.tolist() == [[30, 40]] * 2
+    assert train.pictures[0].shape == (30, 40, 3)
+    assert train.pictures[0].dtype == np.uint8
+    np.testing.assert_array_equal(test.boxes[0], [[5, 5, 10, 10]])
+    assert train.skipped == test.skipped == {}
+
+
+def test_splits_a_folder_without_parts(tmp_path):
+    names = {i: f"{i}.png" for i in range(10)}
+    for i, name in names.items():
+        write_picture(tmp_path / "images" / name, colour=i)
+    boxes = [coco_box(i, [i, 0, 5, 5]) for i in range(10)]
+    coco_json(tmp_path / "annotations.json", names, boxes)
+    data = load_detection_data(tmp_path, seed=1)
+    assert (len(data.train), len(data.test)) == (8, 2)
+    assert sorted(data.train.image_ids + data.test.image_ids) == list(range(10))
+    for part in (data.train, data.test):
+        for i, image_id in enumerate(part.image_ids):
+            assert part.boxes[i][0, 0] == image_id
+            assert part.pictures[i][0, 0, 0] == image_id
+    assert coco_folder(tmp_path, seed=1).test.image_ids == data.test.image_ids
+    assert coco_folder(tmp_path, seed=2).test.image_ids != data.test.image_ids
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        (coco_box(3, [1, 1, 0, 5]), "zero-area boxes"),
+        (coco_box(3, [9, 9, -3, 5]), "zero-area boxes"),
+        (coco_box(3, [40, 0, 5, 5]), "boxes outside the picture"),
+        (coco_box(3, [-9, -9, 5, 5]), "boxes outside the picture"),
+        (coco_box(3, [1, 1, 5, 5], 2), "boxes of unknown classes"),
+        (coco_box(8, [1, 1, 5, 5]), "boxes of unknown pictures"),
+        (coco_box(3, [1, 1, 5]), "malformed boxes"),
+        (coco_box(3, None), "malformed boxes"),
+        (coco_box(3, [1, 1, 5, float("nan")]), "malformed boxes"),
+        (coco_box(3, [1, 1, 1e400, 5]), "malformed boxes"),
+        (coco_box(3, [1, 1, "5", 5]), "malformed boxes"),
+        (coco_box(3, [1, 1, 5, 5], True), "malformed boxes"),
+        (coco_box(3, [1, 1, 5, 5], iscrowd="0"), "malformed boxes"),
+    ],
+)
+def test_bad_boxes_are_counted(folder, box, reason):
+    train_json(folder, annotations=[box, coco_box(3, [1, 1, 5, 5])])
+    train = coco_folder(folder).train
+    assert train.skipped == {reason: 1}
+    np.testing.assert_array_equal(train.boxes[0], [[1, 1, 6, 6]])
+    assert len(train.classes[0]) == len(train.ignored[0]) == len(train.areas[0]) == 1
+
+
+@pytest.mark.parametrize("area", [-5, 0, "12", None, float("nan")])
+def test_areas_that_are_none_are_counted(folder, area):
+    train_json(folder, annotations=[coco_box(3, [1, 1, 5, 4], area=area)])
+    train = coco_folder(folder).train
+    assert train.areas[0].tolist() == [20]
+    assert train.skipped == {"areas that are not positive numbers": 1}
+
+
+def test_pictures_are_taken_once(folder):
+    train_json(folder, {3: "a.png", 4: "a.png"}, [coco_box(3, [1, 1, 5, 5])])
+    train = coco_folder(folder).train
+    assert (len(train), train.skipped) == (1, {"pictures listed before": 1})
+
+
+def test_training_without_boxes_is_an_error(folder):
+    train_json(folder, annotations=[])
+    with pytest.raises(DataError, match=r"training part .* must have boxes, received none"):
+        coco_folder(folder)
+
+
+def test_a_missing_key_is_named(folder):
+    train_json(folder, annotations=[{"image_id": 3, "bbox": [1, 1, 5, 5], "category_id": 1}])
+    path = folder / "annotations" / "instances_train2017.json"
+    whole = json.loads(path.read_text())
+    for part, key in (
+        ("annotations", "image_id"),
+        ("images", "id"),
+        ("annotations", "category_id"),
+    ):
+        broken = json.loads(json.dumps(whole))
+        del broken[part][0][key]
+        path.write_text(json.dumps(broken))
+        with pytest.raises(DataError, match=f"there is an entry without '{key}'"):
+            coco_folder(folder)
+
+
+def test_clips_boxes(folder):
+    train_json(folder, annotations=[coco_box(3, [-5, 20, 10, 50])])
+    train = coco_folder(folder).train
+    np.testing.assert_array_equal(train.boxes[0], [[0, 20, 5, 30]])
+    assert train.skipped == {"boxes clipped to the picture": 1}
+
+
+def test_pictures_that_cannot_be_used_are_counted(folder):
+    (folder / "train2017" / "broken.png").write_text("no picture")
+    write_picture(folder.parent / "outside.png")
+    os.symlink(folder.parent / "outside.png", folder / "train2017" / "link.png")
+    names = ("a.png", "gone.png", "broken.png", "link.png", "../../outside.png", "../val2017/c.png")
+    names = (*names, str(folder.parent / "outside.png"), "a\0.png")
+    whole = train_json(folder, dict(enumerate(names)), [coco_box(5, [1, 1, 5, 5])])
+    whole["images"] += [{"id": 50, "file_name": "a.png"}, {**whole["images"][0], "width": -1}]
+    (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(whole))
+    train = coco_folder(folder).train
+    # The last one took the id of the first.
+    assert [os.path.basename(path) for path in train.pictures.paths] == ["c.png"]
+    assert train.skipped == {
+        "pictures with the id of another": 1,
+        "malformed pictures": 2,
+        "missing pictures": 2,
+        "unreadable pictures": 1,
+        "paths that lead outside the folder": 3,
+    }
+
+
+def test_a_picture_of_another_size_is_an_error(folder):
+    write_picture(folder / "train2017" / "a.png", width=20)
+    with pytest.raises(DataError, match=r"must be 40 pixels wide and 30 high.*received 20 and 30"):
+        coco_folder(folder).train.pictures[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not JSON in COCO's format: Expecting value"),
+        ("{", "is not JSON in COCO's format"),
+        ("\ud800", "cannot be read|is not JSON"),
+        ("[]", "is not JSON in COCO's format"),
+        ("{}", "is not JSON in COCO's format"),
+        ('{"images": 3, "annotations": [], "categories": []}', "is not JSON in COCO's format"),
+        ('{"images": [], "annotations": [[]], "categories": []}', "is not JSON in COCO's format"),
+        ('{"images": [[]], "annotations": [], "categories": []}', "is not JSON in COCO's format"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "is not JSON in COCO's"),
+        ('{"images": [], "annotations": [], "categories": []}', "must have names"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": 2}]}',
+            "must have names",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"},'
+            ' {"id": 2, "name": "cat"}]}',
+            "must have ids and names of their own",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}',
+            "must have readable pictures, received none",
+        ),
+        (
+            '{"images": [7], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}',
+            "is not JSON in COCO's format",
+        ),
+        (
+            '{"images": [], "annotations": [{"image_id": 1, "category_id": [1]}],'
+            ' "categories": [{"id": 1, "name": "cat"}]}',
+            "is not JSON in COCO's format",
+        ),
+        ("[" * 100_000, "cannot be read: maximum recursion depth|is not JSON"),
+        ('{"images": ' + "9" * 5000 + "}", "is not JSON in COCO's format"),
+    ],
+)
+def test_bad_json_is_one_sentence(folder, text, message):
+    path = folder / "annotations" / "instances_train2017.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(DataError, match=message) as caught:
+        coco_folder(folder)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_parts_of_other_categories(folder):
+    train_json(folder, categories=[(1, "cat")])
+    with pytest.raises(DataError, match="received 'dog' in one only"):
+        coco_folder(folder)
+    train_json(folder, categories=[(5, "cat"), (1, "dog")])
+    with pytest.raises(DataError, match="another order"):
+        coco_folder(folder)
+
+
+def test_folders_that_are_none(tmp_path, folder):
+    with pytest.raises(DataError, match="no such folder"):
+        load_detection_data(tmp_path / "none")
+    with pytest.raises(DataError, match="must have 'ImageSets'"):
+        load_detection_data(tmp_path)
+    (folder / "annotations" / "instances_train2018.json").write_text("{}")
+    with pytest.raises(DataError, match=r"must have one file .*received 2"):
+        load_detection_data(folder)

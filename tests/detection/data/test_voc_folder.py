@@ -1,0 +1,111 @@
+import os
+
+import numpy as np
+import pytest
+
+from keras_cbam.data.labelled_images import DataError
+from keras_cbam.detection import load_detection_data, voc_folder
+from tests.detection.folders import voc_object, voc_xml, write_picture, write_voc
+
+BOMB = (
+    '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
+    '<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]><annotation>&c;</annotation>'
+)
+EXTERNAL = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>'
+
+
+def test_reads_both_parts(tmp_path):
+    data = load_detection_data(write_voc(tmp_path / "VOC2007"))
+    assert (data.name, data.class_names) == ("VOC2007", ["cat", "dog"])
+    train, test = data.train, data.test
+    assert train.image_ids == ["000001", "000002"]
+    # The first pixel is 1, and the last is included.
+    np.testing.assert_array_equal(train.boxes[0], [[0, 0, 40, 30], [1, 2, 5, 7]])
+    np.testing.assert_array_equal(train.classes[0], [1, 0])
+    np.testing.assert_array_equal(train.ignored[0], [False, True])
+    np.testing.assert_array_equal(train.areas[0], [1200, 20])
+    assert train.boxes[1].shape == (0, 4)
+    assert train.pictures[1].shape == (30, 40, 3)
+    np.testing.assert_array_equal(test.boxes[0], [[0, 0, 1, 1]])
+    assert train.skipped == test.skipped == {}
+
+
+def test_train_and_val_where_there_is_no_public_test_part(tmp_path):
+    data = voc_folder(write_voc(tmp_path, names=("train", "val")))
+    assert data.test.image_ids == ["000003"]
+
+
+def test_a_size_that_is_not_written_is_that_of_the_picture(tmp_path):
+    box = voc_object("cat", (1, 1, 60, 5))
+    train = {"a": f"<annotation>{box}</annotation>", "b": voc_xml(box, width=0, height=0)}
+    data = voc_folder(write_voc(tmp_path, train))
+    assert data.train.sizes.tolist() == [[30, 40]] * 2
+    assert data.train.skipped == {"boxes clipped to the picture": 2}
+
+
+def test_what_cannot_be_used_is_counted(tmp_path):
+    good = voc_object("cat", (1, 1, 9, 9))
+    bad = [
+        voc_object("cat", (9, 9, 3, 12)),
+        voc_object("cat", (50, 1, 60, 9)),
+        voc_object("cat", (1, 1, "nan", 9)),
+        voc_object("cat", (1, 1, "", 9)),
+        voc_object("", (1, 1, 9, 9)),
+        "<object><name>cat</name></object>",
+    ]
+    train = {"a": voc_xml(good, *bad), "gone": voc_xml(), "broken": voc_xml()}
+    test = {"c": voc_xml(good, voc_object("cow", (1, 1, 9, 9)))}
+    folder = write_voc(tmp_path / "data", train, test)
+    (folder / "JPEGImages" / "gone.jpg").unlink()
+    (folder / "JPEGImages" / "broken.jpg").write_text("no picture")
+    (folder / "JPEGImages" / "link.jpg").symlink_to(tmp_path / "outside.jpg")
+    (folder / "Annotations" / "link.xml").write_text(voc_xml())
+    write_picture(tmp_path / "outside.jpg")
+    (tmp_path / "outside.xml").write_text(voc_xml())
+    with open(folder / "ImageSets" / "Main" / "trainval.txt", "a") as file:
+        file.write("link 1\n../../outside -1\nno_annotation\n")
+    data = voc_folder(folder)
+    np.testing.assert_array_equal(data.train.boxes[0], [[0, 0, 9, 9]])
+    assert data.train.image_ids == ["a"]
+    assert data.train.skipped == {
+        "zero-area boxes": 1,
+        "boxes outside the picture": 1,
+        "malformed boxes": 4,
+        "missing pictures": 1,
+        "unreadable pictures": 1,
+        "missing annotation files": 1,
+        "paths that lead outside the folder": 2,
+    }
+    assert len(data.test.boxes[0]) == 1
+    assert data.test.skipped == {"boxes of unknown classes": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "declares a document type or entities, which are not read"),
+        (EXTERNAL, "declares a document type or entities, which are not read"),
+        ("", "is not well-formed XML"),
+        ("<annotation>", "is not well-formed XML"),
+        ("<a></b>", "is not well-formed XML"),
+        ('<?xml version="1.0" encoding="none"?><a/>', "is not well-formed XML"),
+        ("\0\xff", "is not well-formed XML"),
+    ],
+)
+def test_bad_xml_is_one_sentence(tmp_path, text, message):
+    folder = write_voc(tmp_path, {"a": text})
+    with pytest.raises(DataError, match=message) as caught:
+        voc_folder(folder)
+    assert "\n" not in str(caught.value)
+    assert "'" + os.path.join(folder, "Annotations", "a.xml") + "'" in str(caught.value)
+
+
+def test_no_boxes_or_no_lists(tmp_path):
+    with pytest.raises(DataError, match="must have boxes, received none"):
+        voc_folder(write_voc(tmp_path, {"a": voc_xml()}))
+    (tmp_path / "ImageSets" / "Main" / "test.txt").unlink()
+    with pytest.raises(DataError, match=r"must have the lists trainval.txt and test.txt"):
+        voc_folder(tmp_path)
+    (tmp_path / "ImageSets" / "Main" / "test.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="cannot be read"):
+        voc_folder(tmp_path)

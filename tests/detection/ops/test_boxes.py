@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
+from keras_cbam.detection.ops.default_boxes import boxes_of_position, default_boxes
+
+
+def random_boxes(generator, count, size=300.0):
+    corners = np.sort(generator.uniform(0, size, (count, 2, 2)), axis=1)
+    corners[:, 1] += 1
+    return corners.reshape(count, 4).astype("float32")
+
+
+def test_encoding_is_the_formula():
+    boxes, anchors = np.array([[10.0, 20.0, 50.0, 40.0]]), np.array([[0.0, 0.0, 20.0, 20.0]])
+    expected = [(30 - 10) / 20, (30 - 10) / 20, np.log(40 / 20), np.log(20 / 20)]
+    expected = np.array([expected]) / [0.1, 0.1, 0.2, 0.2]
+    np.testing.assert_allclose(encode_boxes(boxes, anchors), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variances", [(0.1, 0.1, 0.2, 0.2), (1.0, 1.0, 1.0, 1.0)])
+def test_decoding_is_the_inverse(variances):
+    generator = np.random.default_rng(0)
+    boxes, anchors = random_boxes(generator, 500), random_boxes(generator, 500)
+    sizes = (boxes[:, 2:] - boxes[:, :2]) / (anchors[:, 2:] - anchors[:, :2])
+    boxes, anchors = boxes[sizes.max(axis=1) < 60], anchors[sizes.max(axis=1) < 60]
+    decoded = decode_boxes(encode_boxes(boxes, anchors, variances), anchors, variances)
+    np.testing.assert_allclose(decoded, boxes, atol=1e-4 * 300, rtol=0)
+    offsets = generator.normal(size=(500, 4)).astype("float32")
+    anchors = random_boxes(generator, 500)
+    again = encode_boxes(decode_boxes(offsets, anchors, variances), anchors, variances)
+    wide = (anchors[:, 2:] - anchors[:, :2]).min(axis=1) > 10
+    np.testing.assert_allclose(np.asarray(again)[wide], offsets[wide], atol=1e-3)
+
+
+def test_wild_offsets_stay_finite():
+    decoded = decode_boxes(np.full((1, 4), 1e4, "float32"), np.array([[0.0, 0.0, 10.0, 10.0]]))
+    assert np.isfinite(np.asarray(decoded)).all()
+    padding = encode_boxes(np.full((1, 4), -1.0, "float32"), np.array([[0.0, 0.0, 10.0, 10.0]]))
+    assert np.isfinite(np.asarray(padding)).all()
+
+
+def test_clipping():
+    clipped = clip_boxes(ops.convert_to_tensor([[-5.0, 2.0, 70.0, 90.0]]), height=40, width=60)
+    np.testing.assert_array_equal(clipped, [[0.0, 2.0, 60.0, 40.0]])
+
+
+def test_default_boxes_of_ssd300():
+    """Table 2's and the text's numbers: 8732 boxes, the first levels' sizes 30, 60 and 111."""
+    scales = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
+    ratios = [(2,), (2, 3), (2, 3), (2, 3), (2,), (2,)]
+    sizes = [(n, n) for n in (38, 19, 10, 5, 3, 1)]
+    boxes = default_boxes((300, 300), sizes, scales, ratios)
+    assert boxes.shape == (8732, 4)
+    assert [boxes_of_position(r) for r in ratios] == [4, 6, 6, 6, 4, 4]
+    widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    root = np.sqrt(2)
+    np.testing.assert_allclose(widths[:4], [30, np.sqrt(30 * 60), 30 * root, 30 / root], rtol=1e-5)
+    np.testing.assert_allclose(heights[:4], [30, np.sqrt(30 * 60), 30 / root, 30 * root], rtol=1e-5)
+    np.testing.assert_allclose((boxes[0, :2] + boxes[0, 2:]) / 2, 300 / 38 / 2, rtol=1e-5)
+    second = boxes[4]
+    np.testing.assert_allclose((second[0] + second[2]) / 2, 300 / 38 * 1.5, rtol=1e-5)
+    np.testing.assert_allclose(boxes[-4], [150 - 132, 150 - 132, 150 + 132, 150 + 132], rtol=1e-5)
+
+
+def test_default_boxes_of_a_wide_picture():
+    boxes = default_boxes((50, 100), [(1, 2)], (0.2, 0.4), [()])
+    assert boxes.shape == (4, 4)
+    np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, [25, 25, 75, 75])
+    np.testing.assert_allclose(boxes[0, 2] - boxes[0, 0], 10)
