@@ -9,13 +9,14 @@ import re
 import h5py
 import keras
 
-from keras_cbam.attention import ATTENTION, attention_template, near_names
+from keras_cbam.attention import ATTENTION, attention_template
 from keras_cbam.cost import cost_table
-from keras_cbam.files.model_files import LONGEST_REASON, check_h5, error_line
-from keras_cbam.files.weight_files import WeightsError, load_named_weights
+from keras_cbam.errors import LONGEST_REASON, WeightsError, first_line, near_names, positive_integer
+from keras_cbam.files.model_files import check_h5
+from keras_cbam.files.weight_files import load_named_weights
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.insertion.sites import select_sites
-from keras_cbam.layers.attention_layer import AttentionLayer, positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer
 
 
 def application_names():
@@ -45,7 +46,7 @@ def _attention_in_h5(path):
     except Exception as error:
         # A damaged file fails in any part of h5py, with errors of its own.
         raise WeightsError(
-            f"The weights file {str(path)!r} is not an HDF5 file of weights: {error_line(error)}"
+            f"The weights file {str(path)!r} is not an HDF5 file of weights: {first_line(error)}"
         ) from error
     known = {attention_template(name).default_name for name in ATTENTION}
     return collections.Counter(name for name in names if name in known)
@@ -126,7 +127,7 @@ def attention_backbone(
         if attention_in_file:
             _load_attended_weights(model, weights, attention_in_file)
     if is_named:
-        load_named_weights(model, weights)
+        load_named_weights(model, weights, may_lack=lambda layer: isinstance(layer, AttentionLayer))
     return model
 
 

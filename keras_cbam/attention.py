@@ -1,11 +1,11 @@
 """The registry of attention: what a user may name, as a layer for one site of a network."""
 
-import difflib
 import re
 import typing
 
 import keras
 
+from keras_cbam.errors import near_names
 from keras_cbam.layers.bam import BAM
 from keras_cbam.layers.cbam import CBAM
 from keras_cbam.layers.channel_attention import ChannelAttention
@@ -18,15 +18,6 @@ ATTENTION = {
     "spatial": (SpatialAttention, {}),
     "bam": (BAM, {}),
 }
-
-
-def near_names(name, names):
-    """A sentence that suggests the names near to a misspelt one, or lists all if none is."""
-    near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in names], n=3)
-    close = [known for known in names if known.lower() in near]
-    if close:
-        return f"Did you mean {' or '.join(map(repr, close))}?"
-    return f"Known: {', '.join(map(repr, names))}."
 
 
 def _snake_case(name):

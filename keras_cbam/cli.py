@@ -2,16 +2,18 @@
 
 import sys
 
-from keras_cbam.classification.evaluate import ModelError
 from keras_cbam.commands import convert, cost, detect, evaluate, explain, export, paper, train
 from keras_cbam.commands.parser import Parser
-from keras_cbam.data.image_files import printable
-from keras_cbam.data.labelled_images import DataError
-from keras_cbam.files.weight_files import WeightsError
-from keras_cbam.models.checkpoint_files import CheckpointError
-from keras_cbam.serving.formats import ExportError
-from keras_cbam.training.progress import TrainingStopped
-from keras_cbam.training.run_folder import TrainingError
+from keras_cbam.errors import (
+    CheckpointError,
+    DataError,
+    ExportError,
+    ModelError,
+    TrainingError,
+    TrainingStopped,
+    WeightsError,
+    printable,
+)
 
 COMMANDS = (train, evaluate, explain, export, detect, convert, cost, paper)
 

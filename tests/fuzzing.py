@@ -20,8 +20,7 @@ from keras_cbam.cli import COMMANDS, main
 from keras_cbam.commands import convert, cost, evaluate, explain, paper, train
 from keras_cbam.commands.parser import Parser
 from keras_cbam.data.image_files import check_headers, read_pictures
-from keras_cbam.data.labelled_images import DataError
-from keras_cbam.models.checkpoint_files import CheckpointError
+from keras_cbam.errors import CheckpointError, DataError
 from tests.fuzzing_layers import (
     NUMBERS,
     attention,

@@ -11,7 +11,7 @@ from PIL import Image
 from keras_cbam import models
 from keras_cbam.cli import main
 from keras_cbam.commands.train import RECIPES
-from keras_cbam.training.progress import TrainingStopped
+from keras_cbam.errors import TrainingStopped
 from tests.command_line import fails
 from tests.data.imagenet_folder import cut_short, make_imagenet, one_layer_network
 

@@ -6,19 +6,14 @@ import zipfile
 import numpy as np
 
 from keras_cbam.data.imagenet import find_test_files
-from keras_cbam.data.labelled_images import first_line, quoted
 from keras_cbam.data.streaming import picture_streams
+from keras_cbam.errors import ModelError, first_line, positive_integer, quoted
 from keras_cbam.files.model_files import load_keras_file
-from keras_cbam.layers.attention_layer import positive_integer
 
 # Most classes of a confusion matrix: that of ImageNet is a million numbers.
 LARGEST_MATRIX = 100
 # Side of the pictures of a model that takes any size.
 IMAGE_SIZE = 224
-
-
-class ModelError(ValueError):
-    """A model that cannot be evaluated. The message is one sentence that says which and why."""
 
 
 def classification_report(labels, probabilities, class_names):

@@ -14,8 +14,8 @@ import warnings
 import numpy as np
 
 from keras_cbam.classification.evaluate import input_size
-from keras_cbam.data.image_files import printable, read_pictures
-from keras_cbam.data.labelled_images import DataError
+from keras_cbam.data.image_files import read_pictures
+from keras_cbam.errors import DataError, printable
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.attention_maps import attention_maps, has_attention
 from keras_cbam.visualization.grad_cam import class_activation

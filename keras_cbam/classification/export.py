@@ -10,12 +10,11 @@ import tempfile
 
 import numpy as np
 
-from keras_cbam.classification.evaluate import ModelError, input_size, load_classifier
+from keras_cbam.classification.evaluate import input_size, load_classifier
 from keras_cbam.classification.explain import run_class_names
 from keras_cbam.data.image_files import resize_arrays
 from keras_cbam.data.load import load_data
-from keras_cbam.files.fresh_process import convert
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import ExportError, ModelError, positive_integer
 from keras_cbam.serving.agreement import (
     activated,
     check_agreement,
@@ -23,7 +22,8 @@ from keras_cbam.serving.agreement import (
     milliseconds_each,
     missing_activation,
 )
-from keras_cbam.serving.formats import ExportError, find_format
+from keras_cbam.serving.conversion import convert
+from keras_cbam.serving.formats import find_format
 from keras_cbam.serving.served import ServedArtefact
 from keras_cbam.training.report import spread
 from keras_cbam.training.run_folder import put_in_place

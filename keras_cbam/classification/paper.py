@@ -8,13 +8,11 @@ import keras
 import numpy as np
 
 from keras_cbam import models
-from keras_cbam.attention import near_names
 from keras_cbam.classification.evaluate import classification_report, top_errors
 from keras_cbam.classification.recipes import fit_by_steps
-from keras_cbam.data.image_files import printable
 from keras_cbam.data.imagenet import find_training_files
 from keras_cbam.data.streaming import picture_streams
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import near_names, positive_integer, printable
 from keras_cbam.training.arguments import (
     validate_attention,
     validate_precision,

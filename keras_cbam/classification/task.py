@@ -6,10 +6,10 @@ import math
 import keras
 
 from keras_cbam.data.batches import batches, training_batches
+from keras_cbam.data.order import ONE_DEVICE
 from keras_cbam.insertion.graph import is_searchable
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training.arguments import jit_compile, validate_recipe
-from keras_cbam.training.devices import ONE_DEVICE
 from keras_cbam.training.progress import Progress
 
 # The rate of the second phase of a fine-tuning, as a part of that of the first.

@@ -7,8 +7,7 @@ import pathlib
 import warnings
 
 from keras_cbam.commands.parser import add_command, none_or, print_skipped
-from keras_cbam.data.image_files import printable
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer, printable
 from keras_cbam.training.arguments import PRECISIONS, validate_seed
 from keras_cbam.training.run_folder import DETECTION_ARTEFACTS
 

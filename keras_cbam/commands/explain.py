@@ -5,7 +5,7 @@ import pathlib
 from keras_cbam.classification.evaluate import load_classifier
 from keras_cbam.classification.explain import PAGE, explain_pictures, run_class_names
 from keras_cbam.commands.parser import add_command, print_skipped
-from keras_cbam.data.image_files import printable
+from keras_cbam.errors import printable
 from keras_cbam.visualization.panels import class_label
 
 

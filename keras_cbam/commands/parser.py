@@ -4,7 +4,7 @@ import argparse
 import ast
 import warnings
 
-from keras_cbam.data.image_files import printable
+from keras_cbam.errors import printable
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from keras_cbam.data.image_files import printable, resize_arrays
-from keras_cbam.data.labelled_images import DataError, DataSet, first_line, quoted, split
+from keras_cbam.data.image_files import resize_arrays
+from keras_cbam.data.labelled_images import DataSet, split
+from keras_cbam.errors import DataError, first_line, printable, quoted
 from keras_cbam.files.model_files import check_arrays
 
 _KEYS = (("x", "y", "xt", "yt"), ("x_train", "y_train", "x_test", "y_test"))

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from keras_cbam.data.order import epoch_order, share
-from keras_cbam.training.devices import ONE_DEVICE
+from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
 
 
 def training_batches(

@@ -9,7 +9,8 @@ import tempfile
 import numpy as np
 
 from keras_cbam.data.image_files import read_pictures
-from keras_cbam.data.labelled_images import DataError, Rows, quoted
+from keras_cbam.data.labelled_images import Rows
+from keras_cbam.errors import DataError, quoted
 
 
 def cached_pictures(paths, size, cache):

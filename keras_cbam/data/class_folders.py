@@ -7,15 +7,9 @@ import pathlib
 import numpy as np
 
 from keras_cbam.data.cache import cached_pictures
-from keras_cbam.data.image_files import printable, read_pictures
-from keras_cbam.data.labelled_images import (
-    DataError,
-    DataSet,
-    quoted,
-    select,
-    split,
-    what_was_skipped,
-)
+from keras_cbam.data.image_files import read_pictures
+from keras_cbam.data.labelled_images import DataSet, select, split, what_was_skipped
+from keras_cbam.errors import DataError, printable, quoted
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 

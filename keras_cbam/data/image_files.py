@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from keras_cbam.errors import printable
+
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -19,14 +21,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def printable(text):
-    """`text` with line ends, undecodable bytes and all else that is not printable escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in str(text)
-    )
 
 
 def flatten(image):

@@ -6,8 +6,8 @@ from keras_cbam.data.class_folders import (
     find_classes,
     find_parts,
 )
-from keras_cbam.data.image_files import check_headers, printable
-from keras_cbam.data.labelled_images import DataError, quoted
+from keras_cbam.data.image_files import check_headers
+from keras_cbam.errors import DataError, printable, quoted
 
 
 def find_training_files(folder, strict=False):

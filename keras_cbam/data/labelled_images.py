@@ -4,12 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_cbam.data.image_files import printable
-from keras_cbam.files.model_files import error_line
-
-
-class DataError(ValueError):
-    """Data that cannot be used. The message is one sentence that says which and why."""
+from keras_cbam.errors import DataError, quoted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,14 +56,6 @@ def select(images, mask):
     if isinstance(images, Rows):
         return Rows(images.array, images.index[mask])
     return images[mask]
-
-
-def quoted(path):
-    return f"'{printable(path)}'"
-
-
-def first_line(error):
-    return printable(error_line(error)).rstrip(".")
 
 
 def what_was_skipped(skipped):

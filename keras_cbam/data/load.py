@@ -9,8 +9,7 @@ import numpy as np
 
 from keras_cbam.data.arrays import from_arrays, read_npz
 from keras_cbam.data.class_folders import from_folder
-from keras_cbam.data.image_files import printable
-from keras_cbam.data.labelled_images import DataError, first_line, quoted
+from keras_cbam.errors import DataError, first_line, printable, quoted
 
 _CLASS_NAMES = {
     "mnist": "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",

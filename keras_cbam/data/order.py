@@ -1,9 +1,28 @@
 """In which order pictures are trained on: a function of the seed and the epoch alone."""
 
+import dataclasses
+
 import numpy as np
 
-from keras_cbam.data.labelled_images import DataError
-from keras_cbam.training.devices import ONE_DEVICE
+from keras_cbam.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices that share each batch of a training.
+
+    Attributes:
+        count: int, devices of all processes.
+        processes: int.
+        process: int, which of them this is, from 0. Process 0 writes the artefacts.
+    """
+
+    count: int = 1
+    processes: int = 1
+    process: int = 0
+
+
+ONE_DEVICE = Devices()
 
 
 def epoch_order(pictures, seed, epoch):

@@ -6,9 +6,8 @@ import numpy as np
 
 from keras_cbam.data.crops import evaluation_crop, training_crop
 from keras_cbam.data.image_files import decoding, open_picture, why_unreadable
-from keras_cbam.data.labelled_images import DataError, quoted
-from keras_cbam.data.order import epoch_order, share
-from keras_cbam.training.devices import ONE_DEVICE
+from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
+from keras_cbam.errors import DataError, quoted
 
 
 @contextlib.contextmanager

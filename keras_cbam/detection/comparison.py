@@ -7,7 +7,8 @@ import sys
 import numpy as np
 
 from keras_cbam.detection.loading import load_detector, picture_size
-from keras_cbam.training.run_folder import TrainingError, allowed_difference, reloaded
+from keras_cbam.errors import TrainingError
+from keras_cbam.training.run_folder import allowed_difference, reloaded
 
 KEYS = ("boxes", "classes", "confidence")
 # Of all detections, those that may have no counterpart: where two are equally good, rounding

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from keras_cbam.classification.evaluate import ModelError
 from keras_cbam.detection.data.batches import detection_batches, fitted_scale, reading
 from keras_cbam.detection.metrics.coco_metrics import coco_metrics
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
+from keras_cbam.errors import ModelError
 
 _KEYS = ("boxes", "classes", "confidence", "num_detections")
 

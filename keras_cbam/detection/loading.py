@@ -5,10 +5,10 @@ import pathlib
 
 import keras_cv
 
-from keras_cbam.classification.evaluate import ModelError, load_classifier
+from keras_cbam.classification.evaluate import load_classifier
 from keras_cbam.classification.explain import run_class_names, run_report
-from keras_cbam.data.labelled_images import quoted
 from keras_cbam.detection.models.base import Detector
+from keras_cbam.errors import ModelError, quoted
 
 _DETECTORS = (Detector, keras_cv.models.RetinaNet, keras_cv.models.YOLOV8Detector)
 

@@ -7,12 +7,12 @@ import pathlib
 import numpy as np
 
 from keras_cbam.classification.explain import BATCH_SIZE, as_png, figure_names, refuse_to_lose_files
-from keras_cbam.data.image_files import decoding, open_picture, printable, why_unreadable
-from keras_cbam.data.labelled_images import DataError
+from keras_cbam.data.image_files import decoding, open_picture, why_unreadable
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.evaluate import predict_detections
 from keras_cbam.detection.figures import plot_detections
 from keras_cbam.detection.loading import picture_size
+from keras_cbam.errors import DataError, printable
 from keras_cbam.visualization import panels
 
 DETECTIONS = "detections.json"

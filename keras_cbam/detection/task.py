@@ -21,7 +21,7 @@ from keras_cbam.detection.models.build import (
     check_backbone,
     compile_detector,
 )
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer
 from keras_cbam.training.arguments import (
     jit_compile,
     validate_attention,

@@ -1,59 +1,49 @@
-"""Conversions in a fresh process: TensorFlow writes, whatever the backend of the caller."""
+"""A module of the package, run as a program in a fresh process."""
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 
-import numpy as np
-
-from keras_cbam.serving.formats import ExportError
+from keras_cbam.errors import last_line
 
 
-def convert(model_file, file_format, output, quantize="none", activation=None, pictures=None):
-    """Writes a `.keras` file in a format of serving, by `keras_cbam.serving.conversion`.
+class FreshProcessError(RuntimeError):
+    """A fresh process that failed. The message is the last line that it printed."""
+
+
+def run_module(module, arguments, **environment):
+    """Runs a module as `python -m module`, in which it calls `answer(main)`.
 
     Args:
-        model_file: path of a `.keras` file of layers of Keras and of this package.
-        file_format: string, see `find_format`.
-        output: path of the file or folder to write.
-        quantize: string, see `find_format`. Defaults to `"none"`.
-        activation: see `write_saved_model`. Defaults to `None`.
-        pictures: array of real pictures, `(pictures, height, width, channels)`, by which
-            `"int8"` learns the ranges of the activations. Defaults to `None`.
+        module: string, its name.
+        arguments: dict that JSON has a form for, the keyword arguments of its function.
+        **environment: strings, variables that are set for the process.
+
+    Returns:
+        What the function returned, through JSON.
 
     Raises:
-        ExportError: if it cannot be written.
+        FreshProcessError: if the process fails.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        calibration = None
-        if pictures is not None:
-            calibration = str(pathlib.Path(scratch) / "pictures.npy")
-            np.save(calibration, pictures)
-        arguments = {
-            "model_file": str(model_file),
-            "file_format": file_format,
-            "output": str(output),
-            "quantize": quantize,
-            "activation": activation,
-            "calibration": calibration,
-        }
-        process = subprocess.run(
-            [sys.executable, "-m", "keras_cbam.serving.conversion", json.dumps(arguments)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        )
+    process = subprocess.run(
+        [sys.executable, "-m", module, json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment},
+    )
     if process.returncode:
-        raise ExportError(
-            f"The model {str(model_file)!r} cannot be written as {file_format}: "
-            f"{last_line(process.stderr)}"
-        )
+        raise FreshProcessError(last_line(process.stderr))
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def last_line(text):
-    """The end of what a failed process printed: the message of its exception."""
-    return (text.strip().splitlines() or ["no message"])[-1]
+def answer(function):
+    """What a module of `run_module` calls: prints what its function returns, or its error."""
+    try:
+        found = function(**json.loads(sys.argv[1]))
+    except Exception as error:
+        # Converters print whole programs in their messages.
+        message = " ".join(str(error).split()) or type(error).__name__
+        sys.exit(message if len(message) < 500 else f"{message[:500]}...")
+    print(f"\n{json.dumps(found)}")

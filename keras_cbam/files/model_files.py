@@ -14,18 +14,10 @@ import h5py
 import keras
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-# Letters of an error message that are passed on.
-LONGEST_REASON = 300
 # Bytes above which compressed arrays must not grow by more than this when they are read.
 _LARGE, _EXPANSION = 2**30, 100
 # Keras loads these if its global setting allows code, whatever `safe_mode` says.
 _CODE = ("__lambda__", "TFSMLayer", "TorchModuleWrapper")
-
-
-def error_line(error):
-    """The first line of an error's message, cut where Keras adds a whole configuration."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:LONGEST_REASON]
 
 
 def load_keras_file(path):

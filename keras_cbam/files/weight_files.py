@@ -5,19 +5,12 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_cbam.files.model_files import check_arrays, error_line, load_keras_file
-from keras_cbam.layers.attention_layer import AttentionLayer
-
-
-class WeightsError(ValueError):
-    """A weights file that cannot be used. The message says which and why."""
+from keras_cbam.errors import WeightsError, first_line
+from keras_cbam.files.model_files import check_arrays, load_keras_file
 
 
 def named_layers(model):
-    """`{name: layer}` of the layers that hold weights, nested models included.
-
-    A layer of the base class `AttentionLayer` counts as one, with its gates.
-    """
+    """`{name: layer}` of the layers that hold weights, nested models included."""
     found = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -52,7 +45,7 @@ def read_named_weights(path):
         except Exception as error:
             # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
             raise WeightsError(
-                f"Cannot load the Keras model {path!r}: {error_line(error)}"
+                f"Cannot load the Keras model {path!r}: {first_line(error)}"
             ) from error
         return {name: layer.get_weights() for name, layer in named_layers(model).items()}
     weights = {}
@@ -72,23 +65,23 @@ def read_named_weights(path):
         # As above, in zipfile, in zlib or in NumPy.
         raise WeightsError(
             f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': "
-            f"{error_line(error)}"
+            f"{first_line(error)}"
         ) from error
     return weights
 
 
-def load_named_weights(model, path):
+def load_named_weights(model, path, may_lack):
     """Sets a model's weights from a file, by layer name, after checking that all of them fit.
 
-    Layers of the file that the model lacks are ignored. Attention layers that the file lacks, as
-    that of the plain network does, are left as they are.
+    Layers of the file that the model lacks are ignored.
 
     Args:
         model: Functional or Sequential `keras.Model`.
         path: `.keras` or `.npz` file, see `read_named_weights`.
+        may_lack: function of a layer, whether the file may lack it; it is then left as it is.
 
     Returns:
-        List of the names of the attention layers that were left as they are.
+        List of the names of the layers that were left as they are.
 
     Raises:
         WeightsError: if a layer is missing from the file or has other shapes there. The message
@@ -96,11 +89,7 @@ def load_named_weights(model, path):
     """
     weights = read_named_weights(path)
     layers = named_layers(model)
-    left = [
-        name
-        for name, layer in layers.items()
-        if isinstance(layer, AttentionLayer) and name not in weights
-    ]
+    left = [name for name, layer in layers.items() if may_lack(layer) and name not in weights]
     differences = []
     for name, layer in layers.items():
         if name in left:

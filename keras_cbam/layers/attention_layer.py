@@ -1,7 +1,5 @@
 """What the attention layers share: arguments, shapes, weights, scores, the start as an identity."""
 
-import numbers
-
 import keras
 from keras import ops
 
@@ -9,12 +7,6 @@ from keras_cbam.layers.compiled import refine_compiled
 from keras_cbam.ops.differentiation import remember
 from keras_cbam.ops.matrices import accumulation_dtype
 from keras_cbam.ops.refine import apply_gates, blend_with_identity
-
-
-def positive_integer(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-    return int(value)
 
 
 def pooling_methods(name, value, allowed):

@@ -3,10 +3,8 @@ import math
 import keras
 from keras import ops
 
-from keras_cbam.layers.attention_layer import (
-    AttentionLayer,
-    positive_integer,
-)
+from keras_cbam.errors import positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.ops.pooling import pool_over_space, project_channels
 from keras_cbam.ops.refine import apply_gates
 

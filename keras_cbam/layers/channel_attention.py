@@ -3,11 +3,8 @@ import math
 import keras
 from keras import ops
 
-from keras_cbam.layers.attention_layer import (
-    AttentionLayer,
-    pooling_methods,
-    positive_integer,
-)
+from keras_cbam.errors import positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer, pooling_methods
 from keras_cbam.ops.pooling import CHANNEL_DESCRIPTORS, pool_over_space
 from keras_cbam.ops.refine import channel_logits
 

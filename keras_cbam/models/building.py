@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from keras_cbam.attention import attention_template, is_choice
+from keras_cbam.errors import positive_integer
 from keras_cbam.insertion.insert import insert_attention
-from keras_cbam.layers.attention_layer import positive_integer
 from keras_cbam.layers.bam import BAM
 from keras_cbam.layers.cbam import CBAM
 

@@ -5,9 +5,7 @@ import pickle
 
 import numpy as np
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message says which and why."""
+from keras_cbam.errors import CheckpointError
 
 
 def read_checkpoint(path):

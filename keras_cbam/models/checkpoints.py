@@ -6,9 +6,9 @@ import warnings
 import keras
 import numpy as np
 
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import CheckpointError, positive_integer
 from keras_cbam.layers.cbam import CBAM
-from keras_cbam.models.checkpoint_files import CheckpointError, read_checkpoint
+from keras_cbam.models.checkpoint_files import read_checkpoint
 from keras_cbam.models.checkpoint_keys import checkpoint_entries, computes_otherwise
 from keras_cbam.models.resnet import DEPTHS, ResNet
 

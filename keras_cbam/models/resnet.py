@@ -4,7 +4,7 @@ import inspect
 
 import keras
 
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer
 from keras_cbam.models.building import (
     attended,
     conv,

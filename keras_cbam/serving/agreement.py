@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_cbam.serving.formats import ExportError
+from keras_cbam.errors import ExportError
 from keras_cbam.serving.runtimes import call_milliseconds
 
 # Largest difference of probabilities, by the dtype in which the model computes.

@@ -1,31 +1,68 @@
-"""Run as a fresh process under TensorFlow: a `.keras` file in, an artefact for serving out."""
+"""A `.keras` file as an artefact for serving, written under TensorFlow in a fresh process."""
 
-import json
-import sys
+import pathlib
 import tempfile
 
 import numpy as np
 
-import keras_cbam  # noqa: F401  (registers the layers)
-from keras_cbam.files.model_files import load_keras_file
-from keras_cbam.serving import litert_file, onnx_file
-from keras_cbam.serving.saved_model import write_saved_model
+from keras_cbam.errors import ExportError
+from keras_cbam.files.fresh_process import FreshProcessError, answer, run_module
 
 
-def main(model_file, file_format, output, quantize, activation, calibration):
-    """Writes `output`. See `keras_cbam.files.fresh_process.convert`."""
+def convert(model_file, file_format, output, quantize="none", activation=None, images=None):
+    """Writes a `.keras` file in a format of serving, whatever the backend of the caller.
+
+    Args:
+        model_file: path of a `.keras` file of layers of Keras and of this package.
+        file_format: string, see `find_format`.
+        output: path of the file or folder to write.
+        quantize: string, see `find_format`. Defaults to `"none"`.
+        activation: see `write_saved_model`. Defaults to `None`.
+        images: array of real images, `(images, height, width, channels)`, by which `"int8"`
+            learns the ranges of the activations. Defaults to `None`.
+
+    Raises:
+        ExportError: if it cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        calibration = None
+        if images is not None:
+            calibration = str(pathlib.Path(scratch) / "images.npy")
+            np.save(calibration, images)
+        arguments = {
+            "model_file": str(model_file),
+            "file_format": file_format,
+            "output": str(output),
+            "quantize": quantize,
+            "activation": activation,
+            "calibration": calibration,
+        }
+        try:
+            run_module("keras_cbam.serving.conversion", arguments, KERAS_BACKEND="tensorflow")
+        except FreshProcessError as error:
+            raise ExportError(
+                f"The model {str(model_file)!r} cannot be written as {file_format}: {error}"
+            ) from error
+
+
+def _write(model_file, file_format, output, quantize, activation, calibration):
+    import keras_cbam  # noqa: F401  (registers the layers)
+    from keras_cbam.files.model_files import load_keras_file
+    from keras_cbam.serving import litert_file, onnx_file
+    from keras_cbam.serving.saved_model import write_saved_model
+
     model = load_keras_file(model_file)
     if file_format == "saved_model":
         write_saved_model(model, output, activation)
         return
     model = in_float32(model)
-    pictures = None if calibration is None else np.load(calibration)
+    images = None if calibration is None else np.load(calibration)
     if file_format == "onnx":
-        onnx_file.write(model, output, quantize, activation, pictures)
+        onnx_file.write(model, output, quantize, activation, images)
         return
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, folder, activation)
-        litert_file.write(folder, output, quantize, pictures)
+        litert_file.write(folder, output, quantize, images)
 
 
 def in_float32(model):
@@ -42,9 +79,4 @@ def in_float32(model):
 
 
 if __name__ == "__main__":
-    try:
-        main(**json.loads(sys.argv[1]))
-    except Exception as error:
-        # The converters print whole programs: the parent shows the last line.
-        message = " ".join(str(error).split()) or type(error).__name__
-        sys.exit(message if len(message) < 500 else f"{message[:500]}...")
+    answer(_write)

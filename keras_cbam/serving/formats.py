@@ -8,10 +8,6 @@ INPUT, OUTPUT = "pixels", "probabilities"
 SIGNATURE = "serving_default"
 
 
-class ExportError(RuntimeError):
-    """A model that cannot be exported, or an artefact that predicts otherwise than its model."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Format:
     """A format of serving.

@@ -5,7 +5,7 @@ import tempfile
 
 import keras
 
-from keras_cbam.files.fresh_process import convert
+from keras_cbam.serving.conversion import convert
 from keras_cbam.serving.formats import INPUT, OUTPUT, SIGNATURE
 
 ENDPOINT = "serve"

@@ -8,9 +8,8 @@ import tempfile
 
 import numpy as np
 
-from keras_cbam.files.fresh_process import last_line
+from keras_cbam.errors import ExportError, last_line
 from keras_cbam.serving import runtimes
-from keras_cbam.serving.formats import ExportError
 
 
 class ServedArtefact:

@@ -8,8 +8,7 @@ import keras
 
 from keras_cbam.applications import find_application
 from keras_cbam.attention import attention_layer
-from keras_cbam.files.weight_files import WeightsError
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import WeightsError, positive_integer
 from keras_cbam.training.devices import validate_distribution
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")

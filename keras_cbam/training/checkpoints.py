@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from keras_cbam.data.labelled_images import first_line
+from keras_cbam.errors import first_line
 
 # One to continue from, and one before it in case the last is damaged.
 KEPT = 2

@@ -1,34 +1,16 @@
 """On which devices a training runs."""
 
 import contextlib
-import dataclasses
 import os
 
 import keras
 import numpy as np
 
-from keras_cbam.data.labelled_images import DataError
+from keras_cbam.data.order import ONE_DEVICE, Devices
+from keras_cbam.errors import DataError
 
 DISTRIBUTIONS = ("mirrored", "data_parallel")
 _BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Devices:
-    """The devices that share each batch of a training.
-
-    Attributes:
-        count: int, devices of all processes.
-        processes: int.
-        process: int, which of them this is, from 0. Process 0 writes the artefacts.
-    """
-
-    count: int = 1
-    processes: int = 1
-    process: int = 0
-
-
-ONE_DEVICE = Devices()
 
 
 def validate_distribution(distribute, batch_size):

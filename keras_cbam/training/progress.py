@@ -10,24 +10,9 @@ import time
 import keras
 import numpy as np
 
+from keras_cbam.errors import TrainingError, TrainingStopped
 from keras_cbam.training.checkpoints import read_checkpoint, write_checkpoint
 from keras_cbam.training.random_state import random_state, seed_epoch, set_random_state
-from keras_cbam.training.run_folder import TrainingError
-
-
-class TrainingStopped(KeyboardInterrupt):
-    """A training that was stopped by a signal after it had saved its state.
-
-    Attributes:
-        signal: int, number of the signal.
-    """
-
-    def __init__(self, number, epoch, step):
-        super().__init__(
-            f"Stopped by {signal.Signals(number).name} after {epoch} epochs and {step} steps; "
-            "the state is saved, and the same training with `resume` (--resume) goes on from it."
-        )
-        self.signal = number
 
 
 class Progress:

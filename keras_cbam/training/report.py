@@ -12,10 +12,10 @@ import keras
 import numpy as np
 
 from keras_cbam.cost import count_parameters
-from keras_cbam.files.weight_files import WeightsError
+from keras_cbam.errors import DivergenceError, WeightsError
 from keras_cbam.training.devices import check_same_in_all_processes
 from keras_cbam.training.progress import Progress
-from keras_cbam.training.run_folder import DivergenceError, versions, write_artefacts, write_report
+from keras_cbam.training.run_folder import versions, write_artefacts, write_report
 from keras_cbam.visualization.attention_maps import has_attention
 from keras_cbam.visualization.figures import (
     compare_grad_cam,

@@ -14,7 +14,7 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_cbam.serving.formats import ExportError
+from keras_cbam.errors import DivergenceError, ExportError, TrainingError
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.checkpoints import checkpoint_files
 from keras_cbam.visualization.panels import figure_class
@@ -30,14 +30,6 @@ UNFINISHED = ".unfinished"
 _UNFINISHED_PARTS = {"artefacts", "checkpoints", "earlier", "replaced"}
 # Largest difference of probabilities between the model in memory and a reloaded one.
 TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
-
-
-class TrainingError(RuntimeError):
-    """A training that gave no usable model, or a saved model that is not the trained one."""
-
-
-class DivergenceError(TrainingError):
-    """A training whose predictions are not finite."""
 
 
 @dataclasses.dataclass(frozen=True)

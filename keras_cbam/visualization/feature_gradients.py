@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cbam.attention import near_names
+from keras_cbam.errors import near_names
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.visualization.calls import ensure_built, find_operations, hooked
 

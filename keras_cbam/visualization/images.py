@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+from keras_cbam.errors import positive_integer
 from keras_cbam.insertion.graph import data_format
-from keras_cbam.layers.attention_layer import positive_integer
 
 
 def model_inputs(model, images):

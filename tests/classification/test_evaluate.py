@@ -3,13 +3,12 @@ import numpy as np
 import pytest
 
 from keras_cbam.classification.evaluate import (
-    ModelError,
     classification_report,
     evaluate_classifier,
     load_classifier,
     top_errors,
 )
-from keras_cbam.data.labelled_images import DataError
+from keras_cbam.errors import DataError, ModelError
 from tests.data.imagenet_folder import cut_short, make_imagenet
 
 

@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from keras_cbam import CBAM
-from keras_cbam.classification.evaluate import ModelError
 from keras_cbam.classification.explain import explain_pictures, run_class_names
 from keras_cbam.data.image_files import read_pictures
-from keras_cbam.data.labelled_images import DataError
+from keras_cbam.errors import DataError, ModelError
 from keras_cbam.visualization.grad_cam import class_activation
 from tests.data.imagenet_folder import cut_short, save_picture
 from tests.visualization.models import classifier

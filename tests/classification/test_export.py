@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from keras_cbam.classification import export
-from keras_cbam.classification.evaluate import ModelError
 from keras_cbam.classification.export import export_classifier
-from keras_cbam.files import fresh_process
-from keras_cbam.serving.formats import ExportError
+from keras_cbam.errors import ExportError, ModelError
+from keras_cbam.serving import conversion as fresh_process
 from tests.serving.models import classifier
 
 pytestmark = pytest.mark.usefixtures("short_turns")

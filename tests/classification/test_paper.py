@@ -9,7 +9,7 @@ from keras_cbam.classification import evaluate as evaluation
 from keras_cbam.classification import paper
 from keras_cbam.classification.evaluate import evaluate_classifier, load_classifier
 from keras_cbam.classification.paper import train_paper_network
-from keras_cbam.data.labelled_images import DataError
+from keras_cbam.errors import DataError
 from keras_cbam.training import run_folder as artefacts
 from tests.data.imagenet_folder import cut_short, make_imagenet, one_layer_network
 

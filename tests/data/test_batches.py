@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from keras_cbam.data.batches import batches, training_batches
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.data.order import share
+from keras_cbam.errors import DataError
 from keras_cbam.training.devices import Devices
 
 IMAGES = np.arange(10 * 2 * 3 * 3, dtype="uint16").reshape(10, 2, 3, 3).astype("uint8")

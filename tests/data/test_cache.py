@@ -9,8 +9,9 @@ from keras_cbam.data import cache
 from keras_cbam.data.batches import batches
 from keras_cbam.data.cache import cached_pictures
 from keras_cbam.data.image_files import read_pictures
-from keras_cbam.data.labelled_images import DataError, Rows
+from keras_cbam.data.labelled_images import Rows
 from keras_cbam.data.load import load_data
+from keras_cbam.errors import DataError
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_cbam.classification.evaluate import ModelError, load_classifier
+from keras_cbam.classification.evaluate import load_classifier
 from keras_cbam.cli import main
 from keras_cbam.data.image_files import check_headers, read_pictures
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.data.load import load_data
+from keras_cbam.errors import DataError, ModelError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pipes, and names of bytes")
 

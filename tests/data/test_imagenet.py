@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from keras_cbam.data.imagenet import find_test_files, find_training_files
-from keras_cbam.data.labelled_images import DataError
+from keras_cbam.errors import DataError
 from tests.data.imagenet_folder import make_imagenet, save_picture
 
 

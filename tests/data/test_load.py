@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 import keras_cbam.data.load
 from keras_cbam.data.image_files import flatten, read_pictures, resize_arrays
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.data.load import load_data
+from keras_cbam.errors import DataError
 
 SIZE = 32
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
@@ -172,7 +172,7 @@ def test_arguments_outside_their_range(argument, values):
         ("a\0b", r"no such file or folder as 'a\\x00b'"),
         (b"mnist", "must be None, a name or a path, received b'mnist'"),
         (5, "must be None, a name or a path, received 5"),
-        (__file__, "Expected a folder of pictures or an .npz file, received '.*test_data.py'"),
+        (__file__, "Expected a folder of pictures or an .npz file, received '.*test_load.py'"),
     ],
 )
 def test_no_such_data(data, message):

@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from keras_cbam.data.imagenet import find_training_files
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.data.streaming import picture_streams
+from keras_cbam.errors import DataError
 from tests.data.imagenet_folder import cut_short, make_imagenet
 
 SIZE = 16

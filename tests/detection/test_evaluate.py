@@ -2,9 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam.classification.evaluate import ModelError
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.detection import coco_folder, evaluate_detector, predict_detections
+from keras_cbam.errors import DataError, ModelError
 from tests.detection.folders import coco_box, coco_json, write_coco, write_picture
 from tests.detection.sets import make_set
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_cbam.classification.evaluate import ModelError
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.detection import comparison as reloading
 from keras_cbam.detection import (
     evaluate_detector,
@@ -16,7 +14,8 @@ from keras_cbam.detection import (
 )
 from keras_cbam.detection import task as training
 from keras_cbam.detection.loading import check_classes, picture_size
-from keras_cbam.training.run_folder import DETECTION_ARTEFACTS, DivergenceError, TrainingError
+from keras_cbam.errors import DataError, DivergenceError, ModelError, TrainingError
+from keras_cbam.training.run_folder import DETECTION_ARTEFACTS
 from tests.detection.folders import write_coco, write_picture
 from tests.detection.networks import tiny_detector
 from tests.detection.sets import detected, make_set

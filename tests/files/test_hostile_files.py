@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam.classification.evaluate import ModelError, load_classifier
+from keras_cbam.classification.evaluate import load_classifier
+from keras_cbam.errors import ModelError
 from tests.hostile_files import (
     archive_of_streams,
     hostile_h5,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from keras_cbam import CBAM, insert_attention
+from keras_cbam.errors import CheckpointError
 from keras_cbam.models import MobileNet, ResNet, load_pytorch_checkpoint
-from keras_cbam.models.checkpoint_files import CheckpointError, read_checkpoint
+from keras_cbam.models.checkpoint_files import read_checkpoint
 from keras_cbam.models.checkpoints import describe_checkpoint, model_from_checkpoint
 from tests.checks import BACKEND, to_numpy
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_cbam.models.checkpoint_files import CheckpointError, read_checkpoint
+from keras_cbam.errors import CheckpointError
+from keras_cbam.models.checkpoint_files import read_checkpoint
 
 
 @pytest.mark.parametrize("is_archive", [True, False])

@@ -11,10 +11,10 @@ import pytest
 
 from keras_cbam.classification.task import fit_classifier
 from keras_cbam.data.labelled_images import DataSet
+from keras_cbam.errors import TrainingError, TrainingStopped
 from keras_cbam.training import checkpoints
 from keras_cbam.training.checkpoints import checkpoint_files
-from keras_cbam.training.progress import Progress, TrainingStopped
-from keras_cbam.training.run_folder import TrainingError
+from keras_cbam.training.progress import Progress
 
 PICTURES = 22
 STEPS = 6

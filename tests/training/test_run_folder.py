@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from keras_cbam import CBAM
+from keras_cbam.errors import DivergenceError, TrainingError
 from keras_cbam.training import run_folder as artefacts
 from keras_cbam.training.checkpoints import KEYS, checkpoint_files, write_checkpoint
 from keras_cbam.training.run_folder import (
-    DivergenceError,
     RunFolders,
-    TrainingError,
     output_folder,
     put_in_place,
     verify,

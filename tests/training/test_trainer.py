@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_cbam import CBAM
-from keras_cbam.files.weight_files import WeightsError
+from keras_cbam.errors import WeightsError
 from keras_cbam.training import run_folder as artefacts
 from keras_cbam.training import trainer as train
 from keras_cbam.training.trainer import train_classifier

@@ -6,11 +6,10 @@ import numpy as np
 from PIL import Image
 
 from keras_cbam.data.image_files import decoding
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.data.order import epoch_order
 from keras_cbam.detection.data.augmentation import NUMBERS, augmented, flipped
 from keras_cbam.detection.data.detection_set import FilePictures
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import DataError, positive_integer
 from keras_cbam.training.arguments import validate_seed
 
 

@@ -10,9 +10,8 @@ import os
 import numpy as np
 from pycocotools.coco import COCO
 
-from keras_cbam.data.image_files import printable
-from keras_cbam.data.labelled_images import DataError, first_line, quoted
 from keras_cbam.detection.data.detection_set import Collector, DetectionData
+from keras_cbam.errors import DataError, first_line, printable, quoted
 
 _PREFIX = "instances_"
 

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from keras_cbam.data.image_files import check_headers, open_picture, why_unreadable
-from keras_cbam.data.labelled_images import DataError, quoted
+from keras_cbam.errors import DataError, quoted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,11 +2,11 @@
 
 import os
 
-from keras_cbam.data.labelled_images import DataError, quoted
 from keras_cbam.detection.data.coco_folder import coco_folder
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.scenes import clothing_scenes
 from keras_cbam.detection.data.voc_folder import voc_folder
+from keras_cbam.errors import DataError, quoted
 
 SCENES = "scenes"
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_cbam.data.load import load_data
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer
 from keras_cbam.training.arguments import validate_seed
 
 PARTS = ("train", "test")

@@ -7,9 +7,9 @@ import xml.etree.ElementTree
 from defusedxml import DefusedXmlException, ElementTree
 from PIL import Image
 
-from keras_cbam.data.image_files import FORMATS, decoding, printable
-from keras_cbam.data.labelled_images import DataError, first_line, quoted
+from keras_cbam.data.image_files import FORMATS, decoding
 from keras_cbam.detection.data.detection_set import Collector, DetectionData
+from keras_cbam.errors import DataError, first_line, printable, quoted
 
 # VOC 2007 has the first pair; later years have no public test part.
 _PARTS = (("trainval", "test"), ("train", "val"))

@@ -6,7 +6,7 @@ from keras_cv.losses import SmoothL1Loss
 
 from keras_cbam.detection.models.proposals import level_index
 from keras_cbam.detection.ops.suppression import suppress_in_groups
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer
 
 
 class Detector(keras.Model):

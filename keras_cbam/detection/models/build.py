@@ -3,7 +3,6 @@
 import keras_cv
 
 from keras_cbam.applications import application_names
-from keras_cbam.attention import near_names
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
 from keras_cbam.detection.models.named_backbones import (
     application_backbone,
@@ -14,6 +13,7 @@ from keras_cbam.detection.models.named_backbones import (
 from keras_cbam.detection.models.proposals import level_index
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.detection.models.stairnet import StairNet
+from keras_cbam.errors import near_names
 
 DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
 KERAS_CV_DETECTORS = ("retinanet", "yolov8")

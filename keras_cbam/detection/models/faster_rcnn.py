@@ -16,7 +16,7 @@ from keras_cbam.detection.models.proposals import (
 )
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, positive_numbers
 from keras_cbam.detection.ops.roi_align import roi_align
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")

@@ -14,7 +14,7 @@ from keras_cbam.detection.ops.boxes import (
 )
 from keras_cbam.detection.ops.default_boxes import boxes_of_position, default_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer
 from keras_cbam.models.building import attended
 
 # The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.

@@ -4,7 +4,7 @@ import keras
 
 from keras_cbam.detection.models.extra_feature_maps import top_down
 from keras_cbam.detection.models.ssd import SSD
-from keras_cbam.layers.attention_layer import positive_integer
+from keras_cbam.errors import positive_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.detection import (
     clothing_scenes,
     coco_folder,
@@ -16,6 +15,7 @@ from keras_cbam.detection import (
 )
 from keras_cbam.detection.data.augmentation import augmented
 from keras_cbam.detection.data.batches import fitted
+from keras_cbam.errors import DataError
 from tests.detection.folders import coco_box, coco_json, write_coco, write_picture
 from tests.detection.sets import make_set
 

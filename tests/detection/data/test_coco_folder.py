@@ -4,8 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.detection import coco_folder, load_detection_data
+from keras_cbam.errors import DataError
 from tests.detection.folders import coco_box, coco_json, write_coco, write_picture
 
 

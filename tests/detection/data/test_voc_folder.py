@@ -3,8 +3,8 @@ import os
 import numpy as np
 import pytest
 
-from keras_cbam.data.labelled_images import DataError
 from keras_cbam.detection import load_detection_data, voc_folder
+from keras_cbam.errors import DataError
 from tests.detection.folders import voc_object, voc_xml, write_picture, write_voc
 
 BOMB = (

@@ -1,0 +1,101 @@
+"""The errors of the package, and what their messages and its checks of arguments share."""
+
+import difflib
+import numbers
+import signal
+
+# Letters of another error's message that are passed on: Keras adds whole configurations.
+LONGEST_REASON = 300
+
+
+class CheckpointError(ValueError):
+    """A PyTorch checkpoint that cannot be used. The message says which and why."""
+
+
+class DataError(ValueError):
+    """Data that cannot be used. The message is one sentence that says which and why."""
+
+
+class ModelError(ValueError):
+    """A saved model that cannot be used. The message is one sentence that says which and why."""
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used. The message says which and why."""
+
+
+class ExportError(RuntimeError):
+    """A model that cannot be exported, or an artefact that predicts otherwise than its model."""
+
+
+class TrainingError(RuntimeError):
+    """A training that gave no usable model, or a saved model that is not the trained one."""
+
+
+class DivergenceError(TrainingError):
+    """A training whose loss or weights are not finite any more."""
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """A training that was stopped by a signal after it had saved its state.
+
+    Attributes:
+        signal: int, number of the signal.
+    """
+
+    def __init__(self, number, epoch, step):
+        super().__init__(
+            f"Stopped by {signal.Signals(number).name} after {epoch} epochs and {step} steps; "
+            "the state is saved, and `--resume` continues from it."
+        )
+        self.signal = number
+
+
+def printable(text):
+    """`text` with line ends, undecodable bytes and all else that is not printable escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )
+
+
+def quoted(path):
+    return f"'{printable(path)}'"
+
+
+def first_line(error):
+    """The first line of an error's message, for the end of another message's sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return printable(lines[0][:LONGEST_REASON]).rstrip(".")
+
+
+def last_line(text):
+    """The end of what a failed process printed: the message of its exception."""
+    return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def near_names(name, names):
+    """A sentence that suggests the names near to a misspelt one, or lists all if none is."""
+    near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in names], n=3)
+    close = [known for known in names if known.lower() in near]
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return f"Known: {', '.join(map(repr, names))}."
+
+
+def is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def positive_integer(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    return int(value)
+
+
+def validate_seed(name, seed):
+    """Raises ValueError unless it is an integer that NumPy and Keras take."""
+    if not is_number(seed) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ValueError(
+            f"`{name}` must be an integer of at least 0 and below 2**32. Received: {name}={seed!r}"
+        )
