@@ -14,17 +14,18 @@ import sys
 import time
 
 import keras
+import numpy as np
 from matplotlib.figure import Figure
 from resumed import mean_and_deviation, run_missing
 
-from keras_cbam.classification.task import fit_classifier
+from keras_cbam.classification import fit_classifier
 from keras_cbam.cost import count_parameters
-from keras_cbam.data.load import load_data
+from keras_cbam.data import load_data
 from keras_cbam.models import ResNet18
 
 IMAGE_SIZE = 32
 WIDTH = 0.125
-TRAINING_PICTURES = 3000
+TRAINING_IMAGES = 3000
 
 
 def cbam(**config):
@@ -49,28 +50,24 @@ VARIANTS = {
 def run(variant, seed, options):
     """Accuracy on the test pictures after every epoch, of one network and seed."""
     start = time.perf_counter()
-    data_set = load_data(None, IMAGE_SIZE, seed=0)
-    data_set = dataclasses.replace(
-        data_set,
-        train_images=data_set.train_images[:TRAINING_PICTURES],
-        train_labels=data_set.train_labels[:TRAINING_PICTURES],
-    )
+    data = load_data(None, IMAGE_SIZE, seed=0)
+    data = dataclasses.replace(data, train=data.train.select(np.arange(TRAINING_IMAGES)))
     keras.utils.set_random_seed(seed)
     model = ResNet18(
         attention=VARIANTS[variant][1],
         width=WIDTH,
         stem="cifar",
-        num_classes=len(data_set.class_names),
+        num_classes=len(data.class_names),
         input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3),
     )
     history = fit_classifier(
         model,
-        data_set,
+        data,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         # Shoes and bags of the set all look one way.
-        flip=False,
+        augment="none",
         seed=seed,
         verbose=0,
     )
@@ -119,7 +116,7 @@ def draw(rows, options):
     axis.invert_yaxis()
     axis.set(
         xlabel="Test accuracy (bar: mean; line: one standard deviation; dots: seeds)",
-        title=f"ResNet18 x {WIDTH}, {TRAINING_PICTURES:,} pictures, {options.epochs} epochs",
+        title=f"ResNet18 x {WIDTH}, {TRAINING_IMAGES:,} pictures, {options.epochs} epochs",
     )
     axis.grid(axis="x", alpha=0.3)
     figure.savefig(options.picture, dpi=120)

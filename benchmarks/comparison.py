@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_cbam import attention_classifier
-from keras_cbam.training.trainer import DEFAULT_BACKBONE
+from keras_cbam.classification.arguments import RECIPES
 
 
 @keras.saving.register_keras_serializable(package="benchmarks")
@@ -61,13 +61,14 @@ class Port(keras.layers.Layer):
 
 def default_classifier():
     """The network that `keras-cbam train` makes of the embedded pictures."""
+    default = RECIPES["default"]
     return attention_classifier(
-        DEFAULT_BACKBONE["backbone"],
+        default["backbone"],
         10,
         weights=None,
         input_shape=(32, 32, 3),
-        where=DEFAULT_BACKBONE["where"],
-        **DEFAULT_BACKBONE["backbone_arguments"],
+        where=default["where"],
+        **default["backbone_arguments"],
     )
 
 

@@ -28,18 +28,18 @@ def train(devices, batch_size, steps):
     else:
         tf.config.set_visible_devices(gpus[:devices], "GPU")
     import keras
+    import numpy as np
     from comparison import default_classifier
 
-    from keras_cbam.data.batches import training_batches
-    from keras_cbam.data.load import load_data
+    from keras_cbam.data import load_data, training_batches
     from keras_cbam.training.devices import distributed, find_devices
 
     backend = keras.backend.backend()
     distribute = None
     if devices > 1:
         distribute = {"tensorflow": "mirrored", "jax": "data_parallel"}[backend]
-    data_set = load_data(None, 32)
-    labels = data_set.train_labels[: steps * batch_size]
+    data = load_data(None, 32)
+    part = data.train.select(np.arange(steps * batch_size))
     with distributed(distribute):
         model = default_classifier()
         model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=backend == "jax")
@@ -48,12 +48,7 @@ def train(devices, batch_size, steps):
             start = time.perf_counter()
             model.fit(
                 training_batches(
-                    data_set.train_images,
-                    labels,
-                    batch_size,
-                    seed=0,
-                    epoch=epoch,
-                    devices=find_devices(distribute),
+                    part, batch_size, seed=0, epoch=epoch, devices=find_devices(distribute)
                 ),
                 verbose=0,
                 shuffle=False,
@@ -95,7 +90,7 @@ def main():
         first = first or rate
         print(
             f"{devices} devices, batch {options.batch}: {rate:.2f} steps/s, "
-            f"{rate * options.batch:.0f} pictures/s, {rate / first:.2f} of the first"
+            f"{rate * options.batch:.0f} images/s, {rate / first:.2f} of the first"
         )
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from resumed import mean_and_deviation, run_missing
 
 from keras_cbam import attention_backbone, insert_attention, remove_attention
-from keras_cbam.classification.task import fit_classifier
-from keras_cbam.data.load import load_data
+from keras_cbam.classification import fit_classifier
+from keras_cbam.data import load_data
 from keras_cbam.models.building import DEVIATION, MEAN
 
 VARIANTS = {
@@ -49,23 +49,24 @@ def backbone(variant, weights, size):
 def run(variant, seed, options):
     """Accuracy after every epoch, of one network and seed."""
     start = time.perf_counter()
-    data_set = load_data(None, IMAGE_SIZE, seed=0)
+    data = load_data(None, IMAGE_SIZE, seed=0)
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3))
     x = keras.layers.Normalization(mean=MEAN, variance=DEVIATION**2)(inputs)
     x = backbone(variant, options.weights, IMAGE_SIZE)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    outputs = keras.layers.Dense(len(data_set.class_names), activation="softmax")(x)
+    outputs = keras.layers.Dense(len(data.class_names), activation="softmax")(x)
     model = keras.Model(inputs, outputs)
     history = fit_classifier(
         model,
-        data_set,
+        data,
+        recipe="fine-tuning",
         epochs=options.epochs,
         freeze_epochs=options.freeze_epochs,
         batch_size=options.batch_size,
         weight_decay=1e-4,
         # Shoes and bags of the set all look one way.
-        flip=False,
+        augment="none",
         seed=seed,
         verbose=0,
     )

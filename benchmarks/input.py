@@ -1,6 +1,6 @@
-"""Whether the training step or the input pipeline is the bottleneck, in pictures a second.
+"""Whether the training step or the input pipeline is the bottleneck, in images a second.
 
-`python benchmarks/input.py [--pictures 256] [--steps 8] [--rounds 5]` makes JPEG pictures of the
+`python benchmarks/input.py [--images 256] [--steps 8] [--rounds 5]` makes JPEG images of the
 size of ImageNet's, and prints for each way of reading: the pipeline alone, training on it, and
 training on one batch that is in memory.
 """
@@ -16,21 +16,18 @@ import numpy as np
 from comparison import default_classifier, machine
 from PIL import Image
 
-from keras_cbam.data.batches import training_batches
-from keras_cbam.data.imagenet import find_test_files
-from keras_cbam.data.load import load_data
-from keras_cbam.data.streaming import picture_streams
+from keras_cbam.data import load_data, reading, training_batches
 from keras_cbam.models import ResNet50
-from keras_cbam.training.arguments import jit_compile
+from keras_cbam.training.precision import jit_compile
 
 WIDTH, HEIGHT = 500, 375
 CLASSES = 4
 
 
-def make_folder(folder, pictures):
-    """JPEG pictures with the sizes of ImageNet's, in sides and in bytes (about 110 kB)."""
+def make_folder(folder, images):
+    """JPEG images with the sizes of ImageNet's, in sides and in bytes (about 110 kB)."""
     generator = np.random.default_rng(0)
-    for index in range(pictures):
+    for index in range(images):
         coarse = generator.integers(0, 256, (24, 32, 3), dtype="uint8")
         image = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
         noise = generator.normal(0, 14, (HEIGHT, WIDTH, 3))
@@ -85,51 +82,43 @@ def measure(name, epoch, model, batch_size, steps, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     rest = options.steps, options.rounds
     print(machine())
     print(
-        f"{'pictures a second':44} {'read':>10} {'step':>10} {'both':>10} {'ratio':>8} {'lost':>10}"
+        f"{'images a second':44} {'read':>10} {'step':>10} {'both':>10} {'ratio':>8} {'lost':>10}"
     )
     small = default_classifier()
-    data_set = load_data(None, 32)
-
-    def arrays(data_set, batch_size):
-        return lambda epoch: training_batches(
-            data_set.train_images, data_set.train_labels, batch_size, 0, epoch, flip=True
-        )
-
-    measure("arrays, 32 pixels, MobileNet x0.5", arrays(data_set, 128), small, 128, *rest)
+    part = load_data(None, 32).train
+    measure(
+        "arrays, 32 pixels, MobileNet x0.5",
+        lambda epoch: training_batches(part, 128, 0, epoch),
+        small,
+        128,
+        *rest,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        folder = scratch / "pictures"
-        make_folder(folder, options.pictures)
-        cache = {"cache": scratch / "cache"}
-        first = seconds(lambda: load_data(folder, 224, **cache))
-        again = seconds(lambda: load_data(folder, 224, **cache))
-        data_set = load_data(folder, 224, **cache)
-        model = ResNet50(attention="cbam", num_classes=CLASSES)
+        folder = scratch / "images"
+        make_folder(folder, options.images)
+        files = load_data(folder, 224).train
         batch_size = 8
-        measure(
-            "cache on the disk, 224 pixels, ResNet50", arrays(data_set, batch_size), model, 8, *rest
-        )
-        files, _ = find_test_files(str(folder))
-        with picture_streams(224) as streams:
-            measure(
-                "JPEG files, random crops of 224, ResNet50",
-                lambda epoch: streams.training(files, batch_size, 0, epoch),
-                model,
-                batch_size,
-                *rest,
-            )
-        size = statistics.mean(path.stat().st_size for path in folder.rglob("*.jpg"))
-    print(
-        f"{options.pictures} JPEG pictures of {WIDTH} x {HEIGHT}, {size / 1e3:.0f} kB: "
-        f"{first:.1f} s to fill the cache, {again:.2f} s to find it again."
-    )
+        model = ResNet50(attention="cbam", num_classes=CLASSES)
+        for augment in ("flip", "crop"):
+            kind = "kept in memory" if augment == "flip" else "random crops"
+            with reading(files.images):
+                measure(
+                    f"JPEG files, {kind} of 224, ResNet50",
+                    lambda epoch, augment=augment: training_batches(
+                        files, batch_size, 0, epoch, augment
+                    ),
+                    model,
+                    batch_size,
+                    *rest,
+                )
 
 
 if __name__ == "__main__":

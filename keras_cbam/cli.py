@@ -1,9 +1,13 @@
 """The command `keras-cbam`."""
 
+import json
 import sys
 
-from keras_cbam.commands import convert, cost, detect, evaluate, explain, export, paper, train
+from keras_cbam import __version__
+from keras_cbam.commands import convert, cost, evaluate, explain, export, paper, predict, train
 from keras_cbam.commands.parser import Parser
+from keras_cbam.commands.printing import error_line, json_form
+from keras_cbam.commands.screen import own_lines_only
 from keras_cbam.errors import (
     CheckpointError,
     DataError,
@@ -12,14 +16,14 @@ from keras_cbam.errors import (
     TrainingError,
     TrainingStopped,
     WeightsError,
-    printable,
 )
 
-COMMANDS = (train, evaluate, explain, export, detect, convert, cost, paper)
+COMMANDS = (train, evaluate, predict, explain, export, cost, convert, paper)
 
 
 def _parser():
     parser = Parser(prog="keras-cbam", description="CBAM attention for Keras image models.")
+    parser.add_argument("--version", action="version", version=f"keras-cbam {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
@@ -27,10 +31,12 @@ def _parser():
 
 
 def main(arguments=None):
-    """Runs the command. Returns 0, 1 (data, files, differences), 2 (usage) or 130 (interrupted)."""
+    """Runs the command. Returns 0, 1 (data, files, problems), 2 (usage) or 128 + a signal."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        with own_lines_only(options):
+            found = options.run(options)
+        return _tell(options, found) if found else 0
     except (
         CheckpointError,
         DataError,
@@ -51,5 +57,17 @@ def main(arguments=None):
         code, message = 130, "Interrupted."
     except ValueError as error:
         code, message = 2, error
-    print(f"keras-cbam: error: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+    sys.stderr.write(error_line(message))
     return code
+
+
+def _tell(options, found):
+    """Prints what a verb found, and returns the exit code."""
+    if options.json:
+        print(json.dumps(found, indent=2, default=json_form))
+    elif not options.quiet:
+        options.show(options, found)
+    problems = found.get("problems", {})
+    for what, sentence in problems.items():
+        sys.stderr.write(error_line(f"{what}: {sentence}"))
+    return 1 if problems else 0

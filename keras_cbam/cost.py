@@ -8,11 +8,7 @@ import keras
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_TRANSPOSED = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
+_TRANSPOSED = tuple(getattr(keras.layers, f"Conv{rank}DTranspose") for rank in (1, 2, 3))
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 # Weights with several axes that are looked up, or multiply element by element.
@@ -131,40 +127,34 @@ def cost_table(model, input_shape=None):
     'Conv_1'
     """
     require_searchable(model)
-    inputs = [_with_shape(tensor, shape) for tensor, shape in _inputs(model, input_shape)]
-    rows, seen = [], set()
-    _walk(model, inputs, "", rows, seen)
+    rows = []
+    _walk(model, _inputs(model, input_shape), "", rows, set())
     return rows
 
 
 def _inputs(model, input_shape):
-    """The model's inputs, each with its shape without the batch."""
+    """The inputs of the model, of a batch of one and of the given sizes."""
     shapes = [tensor.shape[1:] for tensor in model.inputs]
     if input_shape is not None:
         shapes = []
-        # It takes a tuple for a leaf.
-        keras.tree.map_shape_structure(lambda shape: shapes.append(shape), input_shape)
+        keras.tree.map_shape_structure(shapes.append, input_shape)
     model_format = data_format(model)
     if len(shapes) != len(model.inputs) or not all(
         _is_shape_for(tensor, shape, model_format) for tensor, shape in zip(model.inputs, shapes)
     ):
-        expected = [tensor.shape[1:] for tensor in model.inputs]
         raise ValueError(
-            "`input_shape` must give every size of the inputs but the batch, with the channels of "
-            f"the model, whose inputs are {expected}. Received: input_shape={input_shape!r}"
+            "`input_shape` must give every size of the inputs except the batch, with the channels "
+            f"of the model, whose inputs are {[tensor.shape[1:] for tensor in model.inputs]}. "
+            f"Received: input_shape={input_shape!r}"
         )
-    return zip(model.inputs, shapes)
+    return [keras.KerasTensor((1, *s), dtype=t.dtype) for t, s in zip(model.inputs, shapes)]
 
 
 def _is_shape_for(tensor, shape, model_format):
     if not isinstance(shape, (tuple, list)) or len(shape) != len(tensor.shape) - 1 or None in shape:
         return False
-    channel_axis = 0 if model_format == "channels_first" else -1
-    return not shape or tensor.shape[1:][channel_axis] in (None, shape[channel_axis])
-
-
-def _with_shape(tensor, shape):
-    return keras.KerasTensor((1, *shape), dtype=tensor.dtype)
+    axis = 0 if model_format == "channels_first" else -1
+    return not shape or tensor.shape[1:][axis] in (None, shape[axis])
 
 
 def _walk(model, inputs, prefix, rows, seen):

@@ -99,3 +99,40 @@ def validate_seed(name, seed):
         raise ValueError(
             f"`{name}` must be an integer of at least 0 and below 2**32. Received: {name}={seed!r}"
         )
+
+
+def one_of(*choices):
+    """A check that a value is one of the choices."""
+
+    def check(name, value):
+        if value not in choices:
+            raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
+
+    return check
+
+
+def number(least=0.0, below=float("inf"), open_below=False):
+    """A check that a value is a number of at least `least` (above it if open) and below `below`."""
+
+    def check(name, value):
+        is_in = is_number(value) and least <= value < below and not (open_below and value == least)
+        if not is_in:
+            raise ValueError(
+                f"`{name}` must be a number {'above' if open_below else 'of at least'} {least:g}"
+                f"{'' if below == float('inf') else f' and below {below:g}'}. "
+                f"Received: {name}={value!r}"
+            )
+
+    return check
+
+
+def at_least(least):
+    """A check that a value is an integer of at least `least`."""
+
+    def check(name, value):
+        if not is_number(value) or not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(
+                f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
+            )
+
+    return check

@@ -154,8 +154,8 @@ def main(folder):
     import keras
 
     from keras_cbam import attention_classifier
-    from keras_cbam.classification.evaluate import load_classifier
-    from keras_cbam.data.load import load_data
+    from keras_cbam.data import load_data
+    from keras_cbam.training import find_run
 
     # Once, so that the backend has its threads and pools.
     attention_classifier("MobileNet", 2, weights=None, **SMALL)(np.zeros((1, 32, 32, 3)))
@@ -166,7 +166,7 @@ def main(folder):
         if path.name.startswith("data"):
             result = {"result": outcome(load_data, path, 32)}
         elif path.name.startswith("model"):
-            result = {"result": outcome(load_classifier, path)}
+            result = {"result": outcome(lambda: find_run(path).load())}
             arguments = ("explain", path, "none.png", "--output", f"{folder}/../output")
             result["command"] = try_command(*arguments)
         else:

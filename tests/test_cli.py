@@ -1,265 +1,234 @@
 import json
+import logging
+import os
+import pathlib
 import signal
 import subprocess
 import sys
+import types
+import warnings
 
-import keras
 import numpy as np
 import pytest
-from PIL import Image
 
-from keras_cbam import models
-from keras_cbam.cli import main
-from keras_cbam.commands.train import RECIPES
-from keras_cbam.errors import TrainingStopped
+import keras_cbam
+from keras_cbam import cli
+from keras_cbam.commands.export import _USE
+from keras_cbam.errors import DataError, ExportError, TrainingStopped
 from tests.command_line import fails
-from tests.data.imagenet_folder import cut_short, make_imagenet, one_layer_network
 
-TINY = [
-    "--backbone=MobileNet",
-    "--backbone-argument=alpha=0.25",
-    "--where=conv_pw_13_relu",
-    "--epochs=1",
-    "--batch-size=8",
-]
-
-
-def make_folder(path, classes=("cat", "dog"), pictures=3):
-    generator = np.random.default_rng(0)
-    for name in classes:
-        (path / name).mkdir(parents=True)
-        for index in range(pictures):
-            pixels = generator.integers(0, 256, (40, 50, 3), dtype="uint8")
-            Image.fromarray(pixels).save(path / name / f"{index}.png")
-    return path
-
-
-def test_train_in_a_process_of_its_own(tmp_path):
-    data = make_folder(tmp_path / "data")
-    (data / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    output = tmp_path / "run"
-    command = [sys.executable, "-m", "keras_cbam", "train", f"--data={data}", f"--output={output}"]
-    process = subprocess.run([*command, *TINY], capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    report = json.loads((output / "report.json").read_text())
-    assert f"Test accuracy {report['accuracy']:.4f} on 2 pictures" in process.stdout
-    assert "Skipped 1 unreadable" in process.stdout
-    assert "broken.png" in process.stdout
-    code = process.stdout.split("Use it:\n")[1]
-    lines = [line.strip() for line in code.splitlines() if line.strip()]
-    assert len(lines) == 3
-    scope = {"pixels": np.zeros((2, 32, 32, 3), "uint8")}
-    exec("\n".join(lines), scope)
-    assert scope["probabilities"].shape == (2, 2)
+HEAVY = ("keras", "tensorflow", "numpy", "PIL", "h5py", "keras_cv", "matplotlib")
+LIGHT = """
+import sys
+sys.argv = ["keras-cbam", *{arguments!r}]
+from keras_cbam.cli import main
+try:
+    code = main()
+except SystemExit as error:
+    code = error.code
+found = [name for name in {heavy!r} if name in sys.modules]
+sys.exit(f"imported: {{found}}" if found else code)
+"""
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "told"),
     [
-        (["--backbone=ResNet5"], "Did you mean"),
-        (["--attention=cbma"], "Did you mean 'cbam'"),
-        (["--precision=float8"], "invalid choice: 'float8'"),
-        (["--epochs=0"], "`epochs` must be a positive integer"),
-        (["--epochs=many"], "invalid int value: 'many'"),
-        (["--image-size=16"], "at least 32"),
-        (["--learning-rate=nan"], "positive number"),
-        (["--backbone-argument=alpha"], "expected NAME=VALUE"),
-        (["--freeze-epochs=1"], "`freeze_epochs` needs `weights`"),
-        (["--freeze-epochs=-1"], "at least 0. Received: freeze_epochs=-1"),
-        (["--epochs=1", "--freeze-epochs=2"], "Received: freeze_epochs=2, epochs=1"),
-        (["--weight-decay=-1"], "at least 0. Received: weight_decay=-1.0"),
-        (["--no-such-option"], "unrecognized arguments"),
-        (["--backbone=MobileNet", "--where=("], "not a valid regular expression"),
-        (["--recipe=papre"], "invalid choice: 'papre'"),
-        (["--decay-epochs=3"], "`--decay-epochs` is not for the recipe 'default'"),
-        (["--recipe=paper"], "`data` must be the path of a folder in ImageNet's layout"),
-        (["--recipe=paper", "--where=x"], "`--where` is not for the recipe 'paper'. Received: whe"),
-        (["--checkpoint-steps=0"], "`checkpoint_steps` must be a positive integer"),
-        (["--distribute=data_parallel"], "set the environment variable KERAS_BACKEND=jax"),
-        (["--distribute=many"], "invalid choice: 'many'"),
-        (["--recipe=paper", "--data=x", "--cache=x"], "`--cache` is not for the recipe 'paper'"),
-        (["--recipe=paper", "--weights=imagenet"], "`--weights` is not for the recipe 'paper'"),
-        (["--recipe=paper", "--freeze-epochs=1"], "`--freeze-epochs` is not for the recipe"),
-        (["--recipe=paper", "--data=x", "--backbone=VGG16"], "Unknown network of the CBAM paper"),
-        (["--recipe=paper", "--data=x", "--decay-epochs=0"], "Received: decay_epochs=0"),
+        (["--help"], 0, "detect    train a detector with attention"),
+        (["--version"], 0, f"keras-cbam {keras_cbam.__version__}"),
+        (["train", "--help"], 0, "--backbone-argument NAME=VALUE"),
+        (["detect", "--help"], 0, "--detector"),
+        (["export", "--help"], 0, "{saved_model,litert,onnx}"),
+        (["train", "--no-such-option"], 2, "unrecognized arguments: --no-such-option"),
+        (["train", "--epochs=0"], 2, "Received: epochs=0"),
+        (["detect", "--image-size=1"], 2, "Received: image_size=1"),
+        (["export", "x", "--format=onnx", "--output=x"], 2, "must end in .onnx"),
     ],
 )
-def test_wrong_usage(arguments, message, capsys, tmp_path):
-    output = tmp_path / "run"
-    assert message in fails(capsys, 2, *arguments, f"--output={output}")
-    assert not list(tmp_path.iterdir())
+def test_nothing_heavy_is_imported_before_the_arguments_are_right(arguments, code, told):
+    program = LIGHT.format(arguments=arguments, heavy=HEAVY)
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert process.returncode == code, process.stderr
+    assert told in (process.stderr if code else process.stdout)
 
 
-def test_unusable_data(capsys, tmp_path):
-    output = f"--output={tmp_path / 'run'}"
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    one = make_folder(tmp_path / "one", classes=["cat"])
-    hollow = make_folder(tmp_path / "hollow")
-    (hollow / "bird").mkdir()
-    broken = make_folder(tmp_path / "broken")
-    (broken / "cat" / "x.jpg").write_bytes(b"none")
-    before = sorted(tmp_path.rglob("*"))
-    for data, message in (
-        (tmp_path / "nowhere", "no such file or folder"),
-        (empty, "at least 2 classes, received no subfolders"),
-        (one, "at least 2 classes, received 1 subfolder"),
-        (hollow, "The class 'bird'"),
-    ):
-        assert message in fails(capsys, 1, f"--data={data}", output)
-    assert "x.jpg" in fails(capsys, 1, f"--data={broken}", "--strict", output)
-    assert "No such weights file" in fails(capsys, 1, "--weights=nowhere.npz", output)
-    assert sorted(tmp_path.rglob("*")) == before
+@pytest.mark.parametrize(
+    ("given", "original", "expected"),
+    [
+        (["/venv/bin/keras-cbam", "train"], ["python", "/venv/bin/keras-cbam", "train"], True),
+        (["keras-cbam.exe"], ["keras-cbam.exe"], True),
+        (["-m", "train"], ["python", "-m", "keras_cbam", "train"], True),
+        (["-m"], ["python", "-X", "dev", "-mkeras_cbam"], True),
+        (["-m"], ["python", "-m", "keras_cbam.training.check"], False),
+        (["-m", "-m", "keras_cbam"], ["python", "-m", "pytest", "-m", "keras_cbam"], False),
+        (["keras-cbam.py"], ["python", "keras-cbam.py"], False),
+        ([""], ["python"], False),
+        ([], [], False),
+    ],
+)
+def test_which_process_is_the_command(given, original, expected, monkeypatch):
+    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setattr(sys, "orig_argv", original)
+    assert keras_cbam._is_command() == expected
 
 
-def test_paper_recipe_and_evaluation(capsys, tmp_path, monkeypatch):
-    called = {}
+@pytest.fixture
+def verb(monkeypatch):
+    """Puts a function in the place of what `keras-cbam cost` calls."""
 
-    def build(stem, width, **arguments):
-        called.update(stem=stem, width=width, attention=arguments["attention"])
-        return one_layer_network(**arguments)
+    def put(run, show=lambda options, found: print("shown")):
+        command = types.SimpleNamespace(
+            add=lambda commands: cli.cost.add_command(commands, "cost", run, show, "", "")
+        )
+        monkeypatch.setattr(cli, "COMMANDS", (command,))
 
-    monkeypatch.setattr(models, "ResNet18", build)
-    data, output = make_imagenet(tmp_path / "data", classes=8), tmp_path / "run"
-    (data / "val" / "notes.txt").touch()
-    arguments = [
-        *(f"--data={data}", f"--output={output}", "--recipe=paper", "--backbone=ResNet18"),
-        *("--backbone-argument=stem=cifar", "--backbone-argument=width=0.125", "--attention=none"),
-        *("--image-size=32", "--epochs=1", "--batch-size=8", "--decay-epochs=2", "--no-flip"),
-    ]
-    assert main(["train", *arguments]) == 0
-    assert called == {"stem": "cifar", "width": 0.125, "attention": None}
-    printed = capsys.readouterr().out
-    report = json.loads((output / "report.json").read_text())
-    for line in (
-        f"Top-1 error {report['top_1_error']:.2f} %",
-        f"Top-5 error {report['top_5_error']:.2f} %",
-        "Skipped 1 unreadable pictures:",
-    ):
-        assert line in printed.splitlines()
-    given = {"attention": None, "image_size": 32, "epochs": 1, "batch_size": 8, "decay_epochs": 2}
-    defaults = {"learning_rate": 0.1, "weight_decay": 1e-4, "precision": "float32", "seed": 0}
-    expected = {**given, **defaults, "flip": False, "strict": False}
-    assert expected.items() <= report["arguments"].items()
-
-    evaluate = ["evaluate", str(output / "model.keras"), f"--data={data}"]
-    assert main([*evaluate, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["top_1_error"] == report["top_1_error"]
-    assert result["top_5_error"] == report["top_5_error"]
-    assert result["pictures"] == 8
-    assert main(evaluate) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "8 pictures of 8 classes, centre crops of 32 x 32 pixels" in lines
-    assert f"Top-1 error {report['top_1_error']:.2f} %" in lines
-    assert any("notes.txt" in line for line in lines)
+    return put
 
 
-def test_unusable_data_of_the_paper_recipe(capsys, tmp_path):
-    arguments = ["--recipe=paper", f"--output={tmp_path / 'run'}"]
-    one = make_folder(tmp_path / "one")
-    assert "must have two parts" in fails(capsys, 1, *arguments, f"--data={one}")
-    assert "No such file" in fails(capsys, 1, *arguments, "--data=nowhere")
-    data = make_imagenet(tmp_path / "data", classes=2)
-    (data / "val" / "n01" / "0.png").write_bytes(b"none")
-    assert "n01/0.png: not a JPEG" in fails(capsys, 1, *arguments, f"--data={data}")
-    assert not (tmp_path / "run").exists()
+def raising(error):
+    def run(options):
+        raise error
+
+    return run
 
 
-def test_evaluate_fails(capsys, tmp_path):
-    def message(code, *arguments):
-        return fails(capsys, code, *map(str, arguments), command="evaluate")
-
-    data = make_imagenet(tmp_path / "data", classes=2)
-    inputs = keras.Input((32, 32, 3))
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs), name="three")
-    path = tmp_path / "model.keras"
-    model.save(path)
-    (tmp_path / "text.keras").write_text("text")
-    assert "arguments are required: MODEL, --data" in message(2)
-    assert "Received: batch_size=0" in message(2, path, "--data", data, "--batch-size=0")
-    assert "no such model file" in message(1, "nowhere.keras", "--data", data)
-    assert "not a Keras model" in message(1, tmp_path / "text.keras", "--data", data)
-    assert "No such file" in message(1, path, "--data", "nowhere")
-    assert "received 3 of the model and 2 of the folder" in message(1, path, "--data", data)
-    make_imagenet(tmp_path / "data", classes=3)
-    cut_short(data / "val" / "n01" / "0.png")
-    assert "n01/0.png' cannot be read" in message(1, path, "--data", data)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_training(number, capsys, monkeypatch):
-    def stop(**_):
-        raise TrainingStopped(number, epoch=2, step=7)
-
-    monkeypatch.setitem(RECIPES, "default", stop)
-    message = fails(capsys, 128 + number)
-    assert f"Stopped by {number.name} after 2 epochs and 7 steps" in message
-    assert "--resume" in message
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ValueError("one\n two"), 2, "one two"),
+        (FileExistsError("holds a run"), 2, "holds a run"),
+        (DataError("no images"), 1, "no images"),
+        (ExportError("differs"), 1, "differs"),
+        (ImportError("pip install x"), 1, "pip install x"),
+        (FileNotFoundError(2, "No such file", "a\nb"), 1, "No such file: 'a\\nb'"),
+        (OSError("disk full"), 1, "disk full"),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+        (TrainingStopped(signal.SIGINT, 2, 7), 130, "Stopped by SIGINT after 2 epochs and 7 steps"),
+        (TrainingStopped(signal.SIGTERM, 0, 1), 143, "`--resume` continues"),
+    ],
+)
+def test_errors_are_one_sentence_and_an_exit_code(error, code, told, verb, capsys):
+    verb(raising(error))
+    assert told in fails(capsys, code, command="cost")
 
 
-def test_output_folder_that_holds_a_run(capsys, tmp_path):
-    (tmp_path / "report.json").write_text("{}")
-    message = fails(capsys, 2, f"--output={tmp_path}")
-    assert "already holds a run" in message
-    assert "--overwrite" in message
-    (tmp_path / "report.json").rename(tmp_path / "notes.txt")
-    assert "not of a run: notes.txt" in fails(capsys, 2, f"--output={tmp_path}", "--overwrite")
+def test_an_error_of_ours_is_not_hidden(verb):
+    verb(raising(TypeError("a bug")))
+    with pytest.raises(TypeError, match="a bug"):
+        cli.main(["cost"])
 
 
-def test_unwritable_output(capsys, tmp_path):
-    (tmp_path / "file").touch()
-    assert "Not a directory" in fails(capsys, 1, f"--output={tmp_path / 'file' / 'run'}")
+@pytest.mark.parametrize(
+    ("arguments", "out", "code"),
+    [
+        ([], "printed\nshown\n", 0),
+        (["--quiet"], "", 0),
+        (["--json"], '{\n  "path": "a"\n}\n', 0),
+    ],
+)
+def test_what_goes_to_standard_output(arguments, out, code, verb, capsys):
+    def run(options):
+        print("printed")
+        return {"path": pathlib.Path("a")}
+
+    verb(run)
+    assert cli.main(["cost", *arguments]) == code
+    assert capsys.readouterr() == (out, "")
 
 
-def test_help_names_every_option(capsys):
+@pytest.mark.parametrize(("arguments", "is_noted"), [([], True), (["--quiet"], False)])
+def test_warnings_of_ours_are_notes_and_those_of_others_are_not_seen(
+    arguments, is_noted, verb, capsys
+):
+    def run(options):
+        def warn(module, category=UserWarning):
+            told = {"message": f"From\n {module}.", "category": category, "lineno": 1}
+            warnings.warn_explicit(filename="x.py", module=module, **told)
+
+        warn("keras_cbam.training.trainer")
+        warn("keras_cbam.data.load", DeprecationWarning)
+        warn("keras.src.trainers")
+        logging.getLogger("tensorflow").warning("retracing")
+        return {}
+
+    verb(run)
+    filters, level = list(warnings.filters), logging.root.manager.disable
+    assert cli.main(["cost", *arguments]) == 0
+    assert capsys.readouterr().err == "Note: From keras_cbam.training.trainer.\n" * is_noted
+    assert warnings.filters == filters
+    assert logging.root.manager.disable == level
+
+
+def test_a_verb_is_required(capsys):
     with pytest.raises(SystemExit) as exit_info:
-        main(["train", "--help"])
-    assert exit_info.value.code == 0
-    text = capsys.readouterr().out
-    for option in ("--data", "--backbone", "--attention", "--weights", "--xla", "--no-flip"):
-        assert option in text
-    assert "(default: None)" not in text
+        cli.main([])
+    assert exit_info.value.code == 2
+    told = "keras-cbam: error: the following arguments are required: COMMAND\n"
+    assert capsys.readouterr().err == told
 
 
-def test_cost(capsys):
-    assert main(["cost", "MobileNet", "--image-size=64", "--where=conv_pw_13_relu"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "MobileNet, pictures of 64 x 64 pixels, cbam at 1 sites"
-    plain, attended = 4231976, 4231976 + 2 * 1024 * 64 + 64 + 1024 + 98 + 2
-    assert lines[2].split() == ["parameters", f"{plain:,}", f"{attended:,}", "3.13%"]
-    assert lines[3].split()[0] == "multiply-adds"
-    assert len(lines) == 4
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a tiny run, and the process of the command that trained it."""
+    folder = tmp_path_factory.mktemp("cli")
+    generator = np.random.default_rng(0)
+    arrays = {
+        f"{name}_{part}": value
+        for part, count in (("train", 12), ("test", 6))
+        for name, value in (
+            ("x", generator.integers(0, 256, (count, 32, 32, 3), dtype="uint8")),
+            ("y", np.arange(count) % 3),
+        )
+    }
+    np.savez(folder / "data.npz", **arrays)
+    command = [
+        *(sys.executable, "-m", "keras_cbam", "train", "--data=data.npz", "--backbone=MobileNet"),
+        *("--backbone-argument=alpha=0.25", "--where=conv_pw_13_relu", "--epochs=1"),
+        *("--batch-size=4", "--output=run"),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name[:3] != "TF_"}
+    process = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return folder / "run", process
 
 
-def test_cost_of_layers_and_as_json(capsys):
-    arguments = ["cost", "MobileNet", "--image-size=32", "--where=conv_pw_13_relu"]
-    assert main([*arguments, "--layers"]) == 0
-    text = capsys.readouterr().out
-    assert main([*arguments, "--json"]) == 0
-    cost = json.loads(capsys.readouterr().out)
-    assert cost["sites"] == ["conv_pw_13_relu"]
-    lines = [line.split() for line in text.splitlines()]
-    for row in cost["attended"]["layers"]:
-        # Keras numbers the names of unnamed layers anew in each model.
-        if row["name"].startswith("conv"):
-            shape = str(tuple(row["output_shape"])).split()
-            counts = [f"{row[key]:,}" for key in ("parameters", "multiply_adds")]
-            assert [row["name"], *shape, *counts] in lines
-    total = sum(row["parameters"] for row in cost["attended"]["layers"])
-    assert total == cost["attended"]["parameters"]
-    assert f"{total:,}" in text
+def use(code):
+    """The shape of the probabilities that a snippet gives."""
+    names = {"pixels": np.zeros((2, 32, 32, 3), "uint8")}
+    exec("\n".join(line.strip() for line in code.strip().splitlines()), names)
+    return np.shape(names["probabilities"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["MobileNetV9"], "Did you mean"),
-        (["MobileNet", "--attention=cbma"], "Did you mean 'cbam'"),
-        (["MobileNet", "--where=nowhere"], "No site for attention"),
-        (["MobileNet", "--image-size=0"], "Received: image_size=0"),
-        ([], "the following arguments are required: NAME"),
-    ],
-)
-def test_wrong_usage_of_cost(arguments, message, capsys):
-    assert message in fails(capsys, 2, *arguments, command="cost")
+def test_the_screen_of_a_training(run):
+    folder, process = run
+    report = json.loads((folder / "report.json").read_text())
+    assert process.stderr == ""
+    first, epoch, *rest = process.stdout.splitlines()
+    assert first.startswith("Compiling the first step")
+    # Keras' own, without a bar where there is no terminal.
+    assert epoch.startswith("3/3 - ")
+    assert rest[1] == "On 6 test images of data.npz:"
+    assert rest[2].startswith(f"accuracy {report['accuracy']:.4f}, top-1 error ")
+    for name in ("model.keras", "saved_model", "report.json", "attention.png"):
+        assert f"  {folder / name}" in process.stdout
+    assert use(process.stdout.split("Use it:\n")[1]) == (2, 3)
+
+
+def test_evaluate_gives_the_numbers_of_the_report(run, capsys):
+    report = json.loads((run[0] / "report.json").read_text())
+    assert cli.main(["evaluate", str(run[0]), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for name in ("accuracy", "top_1_error", "per_class_recall", "confusion_matrix"):
+        assert found[name] == report[name]
+
+
+def test_what_is_printed_to_use_an_export(run, tmp_path, capsys, short_turns):
+    pytest.importorskip("ai_edge_litert")
+    output = tmp_path / "model.tflite"
+    assert cli.main(["export", str(run[0]), "--format=litert", f"--output={output}"]) == 0
+    code = capsys.readouterr().out.split("Use it:\n")[1]
+    assert str(output) in code
+    assert use(code) == (2, 3)
+    assert use(_USE["saved_model"].format(path=str(run[0] / "saved_model"))) == (2, 3)

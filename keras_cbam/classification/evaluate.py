@@ -1,42 +1,46 @@
-"""How good a classifier's predictions are."""
+"""How good a classifier's predictions are, and the verb `evaluate`."""
 
 import os
-import zipfile
 
 import numpy as np
 
-from keras_cbam.data.imagenet import find_test_files
-from keras_cbam.data.streaming import picture_streams
-from keras_cbam.errors import ModelError, first_line, positive_integer, quoted
-from keras_cbam.files.model_files import load_keras_file
+from keras_cbam.classification.arguments import ClassifierArguments
+from keras_cbam.data.batches import reading
+from keras_cbam.data.labelled_images import ImageData
+from keras_cbam.data.load import load_part
+from keras_cbam.errors import DataError, ModelError, first_line, positive_integer, quoted
+from keras_cbam.training.saved_run import SavedRun, find_run
 
 # Most classes of a confusion matrix: that of ImageNet is a million numbers.
 LARGEST_MATRIX = 100
-# Side of the pictures of a model that takes any size.
+# Side of the images of a model that takes any size.
 IMAGE_SIZE = 224
+# Images at once, of a model without a run.
+BATCH_SIZE = 64
+SPLITS = {"test": "test", "validation": "validation", "val": "validation", "train": "train"}
 
 
 def classification_report(labels, probabilities, class_names):
     """Accuracy, recall of each class and the confusion matrix.
 
     Args:
-        labels: int array of shape `(pictures,)`.
-        probabilities: float array of shape `(pictures, classes)`.
+        labels: int array of shape `(images,)`.
+        probabilities: float array of shape `(images, classes)`.
         class_names: list of strings.
 
     Returns:
         Dict: `"accuracy"`, `"per_class_recall"` (`{name: recall}`, `None` for a class without
-        pictures) and, of at most 100 classes, `"confusion_matrix"`, rows the true and columns the
+        images) and, of at most 100 classes, `"confusion_matrix"`, rows the true and columns the
         predicted ones.
     """
     classes = len(class_names)
     predicted = np.argmax(probabilities, axis=-1)
-    pictures = np.bincount(labels, minlength=classes)
+    images = np.bincount(labels, minlength=classes)
     right = np.bincount(labels[predicted == labels], minlength=classes)
     report = {
         "accuracy": float(np.mean(predicted == labels)),
         "per_class_recall": {
-            name: float(right[i] / pictures[i]) if pictures[i] else None
+            name: float(right[i] / images[i]) if images[i] else None
             for i, name in enumerate(class_names)
         },
     }
@@ -47,13 +51,13 @@ def classification_report(labels, probabilities, class_names):
 
 
 def top_errors(labels, scores):
-    """How many in a hundred pictures have their class not among the best one, and the best five.
+    """How many in a hundred images have their class not among the best one, and the best five.
 
     Of equal scores that of the first class is the better one, as for `argmax`.
 
     Args:
-        labels: int array of shape `(pictures,)`.
-        scores: finite float array of shape `(pictures, classes)`.
+        labels: int array of shape `(images,)`.
+        scores: finite float array of shape `(images, classes)`.
 
     Returns:
         Dict: `"top_1_error"` and `"top_5_error"`, in percent; the latter is `None` for fewer than
@@ -70,91 +74,158 @@ def top_errors(labels, scores):
     }
 
 
-def load_classifier(path):
-    """A model of a `.keras` file, which is not compiled; code in the file is not run.
+def evaluate_run(run, data=None, split=None, batch_size=None):
+    """Measures a saved classifier.
 
-    That holds after `keras.config.enable_unsafe_deserialization()` too.
-
-    Args:
-        path: string or path.
-
-    Returns:
-        A `keras.Model`.
-
-    Raises:
-        ModelError: if there is no such file, or it cannot be loaded.
-    """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise ModelError(f"There is no such model file as {quoted(path)}.")
-    if not path.endswith(".keras") or not zipfile.is_zipfile(path):
-        raise ModelError(f"The file {quoted(path)} is not a Keras model saved as .keras.")
-    try:
-        return load_keras_file(path)
-    except Exception as error:
-        # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
-        raise ModelError(
-            f"The Keras model {quoted(path)} cannot be loaded: {first_line(error)}."
-        ) from error
-
-
-def evaluate_classifier(model, folder, batch_size=64, verbose=0):
-    """Top-1 and top-5 error of a classifier on a folder of pictures.
-
-    The pictures are the centre crops of ImageNet evaluation, see `evaluation_crop`, at the size of
-    the model's input, or at 224 if the model takes any. They are read as they are needed.
+    Images are prepared as in the training of the run, see `preprocessing`. Those that cannot be
+    read are left out and named.
 
     Args:
-        model: `keras.Model` from pixels in [0, 255], `(batch, size, size, 3)`, to logits or
-            probabilities, `(batch, classes)`; the classes are in the order of the sorted names of
-            the subfolders.
-        folder: path of a folder with one subfolder of pictures a class, or of one in ImageNet's
-            layout, of which `val` (or else `test`) is used.
-        batch_size: int. Defaults to `64`.
-        verbose: see `keras.Model.predict`. Defaults to `0`.
+        run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
+        data: path of other images, see `load_part`: their classes are matched with those of the
+            model by name, and some may be missing. The classes of a model without a run are in the
+            order of the sorted names. Defaults to `None`: the data of the run, in the parts of its
+            training, which gives the numbers of its `report.json` again.
+        split: string, the part of the data: `"test"`, `"validation"` (or `"val"`) or `"train"`.
+            Defaults to `None`: the test part of the run, and of other data what `load_part` takes.
+        batch_size: int. Defaults to `None`: that of the run, or 64.
 
     Returns:
-        Dict: `"top_1_error"` and `"top_5_error"` in percent, see `top_errors`; `"accuracy"`,
-        `"pictures"`, `"classes"`, `"image_size"`; and `"skipped"`, a line `"path: reason"` for
-        each file that is not named as a picture.
+        Dict: `"accuracy"`, `"per_class_recall"`, `"confusion_matrix"`, see
+        `classification_report`; `"top_1_error"`, `"top_5_error"`, see `top_errors`; `"images"`,
+        how many were measured; `"data"`, the name of the data; `"split"`; and `"skipped"`, a line
+        `"path: reason"` for each image that could not be read.
 
     Raises:
-        ValueError: if `batch_size` is not a positive integer.
-        ModelError: if the model has other inputs or outputs, another number of classes, or scores
-            that are not finite.
-        DataError: if the folder cannot be used, or a picture in it cannot be read.
+        ValueError: if an argument is outside its range, or a model without a run is given no data.
+        ModelError: if the model cannot be loaded, is not a classifier of square images, has
+            another number of classes than the data, or gives scores that are not finite.
+        DataError: if the data cannot be used, or have a class that the model does not know.
 
     Example:
 
-    >>> model = keras.models.load_model("run/model.keras")
-    >>> evaluate_classifier(model, "imagenet")["top_1_error"]
+    >>> evaluate_run("run")["accuracy"]
+    >>> evaluate_run("run", data="other_images")["per_class_recall"]
     """
-    positive_integer("batch_size", batch_size)
-    size = input_size(model)
-    folder = os.fspath(folder)
-    files, skipped = find_test_files(folder)
-    classes = len(files.class_names)
-    if model.output_shape[1] != classes:
-        raise ModelError(
-            f"The model {model.name!r} must have as many classes as the folder {quoted(folder)}, "
-            f"received {model.output_shape[1]} of the model and {classes} of the folder."
+    from keras_cbam.classification.task import ClassificationTask
+
+    if batch_size is not None:
+        positive_integer("batch_size", batch_size)
+    run, model, size = load_classifier(run)
+    if data is None or _is_own(run, data):
+        loaded, part = own_data(run), SPLITS.get(split or "test")
+        if part is None:
+            raise ValueError(f"`split` must be one of {tuple(SPLITS)}. Received: split={split!r}")
+        split = part
+    else:
+        images, class_names, name, skipped = load_part(
+            data, size, class_names=run.class_names, split=split, resize=preprocessing(run)
         )
-    with picture_streams(size) as streams:
-        scores = model.predict(streams.evaluation(files, batch_size), verbose=verbose)
-    if not np.isfinite(scores).all():
-        raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
+        if len(class_names) != model.output_shape[-1]:
+            raise ModelError(
+                f"The model {quoted(run.model_file)} must have as many classes as the data "
+                f"{quoted(data)}, received {model.output_shape[-1]} of the model and "
+                f"{len(class_names)} of the data."
+            )
+        none = images.select([])
+        loaded, part = ImageData(name, none, images, images, class_names, skipped), "test"
+    batch_size = batch_size or run.arguments.get("batch_size", BATCH_SIZE)
+    task = ClassificationTask(ClassifierArguments(batch_size=batch_size))
+    with reading(*loaded.sources()):
+        metrics, probabilities = task.measure(model, loaded, part)
     return {
-        **top_errors(files.labels, scores),
-        "accuracy": float(np.mean(np.argmax(scores, axis=-1) == files.labels)),
-        "pictures": len(files.labels),
-        "classes": classes,
-        "image_size": size,
-        "skipped": skipped,
+        **metrics,
+        "images": len(probabilities),
+        "data": loaded.name,
+        "split": split,
+        "skipped": loaded.all_skipped(),
     }
 
 
+def _is_own(run, data):
+    """Whether these are the data of the run: of one folder, its training images are no test."""
+    own = run.arguments.get("data")
+    if own is None or not (os.path.exists(own) and os.path.exists(data)):
+        return data == own
+    return os.path.samefile(data, own)
+
+
+def load_classifier(run):
+    """Loads a saved classifier.
+
+    Args:
+        run: `SavedRun`, or a path for `find_run`.
+
+    Returns:
+        `SavedRun`, `keras.Model`, and the side of the images that it takes.
+
+    Raises:
+        ModelError: if there is no trained classifier of square images.
+    """
+    run = run if isinstance(run, SavedRun) else find_run(run)
+    if run.task not in (None, "classification"):
+        raise ModelError(f"{quoted(run.model_file)} must be a classifier, received a {run.task}.")
+    model = run.load()
+    size = input_size(model)
+    if run.class_names is not None and len(run.class_names) != model.output_shape[-1]:
+        raise ModelError(
+            f"The report of {quoted(run.model_file)} names {len(run.class_names)} classes, the "
+            f"model has {model.output_shape[-1]}."
+        )
+    return run, model, size
+
+
+def preprocessing(run):
+    """How the images of a run are brought to its size: `"center_crop"` or `"square"`.
+
+    A model without a run takes what is usual for ImageNet, `"center_crop"`.
+
+    Args:
+        run: `SavedRun`.
+    """
+    is_paper = run.task is None or run.arguments.get("recipe") == "paper"
+    return "center_crop" if is_paper else "square"
+
+
+def own_data(run):
+    """The data of a run, in the parts of its training.
+
+    Args:
+        run: `SavedRun`.
+
+    Returns:
+        `ImageData`.
+
+    Raises:
+        ValueError: if the model has no run.
+        DataError: if they cannot be used any more, or have changed.
+    """
+    from keras_cbam.classification.task import ClassificationTask
+
+    if run.task is None:
+        raise ValueError(
+            f"{quoted(run.model_file)} is a model without a run, which has no data of its own: "
+            "pass --data."
+        )
+    try:
+        data = ClassificationTask(ClassifierArguments(**run.arguments)).load()
+    except DataError as error:
+        raise DataError(
+            f"The data of the training cannot be used any more, pass others by --data: "
+            f"{first_line(error)}."
+        ) from error
+    now, then = data.describe(), run.report.get("data", {})
+    for what in ("class_names", "training_images", "test_images"):
+        if then.get(what, now[what]) != now[what]:
+            raise DataError(
+                f"The data {quoted(data.name)} are not those of the training any more, as their "
+                f"{what.replace('_', ' ')} have changed: pass others by --data."
+            )
+    return data
+
+
 def input_size(model):
-    """Side of the square pictures that a classifier takes; `ModelError` if it takes others."""
+    """The side of the square images that a classifier takes; `ModelError` if it takes others."""
     inputs, outputs = (
         [tensor.shape for tensor in getattr(model, name, None) or []]
         for name in ("inputs", "outputs")
@@ -167,7 +238,7 @@ def input_size(model):
     batch, *size, channels = inputs[0] if len(inputs[0]) == 4 else (0, 0)
     if batch is not None or channels != 3 or size[0] != size[1]:
         raise ModelError(
-            f"The model {model.name!r} must take any number of square pictures of 3 channels, "
+            f"The model {model.name!r} must take any number of square images of 3 channels, "
             f"(None, size, size, 3), received the input shape {inputs[0]}."
         )
     if len(outputs[0]) != 2:

@@ -1,31 +1,24 @@
-"""What a classifier sees in pictures: predictions, Grad-CAM and attention, drawn and on a page."""
+"""The verb `explain`: predictions, Grad-CAM and attention of images, drawn and on a page."""
 
 import base64
 import dataclasses
 import html
-import io
-import json
-import os
 import pathlib
-import re
 import string
-import warnings
 
-import numpy as np
-
-from keras_cbam.classification.evaluate import input_size
-from keras_cbam.data.image_files import read_pictures
-from keras_cbam.errors import DataError, printable
+from keras_cbam.classification.evaluate import input_size, load_classifier, preprocessing
+from keras_cbam.classification.predict import image_batches, likeliest_classes
+from keras_cbam.data.listing import find_images
+from keras_cbam.errors import printable
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.attention_maps import attention_maps, has_attention
+from keras_cbam.visualization.figure_files import as_png, figure_names, refuse_to_lose_files
 from keras_cbam.visualization.grad_cam import class_activation
 
 PAGE = "index.html"
-# Classes in a picture's table.
+# Classes in an image's table.
 BEST = 5
-# Letters of a file name that are kept.
-STEM_LENGTH = 50
-# Pictures at once.
+# Images at once.
 BATCH_SIZE = 16
 
 _PAGE = string.Template("""<!DOCTYPE html>
@@ -45,7 +38,7 @@ section { border-top: 1px solid #ccc }
 </head>
 <body>
 <h1>$title</h1>
-<p>Grad-CAM shows where a picture speaks for the class named above it. Attention: the maps by which
+<p>Grad-CAM shows where a image speaks for the class named above it. Attention: the maps by which
 the model multiplies its features, the last layer of each resolution, and its strongest channels.
 </p>
 $skipped$sections</body>
@@ -55,76 +48,94 @@ $skipped$sections</body>
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """One picture explained.
+    """One image explained.
 
     Attributes:
-        picture: string, the path of the picture.
-        explained_class: int, the class of the Grad-CAM map.
-        best: list of pairs `(class, probability)`, the likeliest five classes.
+        image: string, the path of the image.
+        explained_class: string, the name of the class of the Grad-CAM map.
+        predictions: list of `{"class": name, "probability": float}`, the likeliest five classes.
         figure: `pathlib.Path` of the PNG.
     """
 
-    picture: str
-    explained_class: int
-    best: list
+    image: str
+    explained_class: str
+    predictions: list
     figure: pathlib.Path
 
 
-def run_report(model_path, part, name):
-    """An entry of the report of the run that a model file belongs to, or `None`.
+def explain_run(run, paths, output, class_index=None, overwrite=False):
+    """Explains images by a saved classifier, see `explain_images`.
+
+    Images are prepared as in the training of the run, see `preprocessing`.
 
     Args:
-        model_path: path of a `.keras` file.
-        part: string, the part of the report that the entry is in.
-        name: string, of the entry.
+        run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
+        paths: see `explain_images`.
+        output: see `explain_images`.
+        class_index: see `explain_images`. Defaults to `None`: the predicted class.
+        overwrite: bool, whether files of the same names are replaced. Defaults to `False`.
+
+    Returns:
+        Dict: `"images"`, a list of the fields of each `Explanation`; `"written"`, the paths of all
+        files; and `"skipped"`, a line `"path: reason"` for each image that could not be read.
+
+    Raises:
+        ModelError: if the model cannot be loaded, or is not a classifier of square images.
+        DataError, ValueError, FileExistsError, ImportError, OSError: see `explain_images`.
+
+    Example:
+
+    >>> explain_run("run", ["photos"], "explanation")["written"]
     """
-    report = pathlib.Path(model_path).with_name("report.json")
-    if not report.is_file():
-        return None
-    try:
-        return json.loads(report.read_text())[part][name]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        # Another program's report.
-        return None
+    run, model, _ = load_classifier(run)
+    explained, skipped = explain_images(
+        model,
+        paths,
+        output,
+        class_index=class_index,
+        class_names=run.class_names,
+        overwrite=overwrite,
+        resize=preprocessing(run),
+        title=f"What {printable(run.model_file)} sees",
+    )
+    images = [{**vars(one), "figure": str(one.figure)} for one in explained]
+    written = [*(image["figure"] for image in images), str(pathlib.Path(output) / PAGE)]
+    return {"images": images, "written": written, "skipped": skipped}
 
 
-def run_class_names(model_path, classes):
-    """The class names in the report of the run that a model file belongs to, or `None`.
-
-    Args:
-        model_path: path of a `.keras` file.
-        classes: int, how many there must be.
-    """
-    names = run_report(model_path, "data", "class_names")
-    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return [printable(name) for name in names] if is_list and len(names) == classes else None
-
-
-def explain_pictures(
-    model, paths, output, class_index=None, class_names=None, overwrite=False, title=None
+def explain_images(
+    model,
+    paths,
+    output,
+    class_index=None,
+    class_names=None,
+    overwrite=False,
+    resize="square",
+    title=None,
 ):
-    """Writes one PNG for each picture, `<name>_explained.png`, and a page that holds them all.
+    """Writes one PNG for each image, `<name>_explained.png`, and a page that holds them all.
 
-    A PNG has the picture, its Grad-CAM map, the likeliest classes, and the attention maps if there
-    are any. The centre square of each picture is used, at the size of the model's input.
+    A PNG has the image, its Grad-CAM map, the likeliest classes, and the attention maps if there
+    are any.
 
     Args:
         model: `keras.Model` from pixels in [0, 255], `(batch, size, size, 3)`, to one score for
             each class.
-        paths: list of the paths of JPEG, PNG, BMP or GIF pictures.
+        paths: list of paths of images, of folders of images, and of globs, see `find_images`.
         output: path of the folder to write to; other files in it stay.
         class_index: int, class of the Grad-CAM maps. Defaults to `None`: the predicted one.
         class_names: list of strings. Defaults to `None`: classes are called by their number.
         overwrite: bool, whether files of the same names are replaced. Defaults to `False`.
+        resize: `"square"` or `"center_crop"`, see `FileImages`. Defaults to `"square"`.
         title: string, of the page. Defaults to `None`: the model's name.
 
     Returns:
-        A list of `Explanation`, and a list of lines `"path: reason"` on pictures that could not be
+        A list of `Explanation`, and a list of lines `"path: reason"` on images that could not be
         read.
 
     Raises:
         ModelError: if the model has other inputs or outputs.
-        DataError: if no picture can be read, or a figure would replace one.
+        DataError: if there is no image, none can be read, or a figure would replace one.
         ValueError: if there is no such class, or a name for each is missing.
         FileExistsError: if a file would be replaced.
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
@@ -133,98 +144,45 @@ def explain_pictures(
     Example:
 
     >>> model = keras.models.load_model("run/model.keras")
-    >>> explained, skipped = explain_pictures(model, ["cat.jpg"], "explanation")
+    >>> explained, skipped = explain_images(model, ["cat.jpg"], "explanation")
     """
     panels.figure_class()
     size = input_size(model)
-    paths = [os.fspath(path) for path in paths]
-    output = pathlib.Path(output)
     panels.check_class_names(class_names, model.output_shape[-1])
-    figures = [output / name for name in figure_names(paths, "explained")]
-    refuse_to_lose_files([*figures, output / PAGE], paths, overwrite)
-    explained, skipped, drawn = [], [], []
-    for start in range(0, len(paths), BATCH_SIZE):
-        part = slice(start, start + BATCH_SIZE)
-        pictures, failures = read_pictures(paths[part], size)
-        good = [index for index, failure in enumerate(failures) if failure is None]
-        for path, failure in zip(paths[part], failures):
-            if failure is not None:
-                skipped.append(f"{printable(path)}: {failure}")
-        if not good:
-            continue
-        activation = class_activation(model, pictures[good], class_index)
-        maps = _maps(model, pictures[good])
-        for row, index in enumerate(good):
-            order = np.argsort(-activation.probabilities[row], kind="stable")[:BEST]
-            best = [(int(i), float(activation.probabilities[row, i])) for i in order]
+    paths, skipped = find_images(paths)
+    output = pathlib.Path(output)
+    figures = {path: output / name for path, name in zip(paths, figure_names(paths, "explained"))}
+    refuse_to_lose_files([*figures.values(), output / PAGE], paths, overwrite)
+    explained, drawn = [], []
+    for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
+        activation = class_activation(model, pixels, class_index)
+        maps = _maps(model, pixels)
+        for row, path in enumerate(batch):
             explanation = Explanation(
-                paths[start + index], int(activation.classes[row]), best, figures[start + index]
+                path,
+                panels.class_label(int(activation.classes[row]), class_names),
+                likeliest_classes(activation.probabilities[row], class_names, BEST),
+                figures[path],
             )
             own_maps = {name: _one(scores, row) for name, scores in maps.items()}
-            figure = _draw(
-                pictures[index] / 255, activation.maps[row], own_maps, explanation, class_names
-            )
+            figure = _draw(pixels[row] / 255, activation.maps[row], own_maps, explanation)
             drawn.append(as_png(figure))
             explained.append(explanation)
-    if not explained:
-        raise DataError(f"None of the pictures can be read: {skipped[0]}.")
     # At the end, so that what fails on the way leaves nothing behind.
     output.mkdir(parents=True, exist_ok=True)
     for explanation, png in zip(explained, drawn):
         # A link to a file elsewhere is replaced itself.
         explanation.figure.unlink(missing_ok=True)
         explanation.figure.write_bytes(png)
-    sections = [_section(one, png, class_names) for one, png in zip(explained, drawn)]
+    sections = [_section(one, png) for one, png in zip(explained, drawn)]
     _write_page(output / PAGE, title or f"What {model.name} sees", skipped, sections)
     return explained, skipped
 
 
-def refuse_to_lose_files(files, pictures, overwrite):
-    """Raises an error if writing the files would replace one of the pictures, or another file."""
-    folder = files[0].parent
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"The output {str(folder)!r} is a file, not a folder.")
-    own = set(map(os.path.realpath, pictures))
-    for path in files:
-        if os.path.realpath(path) in own:
-            raise DataError(
-                f"The figure {str(path)!r} would replace one of the pictures; choose another "
-                "folder."
-            )
-        if os.path.lexists(path) and not overwrite:
-            raise FileExistsError(
-                f"The file {str(path)!r} exists already. "
-                "Choose another --output, or pass --overwrite to replace it."
-            )
-
-
-def as_png(figure):
-    """The bytes of a PNG."""
-    drawn = io.BytesIO()
-    with warnings.catch_warnings():
-        # Matplotlib's own font lacks many scripts: their letters become boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(drawn, format="png", dpi=90)
-    return drawn.getvalue()
-
-
-def figure_names(paths, ending):
-    """File names of their own, after those of the pictures: `"cat_explained.png"`."""
-    names = []
-    for path in paths:
-        stem = re.sub(r"[^\w.-]", "_", printable(pathlib.Path(path).stem))[:STEM_LENGTH]
-        name, number = f"{stem}_{ending}.png", 1
-        while name.lower() in {taken.lower() for taken in names}:
-            number += 1
-            name = f"{stem}_{ending}_{number}.png"
-        names.append(name)
-    return names
-
-
-def _maps(model, pictures):
+def _maps(model, pixels):
     if not has_attention(model):
         return {}
-    return panels.last_of_each_size(attention_maps(model, pictures))
+    return panels.last_of_each_size(attention_maps(model, pixels))
 
 
 def _one(scores, row):
@@ -236,39 +194,37 @@ def _one(scores, row):
     )
 
 
-def _draw(picture, grad_cam, maps, explanation, class_names):
+def _draw(pixels, grad_cam, maps, explanation):
     heights = [3.1] + ([panels.attention_height(maps)] if maps else [])
     figure = panels.new_figure(max(9.5, 2.4 * (1 + len(maps))), sum(heights))
     parts = panels.split(figure, len(heights), heights)
     axes = parts[0].subplots(1, 3, gridspec_kw={"width_ratios": [1, 1.2, 1.6]})
-    name = printable(pathlib.Path(explanation.picture).name)
-    panels.draw_picture(axes[0], picture, panels.wrapped(name))
-    label = panels.class_label(explanation.explained_class, class_names)
-    title = panels.wrapped(f"Grad-CAM, {label}")
-    drawn = panels.draw_overlay(axes[1], picture, grad_cam, title, limits=(0, 1))
+    name = printable(pathlib.Path(explanation.image).name)
+    panels.draw_picture(axes[0], pixels, panels.wrapped(name))
+    title = panels.wrapped(f"Grad-CAM, {explanation.explained_class}")
+    drawn = panels.draw_overlay(axes[1], pixels, grad_cam, title, limits=(0, 1))
     bar = parts[0].colorbar(drawn, ax=axes[1], fraction=0.046)
     bar.set_label("relative to its maximum", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     panels.draw_bars(
         axes[2],
-        [probability for _, probability in explanation.best],
-        [panels.shortened(panels.class_label(i, class_names)) for i, _ in explanation.best],
+        [one["probability"] for one in explanation.predictions],
+        [panels.shortened(one["class"]) for one in explanation.predictions],
         "probability",
     )
     axes[2].set_xlim(0, 1)
     axes[2].set_title("likeliest classes", fontsize=8)
     if maps:
-        panels.draw_attention(parts[1], picture, maps)
+        panels.draw_attention(parts[1], pixels, maps)
     return figure
 
 
-def _section(explanation, png, class_names):
+def _section(explanation, png):
     rows = "".join(
-        f"<tr><td>{html.escape(panels.class_label(index, class_names))}</td>"
-        f"<td>{probability:.4f}</td></tr>\n"
-        for index, probability in explanation.best
+        f"<tr><td>{html.escape(one['class'])}</td><td>{one['probability']:.4f}</td></tr>\n"
+        for one in explanation.predictions
     )
-    name = html.escape(printable(explanation.picture))
+    name = html.escape(printable(explanation.image))
     data = base64.b64encode(png).decode()
     return (
         f"<section>\n<h2>{name}</h2>\n"

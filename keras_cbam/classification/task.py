@@ -1,184 +1,239 @@
-"""The recipe: a compiled `model.fit` of a classifier, from random weights or from given ones."""
+"""The task `classification`: what the trainer is told of image classifiers."""
 
-import contextlib
-import math
 
 import keras
+import numpy as np
 
-from keras_cbam.data.batches import batches, training_batches
-from keras_cbam.data.order import ONE_DEVICE
-from keras_cbam.insertion.graph import is_searchable
-from keras_cbam.layers.attention_layer import AttentionLayer
-from keras_cbam.training.arguments import jit_compile, validate_recipe
-from keras_cbam.training.progress import Progress
+from keras_cbam import models
+from keras_cbam.applications import attention_classifier
+from keras_cbam.classification.arguments import ClassifierArguments
+from keras_cbam.classification.evaluate import classification_report, top_errors
+from keras_cbam.classification.recipes import recipe_phases
+from keras_cbam.data.batches import evaluation_batches, reading, training_batches
+from keras_cbam.data.load import load_data
+from keras_cbam.data.order import ONE_DEVICE, spread
+from keras_cbam.errors import ModelError, TrainingError
+from keras_cbam.files.weight_files import downloading_weights
+from keras_cbam.serving.saved_model import write_saved_model
+from keras_cbam.training.arguments import with_signature
+from keras_cbam.training.run_folder import resumable
+from keras_cbam.training.trainer import fit, train
+from keras_cbam.visualization.attention_maps import has_attention
+from keras_cbam.visualization.figures import (
+    compare_grad_cam,
+    plot_attention,
+    plot_confusion_matrix,
+    plot_learning_curves,
+)
 
-# The rate of the second phase of a fine-tuning, as a part of that of the first.
-SECOND_PHASE_RATE = 0.1
-# Highest rates of training from random weights, from given ones, and of fine-tuning (AdamW).
-RATE, RATE_FROM_WEIGHTS, FINE_TUNING_RATE = 0.15, 0.01, 0.003
+# Test images on which the reloaded models are compared with the model in memory.
+SAMPLE_SIZE = 64
+# Test images in the figures.
+IMAGES_DRAWN = 3
 
 
-def fit_classifier(
-    model,
-    data_set,
-    epochs,
-    batch_size=128,
-    learning_rate=None,
-    freeze_epochs=0,
-    weight_decay=0.0,
-    xla=False,
-    flip=True,
-    seed=0,
-    verbose="auto",
-    progress=None,
-    devices=ONE_DEVICE,
-):
-    """Trains a classifier; with `freeze_epochs` in two phases, which is fine-tuning.
-
-    Stochastic gradient descent with Nesterov momentum 0.9. The rate rises linearly over the first
-    fifth of the steps and falls by a cosine.
-
-    Fine-tuning: for `freeze_epochs` epochs only the attention layers and the layers outside the
-    backbone train; then everything does, at a tenth of the learning rate. Each phase has a rise and
-    fall of its own. The optimizer is AdamW. The batch normalization of the backbone is in inference
-    mode and does not train, in both phases: its statistics are those of the pretrained weights.
-
-    Decoupled weight decay, `w -= rate * weight_decay * w`, is for the kernels of the network: the
-    attention layers, with their scalars `s`, and all biases and normalization parameters have none.
+class ClassificationTask:
+    """An image classifier for `keras_cbam.training.train`, see `Task`.
 
     Args:
-        model: Functional `keras.Model` from pictures to class probabilities, that of
-            `attention_classifier` for example. The models among its layers are its backbone.
-        data_set: `DataSet`, see `load_data`.
-        epochs: int, passes over the training pictures, those of `freeze_epochs` included.
-        batch_size: int. Defaults to `128`.
-        learning_rate: float, the highest rate. Defaults to `None`: 0.15, or 0.003 with
-            `freeze_epochs`.
-        freeze_epochs: int, at most `epochs`. Defaults to `0`: everything trains throughout.
-        weight_decay: float. Defaults to `0.0`.
-        xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
-        flip: bool, whether training pictures are flipped left to right at random.
-            Defaults to `True`.
-        seed: int, of the order of the pictures and the flips. Defaults to `0`.
-        verbose: see `keras.Model.fit`. Defaults to `"auto"`.
-        progress: `Progress` that keeps checkpoints, and may be one to go on from. Defaults to
-            `None`: a new one that keeps none.
-        devices: `Devices` that share a batch, see `distributed`. Defaults to one.
+        arguments: `ClassifierArguments`.
+    """
+
+    name = "classification"
+    files = (
+        *("saved_model", "learning_curves.png", "confusion_matrix.png", "grad_cam.png"),
+        "attention.png",
+    )
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+
+    def load(self):
+        arguments = self.arguments
+        return load_data(
+            arguments.data,
+            arguments.image_size,
+            seed=arguments.seed,
+            strict=arguments.strict,
+            resize="center_crop" if arguments.recipe == "paper" else "square",
+        )
+
+    def build(self, data):
+        arguments = self.arguments
+        shape = (arguments.image_size, arguments.image_size, 3)
+        given = {
+            "num_classes": len(data.class_names),
+            "attention": arguments.attention,
+            "input_shape": shape,
+            **arguments.backbone_arguments,
+        }
+        try:
+            if arguments.recipe == "paper":
+                return getattr(models, arguments.backbone)(**given)
+            with downloading_weights():
+                model = attention_classifier(
+                    arguments.backbone, where=arguments.where, weights=arguments.weights, **given
+                )
+        except TypeError as error:
+            raise ValueError(
+                f"{arguments.backbone} does not take these arguments: {error}. "
+                f"Received: backbone_arguments={arguments.backbone_arguments}"
+            ) from error
+        if arguments.weights is None:
+            # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
+            for layer in model._flatten_layers():
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.momentum = 0.9
+        return model
+
+    def phases(self, model, steps):
+        return recipe_phases(self.arguments, model, steps)
+
+    def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE):
+        arguments, size = self.arguments, self.arguments.batch_size
+        if part == "sample":
+            few = data.test.select(spread(len(data.test), SAMPLE_SIZE))
+            return evaluation_batches(few, SAMPLE_SIZE)
+        if part == "train":
+            batches = training_batches(
+                data.train,
+                size,
+                arguments.seed,
+                epoch,
+                augment=arguments.augment,
+                first_step=first_step,
+                devices=devices,
+            )
+        else:
+            batches = evaluation_batches(getattr(data, part), size, devices)
+        return self._with_targets(batches, data, part)
+
+    def _with_targets(self, batches, data, part):
+        """One-hot labels where they are smoothed, and weights where classes are balanced."""
+        import tensorflow as tf
+
+        classes = len(data.class_names)
+        if self.arguments.class_weights == "balanced" and part == "train":
+            counts = np.maximum(np.bincount(data.train.labels, minlength=classes), 1)
+            weights = tf.constant(counts.sum() / (classes * counts), "float32")
+            batches = batches.map(
+                lambda images, labels: (images, labels, tf.gather(weights, labels))
+            )
+        if self.arguments.label_smoothing:
+            batches = batches.map(
+                lambda images, labels, *rest: (images, tf.one_hot(labels, classes), *rest)
+            )
+        return batches
+
+    def measure(self, model, data, part="test"):
+        images, labels = getattr(data, part).images, getattr(data, part).labels
+        batches = evaluation_batches(getattr(data, part), self.arguments.batch_size)
+        probabilities = model.predict(batches, verbose=0)
+        if not np.isfinite(probabilities).all():
+            raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
+        # What could not be read has no prediction.
+        labels = np.delete(labels, sorted(images.failures))
+        report = classification_report(labels, probabilities, data.class_names)
+        return {**top_errors(labels, probabilities), **report}, probabilities
+
+    def artefacts(self, model, data, history, report, predictions):
+        images, _ = data.test.images.read(spread(len(data.test), IMAGES_DRAWN))
+        names = data.class_names
+        figures = {
+            "learning_curves.png": lambda: plot_learning_curves(history),
+            "grad_cam.png": lambda: compare_grad_cam(
+                {"Grad-CAM": model}, images, class_names=names
+            ),
+        }
+        if "confusion_matrix" in report:
+            figures["confusion_matrix.png"] = lambda: plot_confusion_matrix(
+                report["confusion_matrix"], names
+            )
+        if has_attention(model):
+            figures["attention.png"] = lambda: plot_attention(model, images)
+        return {
+            "saved_model": lambda path: write_saved_model(model, path),
+            **{
+                name: lambda path, draw=draw: draw().savefig(path, dpi=100)
+                for name, draw in figures.items()
+            },
+        }
+
+    @staticmethod
+    def compare(expected, found, tolerance):
+        difference = float(np.max(np.abs(expected["predictions"] - found["predictions"])))
+        if not difference <= tolerance:
+            raise TrainingError(f"largest difference {difference:.2g}, allowed {tolerance:.2g}")
+        return {"probabilities": difference}
+
+
+@with_signature(ClassifierArguments)
+def train_classifier(**arguments):
+    """Trains an image classifier with attention, and writes what is needed to use it.
+
+    The recipes are described in `keras_cbam.classification.recipes`. Calls
+    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights and history again
+    on one machine.
+
+    Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
+    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
+    `model.keras`; and then `report.json`, `saved_model/` and the figures `learning_curves.png`,
+    `confusion_matrix.png`, `grad_cam.png` and, with attention, `attention.png`. Ctrl-C or SIGTERM
+    ends the run after the step with a further checkpoint.
+
+    Args:
+        **arguments: the fields of `ClassifierArguments`, of which `keras-cbam train --help` tells
+            each; `data`, `backbone`, `attention` and `epochs` for example. `attention` and `where`
+            may be all that `insert_attention` takes.
+
+    Returns:
+        `keras_cbam.training.Run`.
+
+    Raises:
+        TypeError: if there is no such argument.
+        ValueError: if an argument is outside its range or names nothing known.
+        DataError, WeightsError, DivergenceError, TrainingError, FileExistsError, TrainingStopped,
+        OSError: see `keras_cbam.training.train`.
+
+    Example:
+
+    >>> run = train_classifier(epochs=1, output="run")
+    >>> run.report["accuracy"]
+    >>> run = train_classifier(resume="run", epochs=3)
+    """
+    return train(_task(arguments))
+
+
+def fit_classifier(model, data, **arguments):
+    """Trains a classifier of one's own by a recipe; writes nothing.
+
+    Args:
+        model: Functional `keras.Model` from images to class probabilities.
+        data: `ImageData`, see `keras_cbam.data.load_data`.
+        **arguments: see `train_classifier`; those of the network and the data count for nothing.
 
     Returns:
         Dict of lists, one number for each epoch: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
         The model's trainable flags are as they were.
 
     Raises:
-        ValueError: if an argument is outside its range, or `freeze_epochs` is given and the model
-            has no backbone.
+        ValueError: if an argument is outside its range.
+        DataError: if more than one image in ten cannot be read.
 
     Example:
 
     >>> model = attention_classifier("MobileNetV2", 10, input_shape=(96, 96, 3))
-    >>> fit_classifier(model, data_set, epochs=3, freeze_epochs=1)
+    >>> fit_classifier(model, data, recipe="fine-tuning", epochs=3, freeze_epochs=1)
     """
-    if learning_rate is None:
-        learning_rate = FINE_TUNING_RATE if freeze_epochs else RATE
-    validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_decay, seed)
-    progress = Progress(seed=seed) if progress is None else progress
-    test = batches(data_set.test_images, data_set.test_labels, batch_size, devices)
-
-    def epoch_batches(epoch, first_step):
-        return training_batches(
-            data_set.train_images,
-            data_set.train_labels,
-            batch_size,
-            seed,
-            epoch,
-            flip=flip,
-            first_step=first_step,
-            devices=devices,
-        )
-
-    pictures = len(data_set.train_labels)
-    steps = math.ceil((pictures - pictures % devices.count) / batch_size)
-    phases = [(freeze_epochs, learning_rate, _is_attention)] if freeze_epochs else []
-    if epochs > freeze_epochs:
-        phases.append(
-            (epochs - freeze_epochs, SECOND_PHASE_RATE * learning_rate, _is_no_batch_norm)
-            if freeze_epochs
-            else (epochs, learning_rate, None)
-        )
-    done = 0
-    for length, rate, is_trained in phases:
-        with _frozen(model, is_trained):
-            model.compile(
-                optimizer=_optimizer(
-                    model, bool(freeze_epochs), length * steps, rate, weight_decay
-                ),
-                loss="sparse_categorical_crossentropy",
-                metrics=["accuracy"],
-                jit_compile=jit_compile(xla),
-            )
-            progress.restore(model, done, done + length)
-            progress.fit(model, epochs, epoch_batches, test, done + length, verbose=verbose)
-        done += length
-    return progress.history
+    if arguments.get("recipe") == "fine-tuning":
+        # They are in the model.
+        arguments = {"backbone": model.name, "weights": "imagenet", **arguments}
+    with reading(*data.sources()):
+        return fit(_task(arguments), model, data)
 
 
-def _is_attention(layer):
-    return isinstance(layer, AttentionLayer)
-
-
-def _is_no_batch_norm(layer):
-    return not isinstance(layer, keras.layers.BatchNormalization)
-
-
-@contextlib.contextmanager
-def _frozen(model, is_trained):
-    """Within the block, only those layers of the backbone train of which `is_trained` is true."""
-    if is_trained is None:
-        yield
-        return
-    backbones = [layer for layer in model.layers if is_searchable(layer)]
-    if not backbones:
-        raise ValueError(
-            "`freeze_epochs` needs a model with a backbone: a model among its layers. "
-            f"Received: {model!r}"
-        )
-    # Outer before inner: a layer's flag sets those of the layers inside it.
-    layers = [layer for backbone in backbones for layer in backbone._flatten_layers()]
-    before = [layer.trainable for layer in layers]
-    attention = [layer for layer in layers if _is_attention(layer)]
-    kept = {id(inner) for layer in attention for inner in layer._flatten_layers()}
-    for layer in layers:
-        holds_attention = any(id(inner) in kept for inner in layer._flatten_layers())
-        if not holds_attention and not is_trained(layer):
-            layer.trainable = False
-    try:
-        yield
-    finally:
-        for layer, flag in zip(layers, before):
-            layer.trainable = flag
-
-
-def _optimizer(model, is_fine_tuning, steps, rate, weight_decay):
-    warmup = max(1, steps // 5)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=rate / warmup,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=rate,
-        warmup_steps=warmup,
-    )
-    if is_fine_tuning:
-        # Without statistics of the batch, plain gradient steps diverge at rates that learn.
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
-    else:
-        optimizer = keras.optimizers.SGD(
-            schedule, momentum=0.9, nesterov=True, weight_decay=weight_decay or None
-        )
-    if weight_decay:
-        optimizer.exclude_from_weight_decay(var_list=_without_decay(model))
-    return optimizer
-
-
-def _without_decay(model):
-    attention = [layer for layer in model._flatten_layers() if _is_attention(layer)]
-    small = [weight for weight in model.weights if len(weight.shape) < 2]
-    return small + [weight for layer in attention for weight in layer.weights]
+def _task(given):
+    earlier = None
+    if given.get("resume") is not None:
+        earlier = resumable(given["resume"], ClassificationTask.name)
+    return ClassificationTask(ClassifierArguments.given(earlier, **given))

@@ -1,1 +1,49 @@
-"""The commands of `keras-cbam`, one a module: `add` its parser, `run` it."""
+"""The verbs of `keras-cbam`: each adds its parser, runs by the rooms below, and prints.
+
+`run(options)` gives a dict that JSON has a form for, and `show(options, found)` prints it for
+people. Its `"problems"`, `{what: sentence}`, are printed as errors.
+"""
+
+import importlib
+import inspect
+
+from keras_cbam.commands.screen import without_start_up_lines
+from keras_cbam.errors import ModelError
+
+TASKS = ("classification", "detection")
+
+
+def room(name):
+    """A module of the package, which may import Keras: it is called once the options are right."""
+    with without_start_up_lines():
+        importlib.import_module("tensorflow")
+    # Keras can load models with our layers from then on.
+    importlib.import_module("keras_cbam.attention")
+    return importlib.import_module(f"keras_cbam.{name}")
+
+
+def call_task(verb, path, *arguments, **options):
+    """What the function of a verb gives, of the task of the run at a path.
+
+    Args:
+        verb: string; `"predict"` calls `predict_run` of the room of the task.
+        path: path of the folder of a run, or of a `.keras` file, which is of a classifier.
+        *arguments: of the function, after the run.
+        **options: further ones. `None` is not passed on.
+
+    Raises:
+        ModelError: if there is no trained model of a known task.
+        ValueError: if an option is not for the task.
+    """
+    with without_start_up_lines():
+        from keras_cbam.training.saved_run import find_run
+
+    run = find_run(path)
+    task = run.task or "classification"
+    if task not in TASKS:
+        raise ModelError(f"{path!r} is a run of {task!r}, which is not one of {', '.join(TASKS)}.")
+    function = getattr(room(f"{task}.{verb}"), f"{verb}_run")
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() - inspect.signature(function).parameters.keys():
+        raise ValueError(f"`{name}` is not for a run of {task}. Received: {name}={given[name]!r}")
+    return function(run, *arguments, **given)

@@ -2,11 +2,9 @@
 
 import os
 import pathlib
-import warnings
 
+from keras_cbam.commands import room
 from keras_cbam.commands.parser import add_command
-from keras_cbam.cost import count_parameters
-from keras_cbam.models.checkpoints import CheckpointWarning, model_from_checkpoint
 
 
 def add(commands):
@@ -14,6 +12,7 @@ def add(commands):
         commands,
         "convert",
         run,
+        show,
         "turn a PyTorch checkpoint into a .keras file",
         "Turns a checkpoint of the official code (CBAM, BAM or plain) or of timm (CBAM) into a "
         "Keras model that takes pixels in [0, 255] and gives class probabilities. No code in the "
@@ -25,7 +24,7 @@ def add(commands):
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="side of the pictures; by default 224, or 32 for a stem of CIFAR's kind",
+        help="side of the images (default: 224, or 32 for a stem of CIFAR's kind)",
     )
     add("--overwrite", action="store_true", help="replace the file if there is one")
 
@@ -38,17 +37,9 @@ def run(options):
         raise ValueError(f"The file {options.to!r} exists already; pass --overwrite to replace it.")
     if not target.parent.is_dir():
         raise ValueError(f"There is no folder {str(target.parent)!r} for the file to write.")
-    size = options.image_size
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CheckpointWarning)
-        model = model_from_checkpoint(options.checkpoint, image_size=size)
-    for warning in caught:
-        if issubclass(warning.category, CheckpointWarning):
-            print(f"Note: {warning.message}")
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
+    model = room("models.checkpoints").model_from_checkpoint(
+        options.checkpoint, image_size=options.image_size
+    )
     # Whole or not at all, so that a failure leaves the file that is replaced.
     scratch = target.with_name(f".{os.getpid()}-{target.name}")
     try:
@@ -56,13 +47,22 @@ def run(options):
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
-    has_classes = len(model.output_shape) == 2
-    outputs = f"{model.output_shape[-1]} class probabilities"
-    if not has_classes:
-        outputs = f"features {model.output_shape[1:]}, as the file has no classifier"
+    return {
+        "output": options.to,
+        "model": model.name,
+        "parameters": room("cost").count_parameters(model),
+        "input_shape": model.input_shape[1:],
+        "output_shape": model.output_shape[1:],
+    }
+
+
+def show(options, found):
+    outputs = f"{found['output_shape'][-1]} class probabilities"
+    if len(found["output_shape"]) > 1:
+        outputs = f"features {found['output_shape']}, as the file has no classifier"
     print(
-        f"{options.to}: {model.name}, {count_parameters(model):,} parameters, pixels "
-        f"{model.input_shape[1:]} to {outputs}\n\n"
+        f"{options.to}: {found['model']}, {found['parameters']:,} parameters, pixels "
+        f"{found['input_shape']} to {outputs}\n\n"
         "Use it:\n"
         "  import keras, keras_cbam\n"
         f"  model = keras.models.load_model({options.to!r})"

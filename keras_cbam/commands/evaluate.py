@@ -1,9 +1,8 @@
-"""`keras-cbam evaluate`: top-1 and top-5 error of a saved model."""
+"""`keras-cbam evaluate`: the metrics of a saved model, on the data of its run or on others."""
 
-import json
-
-from keras_cbam.classification.evaluate import evaluate_classifier, load_classifier
-from keras_cbam.commands.parser import add_command, print_errors, print_skipped
+from keras_cbam.commands import call_task
+from keras_cbam.commands.parser import RUN, add_command
+from keras_cbam.commands.printing import print_metrics, print_skipped
 
 
 def add(commands):
@@ -11,35 +10,29 @@ def add(commands):
         commands,
         "evaluate",
         run,
-        "measure the top-1 and top-5 error of a saved model",
-        "Measures the top-1 and top-5 error of a model saved as .keras, which takes pixels in "
-        "[0, 255], on the centre crops of the pictures of a folder.",
+        show,
+        "measure a saved model",
+        "Measures a classifier or a detector: on the data, the split and the preprocessing of its "
+        "run, which gives the numbers of its report again, or on other data with the same classes.",
     ).add_argument
-    add("model", metavar="MODEL", help="a .keras file")
-    add(
-        "--data",
-        required=True,
-        metavar="FOLDER",
-        help="a folder with one subfolder of pictures a class, or with train and val (or test), "
-        "of which the latter is used",
-    )
-    add("--batch-size", type=int, default=64, metavar="N", help="pictures at once")
-    add("--json", action="store_true", help="print JSON")
+    add("run_path", metavar="RUN", help=RUN)
+    add("--data", metavar="DATA", help="other data, as for train or detect; needed for a file")
+    add("--split", choices=("train", "val", "test"), help="the part of the data (default: test)")
+    add("--batch-size", type=int, metavar="N", help="images at once (default: as in the training)")
 
 
 def run(options):
-    result = evaluate_classifier(
-        load_classifier(options.model),
-        options.data,
+    return call_task(
+        "evaluate",
+        options.run_path,
+        data=options.data,
+        split=options.split,
         batch_size=options.batch_size,
-        verbose=0 if options.json else "auto",
     )
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    print_skipped(result["skipped"], "files")
-    print(
-        f"{result['pictures']} pictures of {result['classes']} classes, centre crops of "
-        f"{result['image_size']} x {result['image_size']} pixels"
-    )
-    print_errors(result)
+
+
+def show(options, found):
+    print_skipped(found["skipped"])
+    part = f", {found['split']}" if found["split"] else ""
+    print(f"On {found['images']} images of {found['data']}{part}:")
+    print_metrics(found)

@@ -1,12 +1,9 @@
-"""`keras-cbam explain`: what a saved model sees in pictures."""
+"""`keras-cbam explain`: what a saved model sees in images."""
 
-import pathlib
-
-from keras_cbam.classification.evaluate import load_classifier
-from keras_cbam.classification.explain import PAGE, explain_pictures, run_class_names
-from keras_cbam.commands.parser import add_command, print_skipped
+from keras_cbam.commands import call_task
+from keras_cbam.commands.parser import IMAGES, RUN, add_command
+from keras_cbam.commands.printing import print_predictions, print_skipped
 from keras_cbam.errors import printable
-from keras_cbam.visualization.panels import class_label
 
 
 def add(commands):
@@ -14,53 +11,50 @@ def add(commands):
         commands,
         "explain",
         run,
-        "show what a saved model sees in pictures",
-        "Predicts the classes of pictures, and draws where the model sees its class (Grad-CAM) and "
-        "what it attends to: one PNG a picture, and a page with all of them.",
+        show,
+        "show what a saved model sees in images",
+        "Of a classifier, draws where it sees the class of an image (Grad-CAM) and what it attends "
+        "to: one PNG for each image, and a page with all of them. Of a detector, draws the boxes "
+        "that it finds.",
     ).add_argument
-    add(
-        "model",
-        metavar="MODEL",
-        help="a .keras file that takes pixels in [0, 255], or the folder of a training run",
-    )
-    add("pictures", nargs="+", metavar="PICTURE", help="JPEG, PNG, BMP or GIF files")
+    add("run_path", metavar="RUN", help=RUN)
+    add("images", nargs="+", metavar="IMAGE", help=IMAGES)
     add(
         "--class",
         dest="class_index",
         type=int,
         metavar="N",
-        help="number of the class whose Grad-CAM is drawn; by default the predicted one",
+        help="of a classifier: number of the class whose Grad-CAM is drawn (default: the predicted "
+        "one)",
     )
-    add("--output", default="keras_cbam_explanation", metavar="DIR", help="folder to write to")
+    add(
+        "--threshold",
+        type=float,
+        metavar="CONFIDENCE",
+        help="of a detector: boxes of a lower confidence are not drawn (default: 0.5)",
+    )
+    add(
+        "--output",
+        default="keras_cbam_explanation",
+        metavar="FOLDER",
+        help="the folder to write to (default: %(default)s)",
+    )
     add("--overwrite", action="store_true", help="replace files of the same names there")
 
 
 def run(options):
-    path = pathlib.Path(options.model)
-    if path.is_dir():
-        path = path / "model.keras"
-    model = load_classifier(path)
-    names = run_class_names(path, model.output_shape[-1])
-    explained, skipped = explain_pictures(
-        model,
-        options.pictures,
+    return call_task(
+        "explain",
+        options.run_path,
+        options.images,
         options.output,
-        class_index=options.class_index,
-        class_names=names,
         overwrite=options.overwrite,
-        title=f"What {printable(path)} sees",
+        class_index=options.class_index,
+        threshold=options.threshold,
     )
-    print_skipped(skipped, "unreadable pictures")
-    shown = [printable(explanation.picture) for explanation in explained]
-    width = max(map(len, [*shown, "picture"]))
-    print(f"{'picture':{width}}  predicted class and probability, and the next two")
-    for picture, explanation in zip(shown, explained):
-        best = ", ".join(
-            f"{class_label(index, names)} {probability:.3f}"
-            for index, probability in explanation.best[:3]
-        )
-        print(f"{picture:{width}}  {best}")
-    print("\nWritten:")
-    for explanation in explained:
-        print(f"  {explanation.figure}")
-    print(f"  {pathlib.Path(options.output) / PAGE}")
+
+
+def show(options, found):
+    print_skipped(found["skipped"])
+    print_predictions(found)
+    print("\nWritten:", *map(printable, found["written"]), sep="\n  ")

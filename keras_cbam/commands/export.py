@@ -1,8 +1,11 @@
 """`keras-cbam export`: a saved model in a format of serving."""
 
-from keras_cbam.classification.export import export_classifier
-from keras_cbam.commands.parser import add_command
-from keras_cbam.serving.formats import FORMATS
+import dataclasses
+
+from keras_cbam.commands import call_task
+from keras_cbam.commands.parser import RUN, add_command
+from keras_cbam.commands.printing import print_skipped, print_table
+from keras_cbam.serving.formats import FORMATS, find_format
 
 _USE = {
     "saved_model": """import tensorflow as tf
@@ -16,29 +19,30 @@ _USE = {
   (probabilities,) = served.run(["probabilities"], {{"pixels": pixels.astype("float32")}})""",
 }
 
+_USE_DETECTOR = """import tensorflow as tf
+  served = tf.saved_model.load({path!r})
+  found = served.serve(tf.cast(pixels, tf.float32))  # boxes, classes, confidence"""
+
 
 def add(commands):
     add = add_command(
         commands,
         "export",
         run,
+        show,
         "write a saved model in a format of serving",
         "Writes a classifier as a SavedModel, LiteRT or ONNX file that takes pixels in [0, 255] "
-        "and gives probabilities, both float32; loads it by its own runtime in a fresh process and "
-        "compares it with Keras on pictures. LiteRT and ONNX need pip install keras_cbam[litert] "
-        "or keras_cbam[onnx].",
+        "and gives probabilities, both float32, or a detector as a SavedModel; loads it by its own "
+        "runtime in a fresh process and compares it with Keras on images. LiteRT and ONNX need "
+        "pip install keras_cbam[litert] or keras_cbam[onnx].",
     ).add_argument
-    add(
-        "model",
-        metavar="MODEL",
-        help="a .keras file that takes pixels in [0, 255], or the folder of a training run",
-    )
+    add("run_path", metavar="RUN", help=RUN)
     add("--format", required=True, choices=list(FORMATS), help="what to write")
     add(
         "--quantize",
         default="none",
         choices=["none", "float16", "int8"],
-        help="smaller numbers inside; litert and onnx only",
+        help="smaller numbers inside; litert and onnx only (default: %(default)s)",
     )
     add(
         "--output",
@@ -49,35 +53,59 @@ def add(commands):
     add(
         "--data",
         metavar="DATA",
-        help="pictures to compare on and to learn int8 from, as for train: best those that the "
-        "model was trained on; by default embedded Fashion-MNIST pictures",
+        help="images to compare on and to learn int8 from, as for train (default: those of the "
+        "run); needed for a file",
     )
     add("--overwrite", action="store_true", help="replace an earlier artefact there")
 
 
 def run(options):
-    export = export_classifier(
-        options.model,
+    # The task checks it again, once Keras is imported.
+    find_format(options.format, options.quantize, options.output)
+    export = call_task(
+        "export",
+        options.run_path,
         options.format,
         options.output,
         quantize=options.quantize,
         data=options.data,
         overwrite=options.overwrite,
     )
-    if export.activation:
-        print(f"The model's scores are no probabilities: a {export.activation} is added.")
+    return dataclasses.asdict(export)
+
+
+def show(options, export):
+    print_skipped(export["skipped"])
+    compared = f"Compared on {export['images']} test images of {export['data']}:"
+    if "differences" in export:
+        print(f"{options.output}: {export['format']}\n\n{compared}")
+        print_table(
+            [(f"  {what}", f"{value:.1e}") for what, value in export["differences"].items()]
+        )
+        code = _USE_DETECTOR
+    else:
+        _show_classifier(options, export, compared)
+        code = _USE[export["format"]]
+    print("\nUse it:\n  " + code.format(path=options.output))
+
+
+def _show_classifier(options, export, compared):
+    if export["activation"]:
+        print(f"The model's scores are not probabilities: a {export['activation']} is added.")
     print(
-        f"{options.output}: {export.format}, quantization {export.quantize}, pixels "
-        f"{export.input_shape} to probabilities\n\n"
-        f"Compared on {export.pictures} test pictures of {export.data}:\n"
-        f"  largest difference of probabilities {export.largest_difference:.2g}\n"
-        f"  same likeliest class {export.agreement:.2%}\n"
+        f"{options.output}: {export['format']}, quantization {export['quantize']}, pixels "
+        f"{export['input_shape']} to probabilities\n\n"
+        f"{compared}\n"
+        f"  largest difference of probabilities {export['largest_difference']:.2g}\n"
+        f"  same likeliest class {export['agreement']:.2%}"
     )
-    rows = [("size, MB", *(f"{size / 1e6:.2f}" for size in export.size))]
-    if export.accuracy:
-        rows.append(("top-1 accuracy", *(f"{accuracy:.2%}" for accuracy in export.accuracy)))
-    for batch, pair in export.milliseconds.items():
-        rows.append((f"ms a picture, batch {batch}", *(f"{time:.3f}" for time in pair)))
-    for row in [("", "Keras", export.format), *rows]:
-        print(f"{row[0]:24}{row[1]:>12}{row[2]:>12}")
-    print("\nUse it:\n  " + _USE[export.format].format(path=options.output))
+    if export["calibration_images"]:
+        print(f"int8 is from {export['calibration_images']} training images of {export['data']}.")
+    print()
+    rows = [("", "Keras", export["format"])]
+    rows.append(("size, MB", *(f"{size / 1e6:.2f}" for size in export["size"])))
+    if export["accuracy"]:
+        rows.append(("top-1 accuracy", *(f"{part:.2%}" for part in export["accuracy"])))
+    for batch, pair in export["milliseconds"].items():
+        rows.append((f"ms an image, batch {batch}", *(f"{time:.3f}" for time in pair)))
+    print_table(rows)

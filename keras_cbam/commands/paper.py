@@ -1,7 +1,7 @@
 """`keras-cbam paper`: tables 4 and 5 of the paper beside what the code counts."""
 
+from keras_cbam.commands import room
 from keras_cbam.commands.parser import add_command
-from keras_cbam.models.paper import paper_table
 
 _LINE = "{:20} {:6} {:>11} {:>11} {:>10} {:>8} {:>7} {:>7}  {}"
 
@@ -11,6 +11,7 @@ def add(commands):
         commands,
         "paper",
         run,
+        show,
         "count the paper's networks beside its tables",
         "Builds every network of tables 4 and 5 of the CBAM paper, and prints the parameters and "
         "the multiply-adds that the code counts beside the paper's, with the errors on ImageNet-1K "
@@ -19,32 +20,38 @@ def add(commands):
 
 
 def run(options):
-    print(_LINE.format("", "", "parameters", "", "GFLOPs", "", "paper's error, %", "", ""))
-    print(
-        _LINE.format(
-            "network", "with", "counted", "paper", "counted", "paper", "top-1", "top-5", "equal"
-        )
-    )
-    different = 0
-    for row in paper_table():
+    # Row by row, as each takes seconds.
+    _print_line("", "", "parameters", "", "GFLOPs", "", "paper's error, %", "", "")
+    columns = ("network", "with", "counted", "paper", "counted", "paper", "top-1", "top-5", "equal")
+    _print_line(*columns)
+    rows, problems = [], {}
+    for row in room("models.paper").paper_table():
+        rows.append(row)
         errors = (row.paper_top_1_error, row.paper_top_5_error)
-        print(
-            _LINE.format(
-                row.network,
-                row.attention or "-",
-                f"{row.parameters:,}",
-                f"{row.paper_parameters:,}",
-                f"{row.multiply_adds / 1e9:.3f}",
-                f"{row.paper_gflops:.3f}",
-                *("" if error is None else f"{error:.2f}" for error in errors),
-                "yes" if row.is_equal else "NO",
-            ),
-            flush=True,
+        _print_line(
+            row.network,
+            row.attention or "-",
+            f"{row.parameters:,}",
+            f"{row.paper_parameters:,}",
+            f"{row.multiply_adds / 1e9:.3f}",
+            f"{row.paper_gflops:.3f}",
+            *("" if error is None else f"{error:.2f}" for error in errors),
+            "yes" if row.is_equal else "NO",
         )
-        different += not row.is_equal
+        if not row.is_equal:
+            name = f"{row.network}, {row.attention or 'plain'}"
+            problems[name] = "the counts are not those of the paper."
+    return {"rows": rows, "problems": problems}
+
+
+def _print_line(*cells):
+    print(_LINE.format(*cells), flush=True)
+
+
+def show(options, found):
     print(
-        f"Rows that differ: {different}. Parameters are trainable ones and exact. GFLOPs\n"
-        "are 1e9 multiply-adds for a picture of 224 x 224, equal within 1 %, with the stride of a\n"
-        "bottleneck in its first 1x1. The errors are quoted from the paper, not measured here."
+        f"Rows that differ: {len(found['problems'])}. Parameters are trainable ones and exact. "
+        "GFLOPs\nare 1e9 multiply-adds for an image of 224 x 224, equal within 1 %, with the "
+        "stride of a\nbottleneck in its first 1x1. The errors are quoted from the paper, not "
+        "measured here."
     )
-    return 1 if different else 0

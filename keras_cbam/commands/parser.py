@@ -1,32 +1,106 @@
-"""What the commands share: parsers, and what they print."""
+"""Parsers, and the options that are generated from the arguments of a training."""
 
 import argparse
 import ast
+import dataclasses
 import warnings
 
-from keras_cbam.errors import printable
+from keras_cbam.commands.printing import error_line
+
+RUN = "the folder of a run, or a .keras file that takes pixels in [0, 255]"
+IMAGES = "image files, folders or patterns such as 'photos/*.jpg'"
+GROUPS = ("network", "data", "optimization", "running", "run")
+# Arguments of which "none" on the command line is None.
+NONE = ("attention", "weights", "distribute")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose options are not abbreviated."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, allow_abbrev=False, **options)
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {printable(' '.join(message.split()))}\n")
+        self.exit(2, error_line(message))
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    def _get_help_string(self, action):
-        is_said = action.default in (None, []) or action.const is True
-        return action.help if is_said else super()._get_help_string(action)
-
-
-def add_command(commands, name, run, summary, description):
-    """A new parser for one command, which calls `run(options)`."""
-    parser = commands.add_parser(
-        name, help=summary, description=description, formatter_class=_HelpFormatter
+def add_command(commands, name, run, show, summary, description):
+    """A new parser for one verb, whose options have `run` and `show`."""
+    parser = commands.add_parser(name, help=summary, description=description)
+    parser.set_defaults(run=run, show=show)
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON on standard output, and nothing else there"
     )
-    parser.set_defaults(run=run)
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
+
+
+def add_training_options(parser, arguments, defaults):
+    """An option for each argument of a training; one that is not given is not among the options.
+
+    Args:
+        parser: `Parser`.
+        arguments: `RunArguments`, or a class that is derived from it. A field without help has no
+            option.
+        defaults: `{condition: {name of an argument: value}}`, what is taken where nothing is given,
+            for the help: `"default"`, `"recipe paper"` for example.
+    """
+    parser.usage = "%(prog)s [options]"
+    fields = [field for field in dataclasses.fields(arguments) if field.metadata["help"]]
+    # Within a group, flags come last.
+    fields.sort(key=lambda field: field.metadata.get("kind") is bool)
+    for title in GROUPS:
+        group = parser.add_argument_group(title)
+        for field in fields:
+            if field.metadata["group"] == title:
+                _add_option(group, field, defaults)
+
+
+def _add_option(group, field, defaults):
+    told = field.metadata
+    flag = "--" + field.name.replace("_", "-")
+    option = {name: told[name] for name in ("choices", "metavar") if name in told}
+    kind = told.get("kind", str)
+    if kind is bool:
+        option["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
+    elif kind is dict:
+        # One at a time.
+        flag = flag.removesuffix("s")
+        option |= {"action": "append", "type": name_and_value}
+    else:
+        option["type"] = kind
+    if "choices" in told and field.name in NONE:
+        option["choices"] = ("none", *told["choices"])
+    text = f"{told['help']}{_told_defaults(field, defaults)}".replace("%", "%%")
+    group.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, help=text, **option)
+
+
+def _told_defaults(field, defaults):
+    values = {"default": None if field.default is False else field.default} | {
+        condition: given[field.name] for condition, given in defaults.items() if field.name in given
+    }
+    default = values["default"]
+    told = [
+        f"{condition}: {value}"
+        for condition, value in values.items()
+        if value is not None and (condition == "default" or value != default)
+    ]
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def training_arguments(options, arguments):
+    """The arguments of a training that the command line gives, as a dict."""
+    given = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(arguments)
+        if hasattr(options, field.name)
+    }
+    for name, value in given.items():
+        if name in NONE and value == "none":
+            given[name] = None
+        elif isinstance(value, list):
+            given[name] = dict(value)
+    return given
 
 
 def name_and_value(text):
@@ -41,20 +115,3 @@ def name_and_value(text):
             return name, ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return name, value
-
-
-def none_or(name):
-    """`None` where the command line says none."""
-    return None if name == "none" else name
-
-
-def print_skipped(skipped, what):
-    if skipped:
-        print(f"Skipped {len(skipped)} {what}:", *skipped[:10], sep="\n  ")
-
-
-def print_errors(result):
-    """Top-1 and, of six classes or more, top-5 error."""
-    for name in ("top_1_error", "top_5_error"):
-        if result[name] is not None:
-            print(f"{name[:5].capitalize().replace('_', '-')} error {result[name]:.2f} %")

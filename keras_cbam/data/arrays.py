@@ -3,15 +3,27 @@
 import numpy as np
 
 from keras_cbam.data.image_files import resize_arrays
-from keras_cbam.data.labelled_images import DataSet, split
+from keras_cbam.data.image_sources import ArrayImages
+from keras_cbam.data.labelled_images import WHOLE, LabelledImages, labels_by_name
 from keras_cbam.errors import DataError, first_line, printable, quoted
-from keras_cbam.files.model_files import check_arrays
 
-_KEYS = (("x", "y", "xt", "yt"), ("x_train", "y_train", "x_test", "y_test"))
+_PARTS = {
+    "train": ("x", "y"),
+    WHOLE: ("x", "y"),
+    "validation": ("xv", "yv"),
+    "test": ("xt", "yt"),
+}
+_KEYS = (
+    ("x", "y", "xv", "yv", "xt", "yt"),
+    ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test"),
+)
 
 
 def read_npz(path):
     """The arrays of an `.npz` file that are of use here, under their short keys."""
+    # Here, as Keras comes with it.
+    from keras_cbam.files.model_files import check_arrays
+
     try:
         # NumPy leaves a damaged file open that it opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -26,126 +38,115 @@ def read_npz(path):
             f"The file {quoted(path)} cannot be read as an .npz without pickled objects: "
             f"{first_line(error)}."
         ) from error
-    has_pairs = "x" in arrays and "y" in arrays and ("xt" in arrays) == ("yt" in arrays)
-    if not has_pairs:
+    pairs = [(x in arrays, y in arrays) for x, y in _PARTS.values()]
+    if not all(pairs[0]) or any(x != y for x, y in pairs):
         raise DataError(
-            f"The file {quoted(path)} must hold the arrays x and y, and optionally xt and yt, "
-            f"received {', '.join(map(printable, names)) or 'none'}."
+            f"The file {quoted(path)} must hold the arrays x and y, and optionally xv and yv, and "
+            f"xt and yt, received {', '.join(map(printable, names)) or 'none'}."
         )
     return arrays
 
 
-def from_arrays(name, arrays, image_size, seed, test_fraction, path=None):
-    path = path or name
-    x, y = arrays["x"], arrays["y"]
-    x, scale = _checked_pictures(x, path, "x")
-    y = _checked_labels(y, path, "y", len(x))
-    class_names = _checked_names(arrays.get("class_names"), y, path)
-    if "xt" not in arrays:
-        images = resize_arrays(x, scale, image_size)
-        return split(name, images, y, class_names, [], seed, test_fraction, path)
-    xt, _ = _checked_pictures(arrays["xt"], path, "xt", like=(x.dtype, scale))
-    yt = _checked_labels(arrays["yt"], path, "yt", len(xt))
-    if yt.max() >= len(class_names):
-        raise DataError(
-            f"The labels yt of {quoted(path)} must be in 0..{len(class_names) - 1} as those of "
-            f"the training part, received {yt.max()}."
-        )
-    return DataSet(
-        name,
-        resize_arrays(x, scale, image_size),
-        y.astype("int32"),
-        resize_arrays(xt, scale, image_size),
-        yt.astype("int32"),
-        class_names,
-        [],
-    )
+class ArrayParts:
+    """The parts of arrays that are from `path`, with the interface of `FolderParts`."""
+
+    def __init__(self, path, arrays, image_size):
+        self._path = path
+        self._arrays = arrays
+        self._image_size = image_size
+        others = tuple(kind for kind in ("validation", "test") if _PARTS[kind][0] in arrays)
+        self.kinds = ("train", *others) if others else (WHOLE,)
+        self.skipped = []
+
+    def read(self, kind, class_names=None):
+        """Resizes the images of a part; returns `LabelledImages` and the class names."""
+        x, scale = _checked_images(self._arrays["x"], self._path, "x")
+        key, labels_key = _PARTS[kind]
+        if key != "x":
+            like = x.dtype, scale
+            x, _ = _checked_images(self._arrays[key], self._path, key, like)
+        labels = _checked_labels(self._arrays[labels_key], self._path, labels_key, len(x))
+        names = _checked_names(self._arrays.get("class_names"), labels, self._path, labels_key)
+        if class_names is None:
+            class_names = _all_names(names, labels, self._path)
+        found, places = np.unique(labels, return_inverse=True)
+        own = [str(label) if names is None else names[label] for label in found]
+        labels = labels_by_name(own, class_names, self._path)[places]
+        return LabelledImages(
+            ArrayImages(resize_arrays(x, scale, self._image_size)), labels
+        ), class_names
 
 
-def _checked_pictures(x, path, key, like=None):
+def _require(is_met, what, path, requirement, received):
+    if not is_met:
+        raise DataError(f"The {what} of {quoted(path)} must {requirement}, received {received}.")
+
+
+def _checked_images(x, path, key, like=None):
     """The array with a channel axis, and the factor that takes its values to [0, 255]."""
+    what = f"images {key}"
     x = x[..., None] if x.ndim == 3 else x
-    if x.ndim != 4 or 0 in x.shape or x.shape[-1] not in (1, 3, 4):
-        raise DataError(
-            f"The pictures {key} of {quoted(path)} must have the shape (pictures, height, width) "
-            f"or (pictures, height, width, 1, 3 or 4), received {x.shape}."
-        )
-    if x.dtype.kind not in "iuf" or (like and x.dtype != like[0]):
-        expected = f"{like[0]} as x" if like else "integers or floats"
-        raise DataError(
-            f"The pictures {key} of {quoted(path)} must be {expected}, received {x.dtype}."
-        )
+    has_shape = x.ndim == 4 and 0 not in x.shape and x.shape[-1] in (1, 3, 4)
+    shape = "(images, height, width) or (images, height, width, 1, 3 or 4)"
+    _require(has_shape, what, path, f"have the shape {shape}", x.shape)
+    if like:
+        _require(x.dtype == like[0], what, path, f"be {like[0]} as x", x.dtype)
+    _require(x.dtype.kind in "iuf", what, path, "be integers or floats", x.dtype)
     # Not a number passes through both, so this needs no second array of that size.
     lowest, highest = x.min(), x.max()
     if like:
         scale = like[1]
     elif x.dtype.kind == "f":
-        # Rounding may take a float16 picture a little above 1.
+        # Rounding may take a float16 image a little above 1.
         scale = 255.0 if highest <= 1.001 else 1.0
     else:
         is_16_bit = x.dtype.kind == "u" and x.dtype.itemsize == 2
         scale = 1 / 257 if is_16_bit and highest > 255 else 1.0
     limit = {255.0: 1, 1.0: 255}.get(scale, 65535)
-    # The negated comparison is also true of what is not a number.
-    if not (lowest >= 0 and highest <= limit * 1.001):
-        raise DataError(
-            f"The pictures {key} of {quoted(path)} must have values in [0, {limit}], received "
-            f"{lowest} to {highest}."
-        )
+    is_inside = lowest >= 0 and highest <= limit * 1.001
+    _require(is_inside, what, path, f"have values in [0, {limit}]", f"{lowest} to {highest}")
     return x, scale
 
 
-def _checked_labels(y, path, key, pictures):
-    if y.dtype.kind not in "iu":
-        raise DataError(f"The labels {key} of {quoted(path)} must be integers, received {y.dtype}.")
-    if y.shape not in ((pictures,), (pictures, 1)):
-        raise DataError(
-            f"The labels {key} of {quoted(path)} must have the shape ({pictures},), one for each "
-            f"picture, received {y.shape}."
-        )
-    if y.min() < 0:
-        raise DataError(
-            f"The labels {key} of {quoted(path)} must not be negative, received {y.min()}."
-        )
+def _checked_labels(y, path, key, images):
+    what = f"labels {key}"
+    _require(y.dtype.kind in "iu", what, path, "be integers", y.dtype)
+    shape = f"have the shape ({images},), one for each image"
+    _require(y.shape in ((images,), (images, 1)), what, path, shape, y.shape)
+    _require(y.min() >= 0, what, path, "not be negative", y.min())
     return y.reshape(-1)
 
 
-def _checked_names(class_names, y, path):
+def _checked_names(class_names, labels, path, key):
+    """The class names in the file, `None` if it has none."""
     if class_names is None:
-        found = np.unique(y)
-        # Compared with how many there are first: a label of 10 ** 18 asks for no list of names.
-        if found[-1] != len(found) - 1:
-            raise DataError(
-                f"The labels y of {quoted(path)} must be all of 0..K-1 for K classes, received "
-                f"{len(found)} different ones up to {found[-1]}."
-            )
-        class_names = [str(label) for label in range(len(found))]
-    else:
-        names = np.asarray(class_names)
-        if names.ndim != 1 or names.dtype.kind not in "US":
-            raise DataError(
-                f"The class_names of {quoted(path)} must be a list of strings, received "
-                f"{names.dtype} of shape {names.shape}."
-            )
-        class_names = [
-            printable(name.decode(errors="replace") if isinstance(name, bytes) else name)
-            for name in names.tolist()
-        ]
-        if len(set(class_names)) < len(class_names):
-            raise DataError(
-                f"The class_names of {quoted(path)} must differ, received {class_names}."
-            )
-        if y.max() >= len(class_names):
-            raise DataError(
-                f"The labels y of {quoted(path)} must be in 0..{len(class_names) - 1} for "
-                f"{len(class_names)} class_names, received {y.max()}."
-            )
-        counts = np.bincount(y.astype("int64"), minlength=len(class_names))
-        if counts.min() == 0:
-            raise DataError(
-                f"The class {class_names[counts.argmin()]!r} of {quoted(path)} has no picture to "
-                "train on, expected at least one."
-            )
-    if len(class_names) < 2:
-        raise DataError(f"The labels y of {quoted(path)} name one class, expected at least 2.")
-    return class_names
+        return None
+    names = np.asarray(class_names)
+    is_list = names.ndim == 1 and names.dtype.kind in "US"
+    received = f"{names.dtype} of shape {names.shape}"
+    _require(is_list, "class_names", path, "be a list of strings", received)
+    names = [
+        printable(name.decode(errors="replace") if isinstance(name, bytes) else name)
+        for name in names.tolist()
+    ]
+    _require(len(set(names)) == len(names), "class_names", path, "differ", names)
+    limits = f"be in 0..{len(names) - 1} for {len(names)} class_names"
+    _require(labels.max() < len(names), f"labels {key}", path, limits, labels.max())
+    return names
+
+
+def _all_names(names, labels, path):
+    """The names of all classes, each of which must have an image to train on."""
+    found = np.unique(labels)
+    if names is None:
+        received = f"{len(found)} different ones up to {found[-1]}"
+        # Compared before they are named: a label of 10 ** 18 asks for no list of names.
+        is_whole = found[-1] == len(found) - 1
+        _require(is_whole, "labels", path, "be all of 0..K-1 for K classes", received)
+        names = [str(label) for label in found]
+    missing = [names[label] for label in np.setdiff1d(np.arange(len(names)), found)]
+    _require(
+        not missing, "class_names", path, "each have an image to train on", f"none of {missing}"
+    )
+    _require(len(names) > 1, "labels", path, "name at least 2 classes", "one")
+    return names

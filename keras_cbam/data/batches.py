@@ -1,59 +1,163 @@
-"""Arrays of pictures as a `tf.data.Dataset` of batches."""
+"""Labelled images as `tf.data.Dataset`s of batches."""
+
+import contextlib
 
 import numpy as np
 
+from keras_cbam.data.crops import training_crop
+from keras_cbam.data.image_files import decoding
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
+from keras_cbam.errors import DataError
+
+AUGMENT = ("none", "flip", "crop")
+
+
+def batched(rows, batch_size, read, signature):
+    """Reads rows in batches, several at a time and ahead of their use, in the given order.
+
+    Args:
+        rows: int64 array `(n, columns)`.
+        batch_size: int. The last batch may be smaller.
+        read: callable that takes the rows of one batch and returns a tuple of arrays.
+        signature: tuple of `tf.TensorSpec`, of these arrays.
+
+    Returns:
+        `tf.data.Dataset` of tuples of tensors, whose length is known.
+    """
+    import tensorflow as tf
+
+    types = [spec.dtype for spec in signature]
+
+    def example(rows):
+        tensors = tf.numpy_function(read, [rows], types, stateful=False)
+        return tuple(
+            tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, signature)
+        )
+
+    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def training_batches(
-    images, labels, batch_size, seed, epoch, flip=False, first_step=0, devices=ONE_DEVICE
+    part, batch_size, seed, epoch, augment="flip", first_step=0, devices=ONE_DEVICE
 ):
-    """Batches of pictures and labels in the order of an epoch.
+    """Batches of images and labels in the order of an epoch.
+
+    An image that cannot be decoded is replaced by the next one of its batch that can, so that every
+    batch has its size. Order and augmentation are functions of `seed` and `epoch` alone.
 
     Args:
-        images: uint8 array of shape `(pictures, height, width, channels)`, or what gives such a
-            one for an array of indices.
-        labels: int array of shape `(pictures,)`.
+        part: `LabelledImages`.
         batch_size: int, on all devices.
-        seed: int, of the order and the flips.
+        seed: int, of the order and the augmentation.
         epoch: int, from 0.
-        flip: bool, whether each picture is flipped left to right with probability one half.
-            Defaults to `False`.
+        augment: string. `"flip"`: images are flipped left to right with probability one half;
+            `"crop"`: they are also cropped at random, see `training_crop`; or `"none"`. Defaults to
+            `"flip"`.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
         devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
-        `tf.data.Dataset` of `(images, labels)`, uint8 `(batch, height, width, channels)` and
-        int32 `(batch,)`. The last batch of an epoch may be smaller.
+        `tf.data.Dataset` of `(images, labels)`, uint8 `(batch, size, size, 3)` and int32
+        `(batch,)`. The last batch of an epoch may be smaller. Read it within `reading`.
+
+    Raises:
+        ValueError: if there is no such augmentation.
+
+    Example:
+
+    >>> with reading(data.train.images):
+    ...     model.fit(training_batches(data.train, 32, seed=0, epoch=0), shuffle=False)
     """
-    order, numbers = epoch_order(len(labels), seed, epoch)
-    return _batches(
-        images, labels, order, numbers % 2 if flip else None, batch_size, first_step, devices
-    )
+    if augment not in AUGMENT:
+        raise ValueError(f"`augment` must be one of {AUGMENT}. Received: augment={augment!r}")
+    images = part.images
 
+    def pixels_of(rows):
+        def crop(image, position):
+            generator = np.random.default_rng(rows[position, 1])
+            return training_crop(image, images.shape[1], True, generator)
 
-def batches(images, labels, batch_size, devices=ONE_DEVICE):
-    """Batches of pictures and labels in the given order; as `training_batches` otherwise."""
-    return _batches(images, labels, np.arange(len(labels)), None, batch_size, 0, devices)
-
-
-def _batches(images, labels, order, flips, batch_size, first_step, devices):
-    import tensorflow as tf
-
-    flips = np.zeros(len(order), "int64") if flips is None else flips
-    rows = share(np.stack([order, flips], axis=1), batch_size, devices, first_step)
-    size = images.shape[1:]
+        return images.read(rows[:, 0], crop if augment == "crop" else None)
 
     def read(rows):
-        index, is_flipped = rows[:, 0], rows[:, 1] == 1
-        pictures = np.asarray(images[index])
-        pictures[is_flipped] = pictures[is_flipped, :, ::-1]
-        return pictures, labels[index].astype("int32")
+        pixels, kept = pixels_of(rows)
+        while not kept.any():
+            # Those that follow; this ends, as the source raises if too many are unreadable.
+            rows = np.stack([(rows[:, 0] + 1) % len(part), rows[:, 1]], axis=1)
+            pixels, kept = pixels_of(rows)
+        if not kept.all():
+            readable = np.flatnonzero(kept)
+            places = np.searchsorted(readable, np.arange(len(rows))) % len(readable)
+            pixels, rows = pixels[places], rows[readable[places]]
+        if augment == "flip":
+            is_flipped = rows[:, 1] % 2 == 1
+            pixels[is_flipped] = pixels[is_flipped, :, ::-1]
+        return pixels, part.labels[rows[:, 0]]
 
-    def example(rows):
-        pictures, classes = tf.numpy_function(read, [rows], [tf.uint8, tf.int32], stateful=False)
-        return tf.ensure_shape(pictures, (None, *size)), tf.ensure_shape(classes, (None,))
+    rows = np.stack(epoch_order(len(part), seed, epoch), axis=1)
+    rows = share(rows, batch_size, devices, first_step)
+    return batched(rows, batch_size // devices.processes, read, _signature(part))
 
-    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size // devices.processes)
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+
+def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
+    """Batches of images and labels in the given order, without those that cannot be decoded.
+
+    Args:
+        part: `LabelledImages`.
+        batch_size: int, on all devices.
+        devices: `Devices` that share a batch. Defaults to one.
+
+    Returns:
+        As of `training_batches`.
+    """
+
+    def read(rows):
+        pixels, kept = part.images.read(rows[:, 0])
+        if not kept.any():
+            part.images.error = DataError(
+                f"None of the {len(rows)} images of a batch can be read, the first is "
+                f"{part.images.failure_line(int(rows[0, 0]))}."
+            )
+            raise part.images.error
+        return pixels, part.labels[rows[kept, 0]]
+
+    rows = share(np.arange(len(part))[:, None], batch_size, devices)
+    return batched(rows, batch_size // devices.processes, read, _signature(part))
+
+
+def _signature(part):
+    import tensorflow as tf
+
+    pixels = tf.TensorSpec((None, *part.images.shape[1:]), tf.uint8)
+    return pixels, tf.TensorSpec((None,), tf.int32)
+
+
+@contextlib.contextmanager
+def reading(*sources):
+    """Within the block, images of these sources are read: every use of batches is in one.
+
+    Without it, an image that ends the reading gives an error of TensorFlow's own, and Pillow warns
+    of oddities.
+
+    Args:
+        *sources: `FileImages` or `ArrayImages`; `None` is left out.
+
+    Raises:
+        DataError: at the end of the block, if a source raised it; the message names the image.
+    """
+    import tensorflow as tf
+
+    sources = [source for source in sources if source is not None]
+    for source in sources:
+        source.error = None
+    try:
+        with decoding():
+            yield
+    except tf.errors.OpError as error:
+        # TensorFlow keeps neither the kind of an error nor what it carries.
+        for source in sources:
+            if source.error is not None:
+                raise source.error from error
+        raise

@@ -1,218 +1,169 @@
-"""Folders of pictures: which there are, of which classes, and data sets of them."""
+"""Folders with a subfolder for each class, alone or in parts to train, validate and test on."""
 
-import dataclasses
 import os
-import pathlib
+import re
 
 import numpy as np
 
-from keras_cbam.data.cache import cached_pictures
-from keras_cbam.data.image_files import read_pictures
-from keras_cbam.data.labelled_images import DataSet, select, split, what_was_skipped
+from keras_cbam.data.image_files import images_among
+from keras_cbam.data.image_sources import FileImages, stop_if_too_many
+from keras_cbam.data.labelled_images import WHOLE, LabelledImages, labels_by_name
+from keras_cbam.data.listing import files_below, list_folder
 from keras_cbam.errors import DataError, printable, quoted
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
-def list_folder(folder, root):
-    """What a data folder holds, in the order of plain string sorting.
-
-    Hidden entries are ignored.
-
-    Args:
-        folder: string, path of the folder.
-        root: string, real path of the folder that no symbolic link may lead out of.
-
-    Returns:
-        Three lists: the paths of the subfolders, the paths of the pictures, and a line
-        `"path: reason"` for each file without the suffix of a picture and each link that leads
-        outside `root`.
-
-    Raises:
-        OSError: if the folder cannot be read.
-    """
-    folders, pictures, skipped = [], [], []
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        is_folder = os.path.isdir(path)
-        if name.startswith("."):
-            continue
-        if os.path.islink(path) and not pathlib.Path(os.path.realpath(path)).is_relative_to(root):
-            skipped.append(f"{printable(path)}: a symbolic link that leads outside the data folder")
-        elif not is_folder and not name.lower().endswith(SUFFIXES):
-            skipped.append(f"{printable(path)}: not named as a JPEG, PNG, BMP or GIF picture")
-        else:
-            (folders if is_folder else pictures).append(path)
-    return folders, pictures, skipped
-
-
-def find_pictures(folder, root):
-    """The pictures of a folder and of all folders in it.
-
-    Args:
-        folder: string, path of the folder.
-        root: string, real path of the folder that no symbolic link may lead out of.
-
-    Returns:
-        The sorted list of the paths, and a list of lines `"path: reason"` on what was not read.
-    """
-    pictures, skipped, seen = [], [], set()
-    # A list of what is to be read, as folders may be nested deeper than functions may.
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        try:
-            status = os.stat(current)
-            if (status.st_dev, status.st_ino) in seen:
-                # Links in a circle, or many to one place, would be read without end.
-                skipped.append(f"{printable(current)}: the same folder as another one of its class")
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            folders, found, left_out = list_folder(current, root)
-        except OSError as error:
-            skipped.append(f"{printable(current)}: {error.strerror}")
-            continue
-        pictures.extend(found)
-        skipped.extend(left_out)
-        waiting.extend(reversed(folders))
-    return sorted(pictures, key=lambda path: path.replace(os.sep, "/")), skipped
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PictureFiles:
-    """Labelled picture files, none of which was opened yet.
+class FolderParts:
+    """The parts of a folder, each with a subfolder of images for each class; decodes nothing.
 
     Attributes:
-        folder: string, path of the folder with one subfolder a class.
-        paths: list of strings, class by class.
-        labels: int32 array `(pictures,)`, indices into `class_names`.
-        class_names: list of strings, the sorted names of the subfolders.
+        kinds: tuple, which there are of `"train"`, `"validation"` and `"test"`, or `("whole",)`.
+        skipped: list of lines `"path: reason"` on what was left out of the parts that were read.
     """
 
-    folder: str
-    paths: list
-    labels: np.ndarray
-    class_names: list
+    def __init__(self, folder, image_size, resize, strict):
+        self._folder = folder
+        self._root = os.path.realpath(folder)
+        self._image_size, self._resize, self._is_strict = image_size, resize, strict
+        self._unreadable, self._left_out = [], []
+        try:
+            self._paths = self._find_parts()
+        except OSError as error:
+            raise DataError(
+                f"The folder {quoted(folder)} cannot be read: {error.strerror}."
+            ) from error
+        self.kinds = tuple(self._paths)
+
+    @property
+    def skipped(self):
+        return self._unreadable + self._left_out
+
+    def read(self, kind, class_names=None):
+        """Finds the images of a part; returns `LabelledImages` and the class names.
+
+        Classes are numbered by `class_names`, or by the sorted names of the subfolders.
+        """
+        folder = self._paths[kind]
+        classes = self._find_classes(folder)
+        if not classes or (class_names is None and len(classes) < 2):
+            raise DataError(
+                f"The folder {quoted(folder)} must have a subfolder of images for each of at least "
+                f"{2 if class_names is None else 1} classes, received "
+                f"{', '.join(map(repr, classes)) or 'none'}{self._what_was_skipped()}."
+            )
+        class_names = list(classes) if class_names is None else class_names
+        labels = labels_by_name(classes, class_names, folder)
+        paths = [path for found in classes.values() for path in found]
+        labels = np.repeat(labels, [len(found) for found in classes.values()])
+        images = FileImages(paths, self._image_size, self._resize, self._is_strict)
+        return LabelledImages(images, labels), class_names
+
+    def _find_parts(self):
+        """`{kind: path}`; adds what lies beside the parts to what was left out."""
+        folder = self._inner(self._folder)
+        subfolders, stray, outside = list_folder(folder, self._root)
+        groups = {}
+        for path in subfolders:
+            kind, rest = _part_of(os.path.basename(path))
+            groups.setdefault(rest, {}).setdefault(kind, []).append(path)
+        groups.pop(None, None)
+        found = []
+        for group in groups.values():
+            parts = {kind: paths[0] for kind, paths in group.items() if self._has_classes(paths[0])}
+            others = [path for path in subfolders if path not in parts.values()]
+            is_clear = "train" in parts and all(len(paths) == 1 for paths in group.values())
+            # Beside other folders of classes, and without parts, one called train is a class.
+            if is_clear and (len(group) > 1 or not any(map(self._has_classes, others))):
+                found.append((parts, others))
+        if len(found) != 1:
+            return {WHOLE: folder}
+        ((parts, others),) = found
+        if len(parts) < 2:
+            raise DataError(
+                f"The folder {quoted(folder)} must have subfolders of classes in two parts, "
+                f"received them in {_names(parts.values())} alone, not in {_names(others)}."
+            )
+        self._unreadable.extend(outside)
+        self._leave_out(others, "a folder beside the parts")
+        self._leave_out(images_among(stray)[0], "an image outside the class folders")
+        kinds = sorted(parts, key=("train", "validation", "test").index)
+        return {kind: self._inner(parts[kind]) for kind in kinds}
+
+    def _has_classes(self, folder):
+        return bool(list_folder(folder, self._root)[0])
+
+    def _inner(self, folder):
+        """The folder, or the one in it that holds the subfolders, if it holds no other."""
+        while True:
+            folders, _, _ = list_folder(folder, self._root)
+            if len(folders) != 1 or not self._has_classes(folders[0]):
+                return folder
+            folder = folders[0]
+
+    def _find_classes(self, folder):
+        """`{name: paths of images}` of a folder with one subfolder a class."""
+        subfolders, stray, outside = list_folder(folder, self._root)
+        self._unreadable.extend(outside)
+        self._leave_out(images_among(stray)[0], "an image outside the class folders")
+        files = {}
+        for path in subfolders:
+            files[path], unreadable, repeated = files_below(path, self._root)
+            self._unreadable.extend(unreadable)
+            self._left_out.extend(repeated)
+        images, broken = images_among([path for found in files.values() for path in found])
+        self._unreadable.extend(broken)
+        if self._is_strict:
+            broken = self._unreadable
+        stop_if_too_many(broken, len(images) + len(broken), self._is_strict)
+        images = set(images)
+        files = {path: [file for file in found if file in images] for path, found in files.items()}
+        self._leave_out([path for path in files if not files[path]], "a folder without images")
+        files = {path: found for path, found in files.items() if found}
+        _refuse_parts(folder, files)
+        classes = {}
+        for path, found in files.items():
+            # Two names may differ in what is not printable alone.
+            classes.setdefault(printable(os.path.basename(path)), []).extend(found)
+        return classes
+
+    def _leave_out(self, paths, reason):
+        self._left_out.extend(f"{printable(path)}: {reason}" for path in sorted(paths))
+
+    def _what_was_skipped(self):
+        skipped = self.skipped
+        return f" ({len(skipped)} skipped, the first is {skipped[0]})" if skipped else ""
 
 
-def find_parts(folder):
-    """The folder's parts, if it has subfolders train and val or test, or all three, and no other.
-
-    Args:
-        folder: string, path.
-
-    Returns:
-        `{"train": path, "val": path, ...}`, empty if the folder has no such parts, and a list of
-        lines `"path: reason"` on what lies beside the parts.
-
-    Raises:
-        DataError: if the folder cannot be read.
-    """
-    root = os.path.realpath(folder)
-    try:
-        subfolders, stray, left_out = list_folder(folder, root)
-        parts = {os.path.basename(path).lower(): path for path in subfolders}
-        is_split = set(parts) in ({"train", "val"}, {"train", "test"}, {"train", "val", "test"})
-        is_split = is_split and len(parts) == len(subfolders)
-        is_split = is_split and any(list_folder(path, root)[0] for path in subfolders)
-    except OSError as error:
-        raise DataError(f"The folder {quoted(folder)} cannot be read: {error.strerror}.") from error
-    return (parts, left_out + _outside_classes(stray)) if is_split else ({}, [])
+def _part_of(name):
+    """Which part a folder is called, and the rest of its name; `(None, None)` if none."""
+    words = re.split(r"[_\-\s]+", name.lower())
+    kinds = [_PARTS[word] for word in words if word in _PARTS]
+    if len(kinds) != 1:
+        return None, None
+    return kinds[0], tuple(word for word in words if word not in _PARTS)
 
 
-def find_classes(folder, root, skipped):
-    """`PictureFiles` of a folder with one subfolder a class; adds to the list `skipped`.
+def _names(paths):
+    names = sorted(repr(printable(os.path.basename(path))) for path in paths)
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
 
-    Args:
-        folder: string, path.
-        root: string, path of the folder that no symbolic link may lead out of.
-        skipped: list, to which a line `"path: reason"` is added for each file left out.
 
-    Raises:
-        DataError: if there are fewer than two classes, or one has no picture.
-    """
-    root = os.path.realpath(root)
-    folders, stray, left_out = list_folder(folder, root)
-    skipped.extend(left_out + _outside_classes(stray))
-    if len(folders) < 2:
+def _refuse_parts(folder, files):
+    """Raises DataError if the classes hold the same subfolders and nothing else."""
+    inner = []
+    for path, found in files.items():
+        places = [file[len(path) + 1 :].split(os.sep) for file in found]
+        inner.append({place[0] for place in places} if min(map(len, places)) > 1 else set())
+    shared = set.intersection(*inner) if len(inner) > 1 else ()
+    # One that is shared is a habit of naming, as of the folders images in Tiny ImageNet.
+    if len(shared) > 1:
         raise DataError(
-            f"The folder {quoted(folder)} must have a subfolder of pictures for each of at least "
-            f"2 classes, received {len(folders) or 'no'} subfolder{'s' * (not folders)}"
-            f"{what_was_skipped(skipped)}."
-        )
-    class_names = [printable(os.path.basename(path)) for path in folders]
-    paths, labels = [], []
-    for label, class_folder in enumerate(folders):
-        found, left_out = find_pictures(class_folder, root)
-        skipped.extend(left_out)
-        paths.extend(found)
-        labels.extend([label] * len(found))
-    labels = np.array(labels, "int32")
-    _check_classes_are_filled(folder, labels, class_names, skipped)
-    return PictureFiles(folder, paths, labels, class_names)
-
-
-def check_same_classes(folder, train_names, test_names):
-    if train_names != test_names:
-        odd = sorted(set(train_names) ^ set(test_names))[0]
-        raise DataError(
-            f"The parts of {quoted(folder)} must hold the same classes, received the class "
-            f"{odd!r} in one only."
-        )
-
-
-def check_strict(folder, strict, skipped):
-    if strict and skipped:
-        raise DataError(
-            f"Not everything in {quoted(folder)} can be read, which is an error if strict"
-            f"{what_was_skipped(skipped)}."
-        )
-
-
-def from_folder(name, folder, image_size, seed, strict, test_fraction, cache):
-    """The `DataSet` of a folder, see `load_data`."""
-    parts, skipped = find_parts(folder)
-    if not parts:
-        read = _read_classes(folder, folder, image_size, strict, skipped, cache)
-        return split(name, *read, skipped, seed, test_fraction, folder)
-    if len(parts) == 3:
-        raise DataError(
-            f"The folder {quoted(folder)} must have two parts, train and one of val and test, "
-            "received all three."
-        )
-    (train_images, train_labels, class_names), (test_images, test_labels, test_names) = (
-        _read_classes(parts[part], folder, image_size, strict, skipped, cache)
-        for part in sorted(parts, key=lambda part: part != "train")
-    )
-    check_same_classes(folder, class_names, test_names)
-    return DataSet(name, train_images, train_labels, test_images, test_labels, class_names, skipped)
-
-
-def _read_classes(folder, root, image_size, strict, skipped, cache):
-    """Images, labels and class names of one folder a class; adds to the list `skipped`."""
-    files = find_classes(folder, root, skipped)
-    if cache is None:
-        images, reasons = read_pictures(files.paths, image_size)
-    else:
-        images, reasons = cached_pictures(files.paths, image_size, cache)
-    skipped.extend(f"{printable(path)}: {why}" for path, why in zip(files.paths, reasons) if why)
-    check_strict(folder, strict, skipped)
-    labels = files.labels
-    if any(reasons):
-        is_readable = np.array([why is None for why in reasons])
-        images, labels = select(images, is_readable), labels[is_readable]
-        _check_classes_are_filled(folder, labels, files.class_names, skipped)
-    return images, labels, files.class_names
-
-
-def _outside_classes(pictures):
-    return [f"{printable(path)}: a picture outside the class folders" for path in pictures]
-
-
-def _check_classes_are_filled(folder, labels, class_names, skipped):
-    counts = np.bincount(labels, minlength=len(class_names))
-    if counts.min() == 0:
-        raise DataError(
-            f"The class {class_names[counts.argmin()]!r} of {quoted(folder)} must have readable "
-            f"JPEG, PNG, BMP or GIF pictures, received none{what_was_skipped(skipped)}."
+            f"The subfolders {_names(files)} of {quoted(folder)} all hold the subfolders "
+            f"{_names(shared)}, as parts of the data do and classes do not: call them train and "
+            "val."
         )

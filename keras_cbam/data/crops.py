@@ -1,28 +1,28 @@
-"""The crops of ImageNet training and evaluation, of Pillow images as `open_picture` gives them."""
+"""The crops of ImageNet training and evaluation, of Pillow images as `open_image` gives them."""
 
 import math
 
 import numpy as np
 from PIL import Image
 
-# Part of a picture's area that a training crop covers, and its width by its height.
+# Part of an image's area that a training crop covers, and its width by its height.
 AREA = (0.08, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 TRIES = 10
-# The shorter side of an evaluated picture, by the side of its crop.
+# The shorter side of an evaluated image, by the side of its crop.
 SHORTER_SIDE = 256 / 224
 
 
 def random_box(width, height, generator):
-    """A random part of a picture: its area uniform, the logarithm of its aspect ratio too.
+    """A random part of an image: its area uniform, the logarithm of its aspect ratio too.
 
     Args:
-        width: int, of the picture in pixels.
-        height: int, of the picture in pixels.
+        width: int, of the image in pixels.
+        height: int, of the image in pixels.
         generator: `numpy.random.Generator`.
 
     Returns:
-        Four ints: left, top, right and bottom. If ten draws do not fit in the picture, the
+        Four ints: left, top, right and bottom. If ten draws do not fit in the image, the
         largest centred part with an aspect ratio in [3/4, 4/3].
     """
     for _ in range(TRIES):
@@ -40,7 +40,7 @@ def random_box(width, height, generator):
 
 
 def training_crop(image, size, flip, generator):
-    """A random part of the picture, resized; flipped left to right with probability one half.
+    """A random part of the image, resized; flipped left to right with probability one half.
 
     Args:
         image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
@@ -60,7 +60,7 @@ def training_crop(image, size, flip, generator):
 
 
 def evaluation_crop(image, size):
-    """The centre of the picture, after its shorter side is resized to `round(size * 256 / 224)`.
+    """The centre of the image, after its shorter side is resized to `round(size * 256 / 224)`.
 
     Args:
         image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
@@ -72,7 +72,7 @@ def evaluation_crop(image, size):
     shorter = round(size * SHORTER_SIDE)
     lengths = [int(shorter * length / min(image.size)) for length in image.size]
     starts = [round((length - size) / 2) for length in lengths]
-    # Resizes what is kept only: the whole of a long and narrow picture may not fit in memory.
+    # Resizes what is kept only: the whole of a long and narrow image may not fit in memory.
     edges = [
         (start + offset) * full / length
         for offset in (0, size)

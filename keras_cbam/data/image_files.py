@@ -1,7 +1,8 @@
-"""Picture files, and arrays of pictures, as square RGB pixels."""
+"""Image files, and arrays of images, as square RGB pixels."""
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import warnings
 
@@ -10,7 +11,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_cbam.errors import printable
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+# Of these formats, and of those of telephones, so that a photo that cannot be read is named.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif"),
+)
+NOT_AN_IMAGE = "not a JPEG, PNG, GIF, BMP, WebP or TIFF image"
+_CORES = os.cpu_count() or 1
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,17 +43,21 @@ def flatten(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L", "F") else "RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def square(image, size):
-    """The centre square of an `"L"` or `"RGB"` image, resized by antialiased bilinear filtering.
+    """The centre square of an image, resized by antialiased bilinear filtering.
+
+    Args:
+        image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
+        size: int, side of the result in pixels.
 
     Returns:
-        uint8 array `(size, size, 3)`, or `(size, size, 1)` of an `"L"` image.
+        uint8 array `(size, size, 3)`.
     """
     fitted = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
-    return np.asarray(fitted).reshape(size, size, -1)
+    return np.asarray(fitted.convert("RGB"))
 
 
 @contextlib.contextmanager
@@ -66,15 +78,17 @@ def _opened(path):
     if not os.path.isfile(path):
         raise OSError("not a regular file, or a broken link")
     with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+        if image.mode == "F":
+            raise ValueError("its pixels are floats, of which the range is not known")
         yield image
 
 
-def open_picture(path, draft_size=None):
-    """A picture file as an upright Pillow image of mode `"L"` or `"RGB"`.
+def open_image(path, draft_size=None):
+    """Decodes an image file to an upright Pillow image of mode `"L"` or `"RGB"`.
 
-    Only JPEG, PNG, BMP and GIF are decoded, whatever the suffix says. EXIF orientation is
-    applied; of an animation the first frame is read; transparent parts become white; 16-bit
-    greyscale is scaled to 8 bits.
+    JPEG, PNG, GIF, BMP, WebP and TIFF are told by their content, whatever the suffix says. EXIF
+    orientation is applied; of several frames the first is read; transparent parts become white;
+    16-bit greyscale is scaled to 8 bits.
 
     Args:
         path: string.
@@ -94,7 +108,7 @@ def open_picture(path, draft_size=None):
         try:
             orientation = image.getexif().get(_ORIENTATION_TAG)
         except Exception:
-            # Damaged EXIF data leaves the picture itself readable.
+            # Damaged EXIF data leaves the image itself readable.
             orientation = None
         pixels = flatten(image)
     if orientation in _UPRIGHT:
@@ -103,82 +117,73 @@ def open_picture(path, draft_size=None):
 
 
 def why_unreadable(error):
-    """What `open_picture` failed of, in one line."""
+    """The reason why `open_image` failed, in one line."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a JPEG, PNG, BMP or GIF picture"
+        return NOT_AN_IMAGE
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return printable(text.strip()) or type(error).__name__
 
 
-def _in_threads(function, count):
+@functools.cache
+def _threads():
+    return concurrent.futures.ThreadPoolExecutor(_CORES)
+
+
+def in_threads(function, count):
     """`[function(0), ..., function(count - 1)]`, by as many threads as there are cores."""
-    blocks = [range(i, min(i + 16, count)) for i in range(0, count, 16)]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda block: [function(index) for index in block], blocks)
-        return [result for block in results for result in block]
+    length = max(1, min(16, count // (4 * _CORES)))
+    blocks = [range(i, min(i + length, count)) for i in range(0, count, length)]
+    results = _threads().map(lambda block: [function(index) for index in block], blocks)
+    return [result for block in results for result in block]
 
 
-def _failures(function, count):
-    """For each index `None`, or the reason why `function` failed to read that picture."""
+def _header_errors(paths):
+    """For each path `None`, or the error of opening it as an image; decodes none."""
 
-    def attempt(index):
+    def check(index):
         try:
-            function(index)
+            with _opened(paths[index]):
+                return None
         except Exception as error:
             # Pillow raises any of a dozen kinds on damaged files.
-            return why_unreadable(error)
-        return None
+            return error
 
     with decoding():
-        return _in_threads(attempt, count)
+        return in_threads(check, len(paths))
 
 
 def check_headers(paths):
-    """For each path `None`, or the reason why it is not the start of a picture; decodes none."""
-
-    def check(index):
-        with _opened(paths[index]):
-            pass
-
-    return _failures(check, len(paths))
+    """For each path `None`, or the reason why it is not the start of an image; decodes none."""
+    errors = _header_errors(paths)
+    return [None if error is None else why_unreadable(error) for error in errors]
 
 
-def read_pictures(paths, size, images=None):
-    """Picture files as pixels, decoded by as many threads as there are cores.
+def images_among(paths):
+    """The paths of the images, and lines `"path: reason"` on those that cannot be opened.
 
-    The centre square of what `open_picture` gives, resized by antialiased bilinear filtering.
-
-    Args:
-        paths: list of strings.
-        size: int, side of the result in pixels.
-        images: uint8 array `(len(paths), size, size, 3)` to write to. Defaults to `None`: a new
-            one.
-
-    Returns:
-        The array, and a list with, for each path, `None` or the
-        reason why it could not be decoded (its pixels are then undefined).
+    A file that neither starts as an image nor is named as one is ignored. None is decoded.
     """
-    if images is None:
-        images = np.empty((len(paths), size, size, 3), "uint8")
-
-    def read(index):
-        # Twice the target keeps the filtering.
-        images[index] = square(open_picture(paths[index], draft_size=2 * size), size)
-
-    return images, _failures(read, len(paths))
+    images, unreadable = [], []
+    for path, error in zip(paths, _header_errors(paths)):
+        if error is None:
+            images.append(path)
+        elif path.lower().endswith(SUFFIXES) or not isinstance(error, OSError):
+            # Pillow raises OSError where a file is of another format.
+            unreadable.append(f"{printable(path)}: {why_unreadable(error)}")
+    return images, unreadable
 
 
 def resize_arrays(arrays, scale, size):
-    """Pictures in an array, as `read_pictures` gives those in files.
+    """Resizes the centre squares of the images in an array, as `square` does.
 
     Args:
-        arrays: array `(pictures, height, width, channels)`; 1, 3 or 4 channels, of which the
+        arrays: array `(images, height, width, channels)`; 1, 3 or 4 channels, of which the
             fourth is dropped.
         scale: float, what takes the values to [0, 255].
         size: int, side of the result in pixels.
 
     Returns:
-        uint8 array `(pictures, size, size, 3)`.
+        uint8 array `(images, size, size, 3)`.
     """
     images = np.empty((len(arrays), size, size, 3), "uint8")
 
@@ -190,5 +195,5 @@ def resize_arrays(arrays, scale, size):
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         images[index] = square(image, size)
 
-    _in_threads(resize, len(arrays))
+    in_threads(resize, len(arrays))
     return images

@@ -1,88 +1,137 @@
-"""A data set of labelled pictures in two parts."""
+"""Labelled images in parts: to train on, to validate with, and to test with."""
 
 import dataclasses
+import hashlib
+import os
 
 import numpy as np
 
 from keras_cbam.errors import DataError, quoted
 
+# The one part of data that have no parts.
+WHOLE = "whole"
+KINDS = ("train", "validation", "test")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DataSet:
-    """Labelled pictures in a training and a test part.
+class LabelledImages:
+    """One part of the data.
 
     Attributes:
-        name: string, what the set is called.
-        train_images: uint8 array `(pictures, image_size, image_size, 3)`, or `Rows` of such a one.
-        train_labels: int32 array `(pictures,)`, indices into `class_names`.
-        test_images: as `train_images`.
-        test_labels: as `train_labels`.
+        images: `FileImages` or `ArrayImages`.
+        labels: int32 array `(images,)`, indices into the names of the classes.
+    """
+
+    images: object
+    labels: np.ndarray
+
+    def __len__(self):
+        return len(self.labels)
+
+    def select(self, indices):
+        """The `LabelledImages` of some of them.
+
+        Args:
+            indices: int array `(selected,)`.
+        """
+        return LabelledImages(self.images.select(indices), self.labels[indices])
+
+    def arrays(self):
+        """The images and labels as arrays, without the images that cannot be decoded."""
+        pixels, kept = self.images.read(np.arange(len(self)))
+        return pixels, self.labels[kept]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """Labelled images to train a classifier on.
+
+    Attributes:
+        name: string, what the data are called.
+        train: `LabelledImages`.
+        validation: `LabelledImages`, measured after each epoch.
+        test: `LabelledImages`, measured at the end: the same object as `validation` where the data
+            have two parts.
         class_names: list of strings.
-        skipped: list of strings, a line `"path: reason"` for each file that could not be read.
+        skipped: list of lines `"path: reason"` on what was left out when the data were loaded.
     """
 
     name: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    train: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
     class_names: list
     skipped: list
 
+    def identity(self):
+        """Digests the data: a hex string that differs for other data, wherever they lie.
 
-class Rows:
-    """Some rows of an array on the disk, read when they are asked for.
+        Of files, their paths in the data folder and sizes are digested; of arrays, up to 256 images
+        of each part; and the labels and class names of both.
+        """
+        parts = self._parts()
+        digest = hashlib.sha256(repr(self.class_names).encode())
+        paths = [path for part in parts for path in getattr(part.images, "paths", ())]
+        root = os.path.commonpath(map(os.path.dirname, paths)) if paths else ""
+        for part in parts:
+            digest.update(part.labels.tobytes())
+            for fact in part.images.facts(root or "."):
+                digest.update(fact)
+        return digest.hexdigest()
 
-    Args:
-        array: `numpy.memmap`.
-        index: int array `(rows,)`, which rows of it.
-    """
+    def all_skipped(self):
+        """`skipped`, and a line `"path: reason"` for each image that could not be decoded yet."""
+        found = [line for part in self._parts() for line in part.images.failure_lines()]
+        return [*self.skipped, *found]
 
-    def __init__(self, array, index):
-        self.array = array
-        self.index = index
-        self.shape = (len(index), *array.shape[1:])
-        self.dtype = array.dtype
+    def describe(self):
+        """What the report of a training says of the data."""
+        validation = "test" if self.validation is self.test else "validation"
+        return {
+            "name": self.name,
+            "training_images": len(self.train),
+            "validation_images": len(self.validation),
+            "test_images": len(self.test),
+            # Where it is the test part, the best epoch is one of the test images' own.
+            "validation_part": validation,
+            "class_names": self.class_names,
+            "skipped": self.all_skipped(),
+        }
 
-    def __len__(self):
-        return len(self.index)
+    def sources(self):
+        """The image sources of all parts, for `reading`."""
+        return [part.images for part in self._parts()]
 
-    def __getitem__(self, rows):
-        return np.asarray(self.array[self.index[rows]])
-
-
-def select(images, mask):
-    """The rows of which the mask is true: a copy, or `Rows` of what is on the disk."""
-    if isinstance(images, Rows):
-        return Rows(images.array, images.index[mask])
-    return images[mask]
+    def _parts(self):
+        others = [] if self.test is self.validation else [self.test]
+        return [self.train, self.validation, *others]
 
 
-def what_was_skipped(skipped):
-    return f" ({len(skipped)} skipped, the first is {skipped[0]})" if skipped else ""
+def labels_by_name(names, class_names, path):
+    """The int32 indices of names, which are from `path`, among the names of the classes."""
+    index = {name: label for label, name in enumerate(class_names)}
+    for name in names:
+        if name not in index:
+            shown = ", ".join(map(repr, class_names[:10])) + ", ..." * (len(class_names) > 10)
+            raise DataError(
+                f"The class {name!r} of {quoted(path)} is not one of the {len(class_names)} "
+                f"classes of the training, {shown}."
+            )
+    return np.array([index[name] for name in names], "int32")
 
 
-def split(name, images, labels, class_names, skipped, seed, test_fraction, path):
-    """A `DataSet` with a part of each class, drawn by the seed, for testing."""
-    counts = np.bincount(labels.astype("int64"), minlength=len(class_names))
+def split_off(part, class_names, seed, test_fraction, path):
+    """Draws a fraction of each class, by the seed, for testing; returns training and test part."""
+    counts = np.bincount(part.labels, minlength=len(class_names))
     if counts.min() < 2:
         raise DataError(
             f"The class {class_names[counts.argmin()]!r} of {quoted(path)} must have at least 2 "
-            f"pictures, one to train on and one to test on, received 1{what_was_skipped(skipped)}."
+            f"images, one to train on and one to test on, received {counts.min()}."
         )
     generator = np.random.default_rng(seed)
-    is_test = np.zeros(len(labels), bool)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    is_test = np.zeros(len(part), bool)
+    by_class = np.split(np.argsort(part.labels, kind="stable"), np.cumsum(counts)[:-1])
     for members in by_class:
         size = min(max(round(test_fraction * len(members)), 1), len(members) - 1)
         is_test[generator.permutation(members)[:size]] = True
-    labels = labels.astype("int32")
-    return DataSet(
-        name,
-        select(images, ~is_test),
-        labels[~is_test],
-        select(images, is_test),
-        labels[is_test],
-        class_names,
-        skipped,
-    )
+    return part.select(np.flatnonzero(~is_test)), part.select(np.flatnonzero(is_test))

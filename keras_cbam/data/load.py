@@ -1,15 +1,23 @@
-"""Labelled pictures for training, from wherever they are."""
+"""Labelled images for training and evaluation, from wherever they are."""
 
+import contextlib
 import importlib.resources
 import os
 import pathlib
 
-import keras
 import numpy as np
 
-from keras_cbam.data.arrays import from_arrays, read_npz
-from keras_cbam.data.class_folders import from_folder
-from keras_cbam.errors import DataError, first_line, printable, quoted
+from keras_cbam.data.arrays import ArrayParts, read_npz
+from keras_cbam.data.class_folders import FolderParts
+from keras_cbam.data.labelled_images import KINDS, WHOLE, ImageData, split_off
+from keras_cbam.errors import (
+    DataError,
+    first_line,
+    positive_integer,
+    printable,
+    quoted,
+    validate_seed,
+)
 
 _CLASS_NAMES = {
     "mnist": "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
@@ -33,40 +41,41 @@ _CLASS_NAMES = {
 _CLASS_NAMES = {name: names.split(", ") for name, names in _CLASS_NAMES.items()}
 
 
-def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, cache=None):
-    """Loads labelled pictures, all cut to their centre square and resized to one size.
+def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize="square"):
+    """Loads labelled images to train a classifier on.
 
-    Pictures are resized by antialiased bilinear filtering; greyscale is repeated to RGB. The
-    same arguments and files give the same order and split on every machine.
+    Images are brought to one size by antialiased bilinear filtering; greyscale is repeated to RGB.
+    The same arguments and files give the same order and split on every machine. Image files are
+    opened, but decoded when they are needed.
 
     Args:
         data: one of
 
-            - `None`: the embedded part of Fashion-MNIST, 6,000 and 1,000 pictures;
+            - `None`: the embedded part of Fashion-MNIST, 6,000 and 1,000 images;
             - `"mnist"`, `"fashion_mnist"`, `"cifar10"` or `"cifar100"`: the set of that name in
               `keras.datasets`, which downloads it (a folder of that name is `"./mnist"`);
-            - a folder with one subfolder a class of JPEG, PNG, BMP and GIF pictures, nested to any
-              depth; or with exactly two subfolders, `train` and one of `val` and `test`, that each
-              hold the same classes. Classes are in the order of their sorted names. Transparent
-              parts become white;
-            - an `.npz` file with `x`, `y` and optionally `xt`, `yt` (or `x_train`, `y_train`,
-              `x_test`, `y_test`) and `class_names`. Pictures are `(pictures, height, width)` or
-              `(pictures, height, width, channels)` with 1, 3 or 4 channels, of which the fourth
-              is dropped. Integers are in [0, 255], or in [0, 65535] if they are uint16 and exceed
-              255; floats are in [0, 1], or in [0, 255] if they exceed 1; `x` decides for `xt`.
-              Labels are integers from 0, `(pictures,)` or `(pictures, 1)`.
-        image_size: int, side of the square pictures in pixels, at least 32.
+            - a folder with one subfolder a class of JPEG, PNG, GIF, BMP, WebP and TIFF images,
+              nested to any depth, in the order of their sorted names; or with two or three parts
+              that each hold such subfolders: `train` or `training`; `val`, `valid`, `validation`
+              or `dev`; `test` or `testing`; in letters of any case, or as one of several words, as
+              in `seg_train`. Transparent parts become white;
+            - an `.npz` file with `x`, `y` and optionally `xv`, `yv` and `xt`, `yt` (or `x_train`,
+              `y_train`, `x_val`, ...) and `class_names`. Images are `(images, height, width)` or
+              `(images, height, width, channels)` with 1, 3 or 4 channels, of which the fourth is
+              dropped. Integers are in [0, 255], or in [0, 65535] if they are uint16 and exceed
+              255; floats are in [0, 1], or in [0, 255] if they exceed 1; `x` decides for all.
+              Labels are integers from 0, `(images,)` or `(images, 1)`.
+        image_size: int, side of the square images in pixels, at least 32.
         seed: int, of the split. Defaults to `0`.
-        strict: bool, whether a picture that cannot be read is an error; else it is skipped.
-            Defaults to `False`.
-        test_fraction: float in (0, 1), part of each class, at least one picture and not all, that
-            is split off for testing where the data has no test part. Defaults to `0.2`.
-        cache: path of a folder in which the decoded pictures of a picture folder are kept, for this
-            training and others; they are then not held in memory, see `cached_pictures`. Defaults
-            to `None`: they are held in memory.
+        strict: bool, whether an image that cannot be read, or a link that leads outside, is an
+            error; else it is skipped. Defaults to `False`.
+        test_fraction: float in (0, 1), part of each class, at least one image and not all, that
+            is split off for testing where the data have one part. Defaults to `0.2`.
+        resize: how image files are brought to that size, see `FileImages`; arrays always by their
+            centre square. Defaults to `"square"`.
 
     Returns:
-        A `DataSet`.
+        `ImageData`. With two parts, the second is `validation` and `test`.
 
     Raises:
         ValueError: if `image_size`, `seed` or `test_fraction` is outside its range.
@@ -74,58 +83,110 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, cache=N
 
     Example:
 
-    >>> data_set = load_data(None, 64)
-    >>> data_set.train_images.shape
+    >>> data = load_data(None, 64)
+    >>> data.train.images.shape
     (6000, 64, 64, 3)
     """
-    for name, value, least in (("image_size", image_size, 32), ("seed", seed, 0)):
-        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not is_integer or value < least:
-            raise ValueError(
-                f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-            )
+    validate_seed("seed", seed)
     if not 0 < test_fraction < 1:
         raise ValueError(
             f"`test_fraction` must be in (0, 1). Received: test_fraction={test_fraction!r}"
         )
+    with _opened(data, image_size, resize, strict) as (name, parts):
+        train, class_names = parts.read(parts.kinds[0])
+        if parts.kinds == (WHOLE,):
+            train, test = split_off(train, class_names, seed, test_fraction, data)
+            validation = test
+        else:
+            others = [parts.read(kind, class_names)[0] for kind in parts.kinds[1:]]
+            validation, test = others[0], others[-1]
+    return ImageData(name, train, validation, test, class_names, parts.skipped)
+
+
+def load_part(data, image_size, class_names=None, split=None, resize="square", strict=False):
+    """Loads one part of labelled images, to evaluate a classifier on.
+
+    Args:
+        data: see `load_data`.
+        image_size: int, side of the square images in pixels, at least 32.
+        class_names: list of strings, the classes of the classifier, by which the labels are
+            numbered; the data may have fewer. Defaults to `None`: those of the part.
+        split: `"train"`, `"validation"`, `"val"` or `"test"`: which part. With two parts, the
+            second is validation and test. Defaults to `None`: the test part, or all of data that
+            have one part.
+        resize: see `load_data`. Defaults to `"square"`.
+        strict: see `load_data`. Defaults to `False`.
+
+    Returns:
+        Tuple of `LabelledImages`, the list of class names, the name of the data, and a list of
+        lines `"path: reason"` on what was left out.
+
+    Raises:
+        ValueError: if an argument is outside its range.
+        DataError: if there is no such data or part, it cannot be used, or it has a class that is
+            not among `class_names`.
+
+    Example:
+
+    >>> part, class_names, name, skipped = load_part("photos", 224, ["cat", "dog"])
+    """
+    kind = {None: "test", "val": "validation"}.get(split, split)
+    if kind not in KINDS:
+        raise ValueError(
+            f"`split` must be None, 'train', 'validation', 'val' or 'test'. "
+            f"Received: split={split!r}"
+        )
+    with _opened(data, image_size, resize, strict) as (name, parts):
+        if parts.kinds == (WHOLE,):
+            if split is not None:
+                raise DataError(
+                    f"The data {quoted(data)} have no parts, received the split {split!r}."
+                )
+            kind = WHOLE
+        elif kind not in parts.kinds:
+            kind = parts.kinds[-1]
+        part, class_names = parts.read(kind, class_names)
+    return part, class_names, name, parts.skipped
+
+
+@contextlib.contextmanager
+def _opened(data, image_size, resize, strict):
+    """Yields the name of the data, and `ArrayParts` or `FolderParts`."""
+    if positive_integer("image_size", image_size) < 32:
+        raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size}")
     if not isinstance(data, (str, os.PathLike, type(None))):
         raise DataError(f"The data must be None, a name or a path, received {data!r}.")
     try:
-        return _load(data, image_size, seed, strict, test_fraction, cache)
+        yield _open(data, image_size, resize, strict)
     except MemoryError as error:
         raise DataError(f"The data {quoted(data)} do not fit in memory: {error}.") from error
 
 
-def _load(data, image_size, seed, strict, test_fraction, cache):
-    if cache is not None and (data is None or data in _CLASS_NAMES):
-        raise DataError(f"Only a folder of pictures has a cache, received the data {data!r}.")
+def _open(data, image_size, resize, strict):
     if data is None:
         folder = importlib.resources.files("keras_cbam.data") / "fashion_mnist"
         arrays = read_npz(folder / "fashion_mnist_7k.npz")
         arrays["class_names"] = _CLASS_NAMES["fashion_mnist"]
-        return from_arrays("fashion_mnist_7k", arrays, image_size, seed, test_fraction)
+        return "fashion_mnist_7k", ArrayParts("fashion_mnist_7k", arrays, image_size)
     if data in _CLASS_NAMES:
-        arrays = _download(data)
-        return from_arrays(data, arrays, image_size, seed, test_fraction)
+        return data, ArrayParts(data, _download(data), image_size)
     data = os.fspath(data)
     name = printable(os.path.basename(os.path.abspath(data)))
     if os.path.isdir(data):
-        return from_folder(name, data, image_size, seed, strict, test_fraction, cache)
-    if cache is not None:
-        raise DataError(f"Only a folder of pictures has a cache, received {quoted(data)}.")
+        return name, FolderParts(data, image_size, resize, strict)
     if os.path.isfile(data) and data.lower().endswith(".npz"):
-        arrays = read_npz(pathlib.Path(data))
-        return from_arrays(name, arrays, image_size, seed, test_fraction, path=data)
+        return name, ArrayParts(data, read_npz(pathlib.Path(data)), image_size)
     if os.path.exists(data):
-        raise DataError(f"Expected a folder of pictures or an .npz file, received {quoted(data)}.")
-    known = ", ".join(map(repr, _CLASS_NAMES))
+        raise DataError(f"Expected a folder of images or an .npz file, received {quoted(data)}.")
     raise DataError(
         f"There is no such file or folder as {quoted(data)}, and it is none of the known data "
-        f"sets {known}."
+        f"sets {', '.join(map(repr, _CLASS_NAMES))}."
     )
 
 
 def _download(name):
+    import keras
+
     try:
         (x, y), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""In which order pictures are trained on: a function of the seed and the epoch alone."""
+"""In which order images are trained on: a function of the seed and the epoch alone."""
 
 import dataclasses
 
@@ -25,32 +25,32 @@ class Devices:
 ONE_DEVICE = Devices()
 
 
-def epoch_order(pictures, seed, epoch):
-    """The order of an epoch, and the numbers from which its pictures are augmented.
+def epoch_order(images, seed, epoch):
+    """The order of an epoch, and the numbers from which its images are augmented.
 
     Any epoch can be had without those before it, so that a training continues where it was stopped.
 
     Args:
-        pictures: int, how many there are.
+        images: int, how many there are.
         seed: int of at least 0.
         epoch: int, from 0.
 
     Returns:
-        Two int64 arrays `(pictures,)`: a permutation, and random numbers in [0, 2**63).
+        Two int64 arrays `(images,)`: a permutation, and random numbers in [0, 2**63).
     """
     generator = np.random.default_rng([seed, epoch])
-    return generator.permutation(pictures), generator.integers(2**63 - 1, size=pictures)
+    return generator.permutation(images), generator.integers(2**63 - 1, size=images)
 
 
 def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
     """What one process sees of the batches that all devices train on together.
 
-    Every device gets as many pictures as any other: of the last batch, the few that would be left
+    Every device gets as many images as any other: of the last batch, the few that would be left
     over are dropped.
 
     Args:
-        rows: array `(pictures, ...)`, in the order of the epoch.
-        batch_size: int, pictures a step on all devices, a multiple of their number.
+        rows: array `(images, ...)`, in the order of the epoch.
+        batch_size: int, images a step on all devices, a multiple of their number.
         devices: `Devices`. Defaults to one.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
 
@@ -61,7 +61,7 @@ def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
         DataError: if there are fewer rows than devices.
     """
     if len(rows) < devices.count:
-        raise DataError(f"{devices.count} devices need as many pictures, received {len(rows)}.")
+        raise DataError(f"{devices.count} devices need as many images, received {len(rows)}.")
     rows = rows[first_step * batch_size : len(rows) - len(rows) % devices.count]
     full = len(rows) - len(rows) % batch_size
     parts = [
@@ -70,3 +70,8 @@ def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
         if len(part)
     ]
     return np.concatenate([part[:, devices.process].reshape(-1, *rows.shape[1:]) for part in parts])
+
+
+def spread(count, number):
+    """At most `number` indices below `count`, evenly far from each other."""
+    return np.unique(np.linspace(0, count - 1, min(number, count)).round().astype(int))

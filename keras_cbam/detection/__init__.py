@@ -1,70 +1,37 @@
 """Detectors with attention, their data and their metrics, on the parts of keras_cv."""
 
-try:
-    import defusedxml  # noqa: F401
-    import keras_cv  # noqa: F401
-    import pycocotools  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"Detection needs further packages: run `pip install keras_cbam[detection]`. {error}"
-    ) from error
+from keras_cbam._lazy import lazy_names
 
-from keras_cbam.detection.data.batches import detection_batches, reading
-from keras_cbam.detection.data.coco_folder import coco_folder
-from keras_cbam.detection.data.detection_set import DetectionData, DetectionSet
-from keras_cbam.detection.data.load import load_detection_data
-from keras_cbam.detection.data.scenes import clothing_scenes
-from keras_cbam.detection.data.voc_folder import voc_folder
-from keras_cbam.detection.evaluate import evaluate_detector, predict_detections
-from keras_cbam.detection.figures import plot_detections, plot_precision_recall
-from keras_cbam.detection.loading import load_detector
-from keras_cbam.detection.metrics.coco_metrics import coco_metrics, precision_recall
-from keras_cbam.detection.metrics.voc_metrics import voc_metrics
-from keras_cbam.detection.models.backbone_of_any_model import detection_backbone
-from keras_cbam.detection.models.build import build_detector, compile_detector
-from keras_cbam.detection.models.faster_rcnn import FasterRCNN
-from keras_cbam.detection.models.named_backbones import (
-    application_backbone,
-    small_backbone,
-    ssd_mobilenet,
-    ssd_vgg16,
+_MODULES = {
+    "arguments": ("DetectorArguments",),
+    "data.batches": ("detection_batches",),
+    "data.coco_folder": ("coco_folder",),
+    "data.detection_set": ("DetectionData", "DetectionSet"),
+    "data.load": ("load_detection_data",),
+    "data.scenes": ("clothing_scenes",),
+    "data.sized_images": ("SizedImages",),
+    "data.voc_folder": ("voc_folder",),
+    "evaluate": ("evaluate_detector", "evaluate_run", "predict_detections"),
+    "explain": ("detect_in_images", "explain_run"),
+    "export": ("export_run",),
+    "figures": ("plot_detections", "plot_precision_recall"),
+    "loading": ("load_detector",),
+    "metrics.coco_metrics": ("coco_metrics", "precision_recall"),
+    "metrics.voc_metrics": ("voc_metrics",),
+    "models.backbone_of_any_model": ("detection_backbone",),
+    "models.build": ("build_detector", "compile_detector"),
+    "models.faster_rcnn": ("FasterRCNN",),
+    "models.named_backbones": (
+        *("application_backbone", "small_backbone", "ssd_mobilenet", "ssd_vgg16"),
+    ),
+    "models.ssd": ("SSD",),
+    "models.stairnet": ("StairNet",),
+    "ops.boxes": ("decode_boxes", "encode_boxes"),
+    "predict": ("predict_run",),
+    "task": ("DetectionTask", "train_detector"),
+}
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names},
 )
-from keras_cbam.detection.models.ssd import SSD
-from keras_cbam.detection.models.stairnet import StairNet
-from keras_cbam.detection.ops.boxes import decode_boxes, encode_boxes
-from keras_cbam.detection.predict import detect_in_pictures
-from keras_cbam.detection.task import DetectionRun, train_detector
-
-__all__ = [
-    "SSD",
-    "DetectionData",
-    "DetectionRun",
-    "DetectionSet",
-    "FasterRCNN",
-    "StairNet",
-    "application_backbone",
-    "build_detector",
-    "clothing_scenes",
-    "coco_folder",
-    "coco_metrics",
-    "compile_detector",
-    "decode_boxes",
-    "detect_in_pictures",
-    "detection_backbone",
-    "detection_batches",
-    "encode_boxes",
-    "evaluate_detector",
-    "load_detection_data",
-    "load_detector",
-    "plot_detections",
-    "plot_precision_recall",
-    "precision_recall",
-    "predict_detections",
-    "reading",
-    "small_backbone",
-    "ssd_mobilenet",
-    "ssd_vgg16",
-    "train_detector",
-    "voc_folder",
-    "voc_metrics",
-]

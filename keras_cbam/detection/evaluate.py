@@ -1,47 +1,82 @@
-"""What a detector finds in a set of pictures, and how good that is."""
+"""What a detector finds in a set of images, and how good that is."""
+
+import contextlib
+import warnings
 
 import numpy as np
 
-from keras_cbam.detection.data.batches import detection_batches, fitted_scale, reading
+from keras_cbam.data.batches import reading
+from keras_cbam.detection.arguments import DetectorArguments
+from keras_cbam.detection.data.batches import detection_batches
+from keras_cbam.detection.data.fitting import fitted, fitted_scale
+from keras_cbam.detection.data.load import load_detection_data
+from keras_cbam.detection.loading import input_size, load_run
 from keras_cbam.detection.metrics.coco_metrics import coco_metrics
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
-from keras_cbam.errors import ModelError
+from keras_cbam.errors import ModelError, one_of, quoted
+from keras_cbam.training.arguments import existing_path
 
+BATCH_SIZE = 16
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _KEYS = ("boxes", "classes", "confidence", "num_detections")
 
 
-def predict_detections(model, detection_set, image_size, batch_size=16):
-    """What a detector finds in pictures of any size, in pixels of each.
+@contextlib.contextmanager
+def without_known_warnings():
+    """Within the block, RetinaNet does not warn of the name that it gives its own input."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"[\s\S]*The structure of `inputs` doesn't match")
+        yield
+
+
+def predict_detections(model, detection_set, image_size, batch_size=BATCH_SIZE):
+    """What a detector finds in images of any size, in pixels of each.
 
     Args:
         model: detector whose `predict` takes float32 pixels in [0, 255],
             `(batch, image_size, image_size, 3)`, and gives `{"boxes": (batch, boxes, 4), "classes":
             (batch, boxes), "confidence": (batch, boxes), "num_detections": (batch,)}`: edges in
-            pixels, left, top, right and bottom; a picture's detections come before its padding.
+            pixels, left, top, right and bottom; an image's detections come before its padding.
         detection_set: `DetectionSet`.
-        image_size: int, side of the pictures that the model takes; see `detection_batches` for how
+        image_size: int, side of the images that the model takes; see `detection_batches` for how
             they get to it.
         batch_size: int. Defaults to `16`.
 
     Returns:
-        List with a dict for each picture: `"boxes"` float32 `(boxes, 4)`, in pixels of the
-        picture itself and clipped to it; `"classes"` int64 `(boxes,)`; `"confidence"` float32
-        `(boxes,)`.
+        List with a dict for each image of `detection_set.readable()`: `"boxes"` float32
+        `(boxes, 4)`, in pixels of the image itself and clipped to it; `"classes"` int64 `(boxes,)`;
+        `"confidence"` float32 `(boxes,)`.
 
     Raises:
         ModelError: if the model predicts something else, or numbers that are not finite.
-        DataError: if a picture cannot be read.
-        ValueError: if the model was made for pictures of another size.
+        DataError: if too many images cannot be read, see `SizedImages`.
+        ValueError: if the model was made for images of another size.
     """
     own = getattr(getattr(model, "backbone", None), "input_shape", None)
     if isinstance(own, tuple) and len(own) == 4 and own[1] not in (None, image_size):
         raise ValueError(
-            f"`image_size` must be {own[1]}, as the model {model.name!r} takes pictures. "
+            f"`image_size` must be {own[1]}, as the model {model.name!r} takes images. "
             f"Received: image_size={image_size!r}"
         )
     batches = detection_batches(detection_set, batch_size, image_size)
-    with reading(detection_set):
+    with reading(*detection_set.sources()), without_known_warnings():
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)
+    found = _in_own_pixels(model, predictions, detection_set.sizes, image_size)
+    # What stands in for an image that cannot be read is not of it.
+    failures = detection_set.failures()
+    return [each for i, each in enumerate(found) if i not in failures]
+
+
+def find_objects(model, images, image_size):
+    """As `predict_detections`, of a list of RGB `PIL.Image.Image`s."""
+    pixels = np.stack([fitted(image, image_size) for image in images]).astype("float32")
+    with without_known_warnings():
+        predictions = model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
+    sizes = [(image.height, image.width) for image in images]
+    return _in_own_pixels(model, predictions, sizes, image_size)
+
+
+def _in_own_pixels(model, predictions, sizes, image_size):
     if not isinstance(predictions, dict) or not set(_KEYS) <= set(predictions):
         raise ModelError(
             f"The model {model.name!r} must predict a dict of {', '.join(_KEYS)}, received "
@@ -49,7 +84,7 @@ def predict_detections(model, detection_set, image_size, batch_size=16):
         )
     boxes, classes, confidence, counts = (np.asarray(predictions[key]) for key in _KEYS)
     detections = []
-    for i, (height, width) in enumerate(detection_set.sizes):
+    for i, (height, width) in enumerate(sizes):
         # Some detectors count their padding in.
         kept = np.flatnonzero(classes[i, : int(counts[i])] >= 0)
         own = boxes[i, kept] / np.tile(fitted_scale(height, width, image_size), 2)
@@ -65,25 +100,25 @@ def predict_detections(model, detection_set, image_size, batch_size=16):
     return detections
 
 
-def evaluate_detector(model, detection_set, image_size, batch_size=16):
+def evaluate_detector(model, detection_set, image_size, batch_size=BATCH_SIZE):
     """COCO's and VOC 2007's metrics of a detector.
 
     Args:
         model: detector, see `predict_detections`.
         detection_set: `DetectionSet`.
-        image_size: int, side of the pictures that the model takes.
+        image_size: int, side of the images that the model takes.
         batch_size: int. Defaults to `16`.
 
     Returns:
         Dict: COCO's twelve, see `coco_metrics`; `"VOC07"`, the mean of `voc_metrics`;
-        `"per_class"`, `{class name: {"AP": ..., "AP50": ..., "VOC07": ...}}`; `"pictures"`,
-        `"objects"` (without ignored ones), `"image_size"` and `"skipped"`, see `DetectionSet`.
-        What no object was there for is -1.
+        `"per_class"`, `{class name: {"AP": ..., "AP50": ..., "VOC07": ...}}`; `"images"`,
+        `"objects"` (without ignored ones) and `"image_size"`; and `"skipped"`, a list of lines on
+        what was left out or mended. What no object was there for is -1.
 
     Raises:
         ModelError: if the model predicts something else, classes that the set has not, or numbers
             that are not finite.
-        DataError: if a picture cannot be read.
+        DataError: if too many images cannot be read, see `SizedImages`.
 
     Example:
 
@@ -91,16 +126,17 @@ def evaluate_detector(model, detection_set, image_size, batch_size=16):
     >>> report["AP50"], report["per_class"]["Bag"]["AP50"]
     """
     detections = predict_detections(model, detection_set, image_size, batch_size)
-    return measure(model, detection_set, detections, image_size)
+    measured = measure(model, detection_set.readable(), detections, image_size)
+    return {**measured, "skipped": detection_set.all_skipped()}
 
 
 def measure(model, detection_set, detections, image_size):
-    """What `evaluate_detector` returns, of what `predict_detections` returned."""
+    """The metrics of `evaluate_detector`, of what `predict_detections` returned."""
     classes = len(detection_set.class_names)
     highest = max((found["classes"].max(initial=-1) for found in detections), default=-1)
     if highest >= classes:
         raise ModelError(
-            f"The model {model.name!r} must predict classes below {classes}, as the pictures of "
+            f"The model {model.name!r} must predict classes below {classes}, as the images of "
             f"{detection_set.name!r} have, received {highest}."
         )
     metrics = coco_metrics(detection_set, detections)
@@ -113,8 +149,76 @@ def measure(model, detection_set, detections, image_size):
         **metrics,
         "VOC07": voc["mAP"],
         "per_class": per_class,
-        "pictures": len(detection_set),
+        "images": len(detection_set),
         "objects": int(sum((~ignored).sum() for ignored in detection_set.ignored)),
         "image_size": image_size,
-        "skipped": detection_set.skipped,
     }
+
+
+def evaluate_run(run, data=None, split=None, batch_size=None):
+    """Measures the detector of a run.
+
+    Args:
+        run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
+        data: other data than those of the run, see `load_detection_data`; their classes are found
+            by name among those of the model. Defaults to `None`: the data of the run.
+        split: `"test"`, `"validation"` or `"val"`, or `"train"`. Defaults to `None`: the test part;
+            of other data that have one part, all of it.
+        batch_size: int. Defaults to `None`: that of the run.
+
+    Returns:
+        As `evaluate_detector`, and `"data"`, the name of the data, and `"split"`.
+
+    Raises:
+        ModelError: if it is not a trained detector.
+        DataError: if the data cannot be used, or have a class that the model does not know.
+        ValueError: if there are no data, or `split` is not one of these.
+
+    Example:
+
+    >>> evaluate_run("run")["AP50"] == train_report["AP50"]
+    True
+    """
+    one_of(None, *SPLITS)("split", split)
+    run, model, class_names = load_run(run)
+    part, size = SPLITS[split or "test"], input_size(model)
+    detection_set = getattr(run_data(run, size, data, split), part)
+    if class_names is not None:
+        detection_set = detection_set.with_classes(class_names)
+    elif model.num_classes != len(detection_set.class_names):
+        raise ModelError(
+            f"The model {quoted(run.model_file)} must have the {len(detection_set.class_names)} "
+            f"classes of {detection_set.name!r}, received one of {model.num_classes}."
+        )
+    batch_size = batch_size or run.arguments.get("batch_size", BATCH_SIZE)
+    measured = evaluate_detector(model, detection_set, size, batch_size)
+    return {**measured, "data": detection_set.name, "split": part}
+
+
+def run_data(run, image_size, data=None, split=None):
+    """The `DetectionData` that a `SavedRun` was trained on, or others.
+
+    Args:
+        run: `SavedRun`.
+        image_size: int, of scenes.
+        data: see `evaluate_run`.
+        split: see `evaluate_run`.
+    """
+    arguments = DetectorArguments(**run.arguments)
+    test_fraction = 0.2
+    if data is not None and existing_path(data) != arguments.data and split is None:
+        test_fraction = None
+    elif data is None and run.task is None:
+        raise ValueError(
+            f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
+        )
+    return load_detection_data(
+        arguments.data if data is None else data,
+        arguments.seed,
+        # They take time to draw.
+        arguments.train_scenes if split == "train" else 1,
+        arguments.test_scenes,
+        image_size,
+        arguments.strict,
+        test_fraction,
+    )

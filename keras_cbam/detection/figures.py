@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_cbam.visualization import panels
 
-# Columns of pictures in a figure.
+# Columns of images in a figure.
 COLUMNS = 4
 # Classes that have a colour of their own in the legend of a figure.
 LARGEST_LEGEND = 10
@@ -18,12 +18,12 @@ _LETTERS, _LETTER_WIDTH, _LINE_HEIGHT = 7, 0.62, 1.5
 _INCH = 72
 
 
-def plot_detections(pictures, detections, class_names, truth=None, threshold=0.5):
-    """Pictures with the boxes that were found in them, and above these with those that there are.
+def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
+    """Images with the boxes that were found in them, and above these with those that there are.
 
     Args:
-        pictures: sequence of uint8 arrays `(height, width, 3)`.
-        detections: list of dicts of arrays, see `predict_detections`, one for each picture.
+        images: sequence of uint8 arrays `(height, width, 3)`.
+        detections: list of dicts of arrays, see `predict_detections`, one for each image.
         class_names: list of strings, or `None`: classes are called by their number.
         truth: list of pairs of arrays, boxes `(boxes, 4)` and classes `(boxes,)`. Defaults to
             `None`: only what was found is drawn.
@@ -39,28 +39,28 @@ def plot_detections(pictures, detections, class_names, truth=None, threshold=0.5
 
     >>> scenes = clothing_scenes(4, "test")
     >>> found = predict_detections(model, scenes, 96)
-    >>> figure = plot_detections(scenes.pictures, found, scenes.class_names)
+    >>> figure = plot_detections(scenes.images, found, scenes.class_names)
     >>> figure.savefig("detections.png")
     """
-    columns = min(COLUMNS, len(pictures))
+    columns = min(COLUMNS, len(images))
     kinds = 1 if truth is None else 2
-    rows = kinds * -(-len(pictures) // columns)
-    # Of the widest shape there is: an axis is no smaller than its picture.
-    ratio = max(height / width for height, width in (picture.shape[:2] for picture in pictures))
-    width = 8.0 if len(pictures) == 1 else 3.0
+    rows = kinds * -(-len(images) // columns)
+    # Of the widest shape there is: an axis is no smaller than its image.
+    ratio = max(height / width for height, width in (image.shape[:2] for image in images))
+    width = 8.0 if len(images) == 1 else 3.0
     height = width * min(ratio, 1.5)
     figure = panels.new_figure(width * columns, (height + 0.3) * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()
-    for index, (picture, found) in enumerate(zip(pictures, detections)):
+    for index, (image, found) in enumerate(zip(images, detections)):
         row, column = kinds * (index // columns), index % columns
-        scale = min(width * _INCH / picture.shape[1], height * _INCH / picture.shape[0])
+        scale = min(width * _INCH / image.shape[1], height * _INCH / image.shape[0])
         if truth is not None:
             boxes, classes = truth[index]
-            panels.draw_picture(grid[row, column], picture, f"objects: {len(classes)}")
+            panels.draw_picture(grid[row, column], image, f"objects: {len(classes)}")
             labels = [_name(kind, class_names) for kind in classes]
-            _draw_boxes(grid[row, column], picture, boxes, classes, labels, scale)
+            _draw_boxes(grid[row, column], image, boxes, classes, labels, scale)
         is_drawn = np.asarray(found["confidence"]) >= threshold
         boxes, classes, confidence = (
             np.asarray(found[key])[is_drawn] for key in ("boxes", "classes", "confidence")
@@ -69,8 +69,8 @@ def plot_detections(pictures, detections, class_names, truth=None, threshold=0.5
             f"{_name(kind, class_names)} {score:.2f}" for kind, score in zip(classes, confidence)
         ]
         axis = grid[row + kinds - 1, column]
-        panels.draw_picture(axis, picture, f"found at {threshold:g} or more: {len(classes)}")
-        _draw_boxes(axis, picture, boxes, classes, labels, scale)
+        panels.draw_picture(axis, image, f"found at {threshold:g} or more: {len(classes)}")
+        _draw_boxes(axis, image, boxes, classes, labels, scale)
     return figure
 
 
@@ -87,7 +87,7 @@ def _name(index, class_names):
     return panels.shortened(panels.class_label(index, class_names))
 
 
-def _draw_boxes(axis, picture, boxes, classes, labels, scale):
+def _draw_boxes(axis, image, boxes, classes, labels, scale):
     """`scale` is in points of the figure for a pixel."""
     from matplotlib.patches import Rectangle
 
@@ -101,7 +101,7 @@ def _draw_boxes(axis, picture, boxes, classes, labels, scale):
             Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, lw=1.6)
         )
         size = np.array([_LETTER_WIDTH * len(label) + 0.5, _LINE_HEIGHT]) * _LETTERS / scale
-        x, y = _place(box, size, picture.shape, taken)
+        x, y = _place(box, size, image.shape, taken)
         taken.append((x, y, x + size[0], y + size[1]))
         is_light = np.dot(colour, (0.299, 0.587, 0.114)) > 0.55
         axis.text(
@@ -118,7 +118,7 @@ def _draw_boxes(axis, picture, boxes, classes, labels, scale):
 
 
 def _place(box, size, shape, taken):
-    """The corner of a label, inside the picture and, where it can be, on no other label."""
+    """The corner of a label, inside the image and, where it can be, on no other label."""
     left, top, right, bottom = map(float, box)
     width, height = size
     places = [

@@ -1,5 +1,6 @@
 """Weights from a file into a model, layer by layer name."""
 
+import contextlib
 import zipfile
 
 import keras
@@ -112,3 +113,15 @@ def load_named_weights(model, path, may_lack):
             layer.set_weights(weights[name])
             finalize(layer)
     return left
+
+
+@contextlib.contextmanager
+def downloading_weights():
+    """Within the block, a download that fails is a `WeightsError`."""
+    try:
+        yield
+    except Exception as error:
+        # Keras raises a bare Exception.
+        if "URL fetch failure" not in str(error):
+            raise
+        raise WeightsError(f"The ImageNet weights cannot be downloaded: {error}") from error

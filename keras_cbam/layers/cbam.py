@@ -137,10 +137,8 @@ class CBAM(AttentionLayer):
             name="spatial_attention",
             **self._gate_arguments(),
         )
-        self.reduction_ratio = channel_attention.reduction_ratio
-        self.pooling = channel_attention.pooling
-        self.activation = channel_attention.activation
-        self.use_bias = channel_attention.use_bias
+        for name in ("reduction_ratio", "pooling", "activation", "use_bias"):
+            setattr(self, name, getattr(channel_attention, name))
         self.kernel_size = spatial_attention.kernel_size
         self.spatial_pooling = spatial_attention.pooling
         self.use_batch_norm = spatial_attention.use_batch_norm

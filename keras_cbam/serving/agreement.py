@@ -7,7 +7,7 @@ from keras_cbam.serving.runtimes import call_milliseconds
 
 # Largest difference of probabilities, by the dtype in which the model computes.
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-# Smallest part of the pictures whose likeliest class is the same.
+# Smallest part of the images whose likeliest class is the same.
 LEAST_AGREEMENT = {"float16": 0.99, "int8": 0.9}
 # Turns in which Keras and the runtime are timed, and seconds of each.
 _TURNS, _TURN_SECONDS = 8, 0.1
@@ -30,51 +30,57 @@ def activated(scores, activation):
     return scores
 
 
-def _likeliest(probabilities):
+def likeliest(probabilities):
+    """The class of each row; of a single probability, whether it is above one half."""
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] > 0.5).astype(int)
     return probabilities.argmax(axis=1)
 
 
-def compare(expected, probabilities, labels):
-    """The worst of several predictions of the same pictures."""
-    best = _likeliest(expected)
+def compare(expected, found):
+    """How far predictions of an artefact are from those of Keras.
+
+    Args:
+        expected: float array `(images, classes)` of probabilities.
+        found: list of such arrays, of the same images.
+
+    Returns:
+        Dict: `"largest_difference"` of probabilities, and `"agreement"`, the part of the images
+        whose likeliest class is the same; of the worst of the arrays.
+    """
+    best = likeliest(expected)
     return {
-        "largest_difference": max(float(np.abs(one - expected).max()) for one in probabilities),
-        "agreement": min(float((_likeliest(one) == best).mean()) for one in probabilities),
-        "accuracy": None
-        if labels is None
-        else tuple(
-            float((_likeliest(one) == labels).mean()) for one in (expected, probabilities[0])
-        ),
+        "largest_difference": max(float(np.abs(one - expected).max()) for one in found),
+        "agreement": min(float((likeliest(one) == best).mean()) for one in found),
     }
 
 
-def check_agreement(model, file_format, quantize, result):
+def check_agreement(model, file_format, quantize, largest_difference, agreement):
     """Raises ExportError if what `compare` gave is not good enough for that quantization."""
-    difference, agreement = result["largest_difference"], result["agreement"]
     tolerance = max(TOLERANCE.get(one.compute_dtype, 0) for one in model._flatten_layers())
     least = LEAST_AGREEMENT.get(quantize, 0)
     said = f"The {file_format} artefact predicts otherwise than Keras: "
-    if not np.isfinite(difference):
+    if not np.isfinite(largest_difference):
         raise ExportError(f"{said}its probabilities are not finite.")
-    if quantize == "none" and difference > tolerance:
-        raise ExportError(f"{said}largest difference {difference:.2g}, allowed {tolerance:.2g}.")
+    if quantize == "none" and largest_difference > tolerance:
+        raise ExportError(
+            f"{said}largest difference {largest_difference:.2g}, allowed {tolerance:.2g}."
+        )
     if agreement < least:
         raise ExportError(
-            f"{said}the likeliest class is the same for {agreement:.1%} of the pictures, "
+            f"{said}the likeliest class is the same for {agreement:.1%} of the images, "
             f"at least {least:.0%} are needed with {quantize}."
         )
 
 
-def milliseconds_each(model, served, pictures, batch):
-    """Median milliseconds for each picture, of Keras and of the artefact."""
-    pictures = np.resize(pictures, (batch, *pictures.shape[1:])).astype("float32")
+def milliseconds_each(model, served, images, batch):
+    """Median milliseconds for each image, of Keras and of the artefact."""
+    images = np.resize(images, (batch, *images.shape[1:])).astype("float32")
     # The first calls compile.
-    model.predict_on_batch(pictures)
-    served.milliseconds(pictures, 0)
+    model.predict_on_batch(images)
+    served.milliseconds(images, 0)
     keras_times, served_times = [], []
     for _ in range(_TURNS):
-        keras_times += call_milliseconds(model.predict_on_batch, pictures, _TURN_SECONDS)
-        served_times += served.milliseconds(pictures, _TURN_SECONDS)
+        keras_times += call_milliseconds(model.predict_on_batch, images, _TURN_SECONDS)
+        served_times += served.milliseconds(images, _TURN_SECONDS)
     return tuple(float(np.median(times)) / batch for times in (keras_times, served_times))

@@ -7,14 +7,14 @@ import numpy as np
 from keras_cbam.serving.formats import INPUT, SIGNATURE
 
 # In integers the first two crash LiteRT 2.3 where gates project descriptors of any number of
-# pictures; sums overflow: https://github.com/google-ai-edge/LiteRT/issues/4079.
+# images; sums overflow: https://github.com/google-ai-edge/LiteRT/issues/4079.
 _IN_FLOAT32 = ["ADD", "FULLY_CONNECTED", "SUM"]
 
 
-def write(saved_model, file, quantize="none", pictures=None):
+def write(saved_model, file, quantize="none", images=None):
     """Converts a float32 SavedModel to a LiteRT file of builtin operators.
 
-    Its signature `serving_default` takes any number of pictures. Inputs and outputs stay float32
+    Its signature `serving_default` takes any number of images. Inputs and outputs stay float32
     with every quantization.
 
     Args:
@@ -23,7 +23,7 @@ def write(saved_model, file, quantize="none", pictures=None):
         quantize: `"none"`; `"float16"`, which stores the weights in half the bytes; or `"int8"`,
             which computes convolutions, pools and products in integers and the rest in float32.
             Defaults to `"none"`.
-        pictures: array `(pictures, height, width, channels)` that `"int8"` needs.
+        images: array `(images, height, width, channels)` that `"int8"` needs.
             Defaults to `None`.
     """
     import tensorflow as tf
@@ -35,15 +35,15 @@ def write(saved_model, file, quantize="none", pictures=None):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    content = _in_integers(converter, pictures) if quantize == "int8" else converter.convert()
+    content = _in_integers(converter, images) if quantize == "int8" else converter.convert()
     pathlib.Path(file).write_bytes(content)
 
 
-def _in_integers(converter, pictures):
+def _in_integers(converter, images):
     import tensorflow as tf
 
     def examples():
-        return ({INPUT: picture[None].astype(np.float32)} for picture in pictures)
+        return ({INPUT: image[None].astype(np.float32)} for image in images)
 
     converter.representative_dataset = examples
     # The way to leave operators out: https://www.tensorflow.org/lite/performance/quantization_debugger

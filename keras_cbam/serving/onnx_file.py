@@ -12,10 +12,10 @@ from keras_cbam.serving.saved_model import probabilities, tensor_spec
 OPSET = 17
 
 
-def write(model, file, quantize="none", activation=None, pictures=None):
+def write(model, file, quantize="none", activation=None, images=None):
     """Converts a float32 Keras model on TensorFlow to an ONNX file.
 
-    Its input `pixels` takes any number of pictures. Input and output stay float32 with every
+    Its input `pixels` takes any number of images. Input and output stay float32 with every
     quantization.
 
     Args:
@@ -24,7 +24,7 @@ def write(model, file, quantize="none", activation=None, pictures=None):
         quantize: `"none"`; `"float16"`, which computes in half precision; or `"int8"`, which
             computes in integers where ONNX Runtime can. Defaults to `"none"`.
         activation: see `write_saved_model`. Defaults to `None`.
-        pictures: array `(pictures, height, width, channels)` that `"int8"` needs.
+        images: array `(images, height, width, channels)` that `"int8"` needs.
             Defaults to `None`.
     """
     import onnx
@@ -43,19 +43,19 @@ def write(model, file, quantize="none", activation=None, pictures=None):
 
         converted = convert_float_to_float16(converted, keep_io_types=True)
     if quantize == "int8":
-        _write_int8(converted, file, pictures)
+        _write_int8(converted, file, images)
     else:
         onnx.save(converted, str(file))
 
 
-def _write_int8(converted, file, pictures):
+def _write_int8(converted, file, images):
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Pictures(CalibrationDataReader):
+    class Images(CalibrationDataReader):
         def __init__(self):
-            self.batches = ({INPUT: picture[None].astype(np.float32)} for picture in pictures)
+            self.batches = ({INPUT: image[None].astype(np.float32)} for image in images)
 
         def get_next(self):
             return next(self.batches, None)
@@ -64,4 +64,4 @@ def _write_int8(converted, file, pictures):
         plain, prepared = (str(pathlib.Path(scratch) / name) for name in ("a.onnx", "b.onnx"))
         onnx.save(converted, plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        quantize_static(prepared, str(file), Pictures(), per_channel=True)
+        quantize_static(prepared, str(file), Images(), per_channel=True)

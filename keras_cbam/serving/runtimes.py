@@ -1,8 +1,8 @@
 """Artefacts loaded by their own runtimes, with neither Keras nor this package.
 
 As a program, `python -P runtimes.py FORMAT PATH`, it answers requests, one JSON object a line:
-`{"pictures": FILE.npy, "batch_size": N, "output": FILE.npy}` to predict, and
-`{"pictures": FILE.npy, "seconds": S}` to time predictions of all of them at once.
+`{"images": FILE.npy, "batch_size": N, "output": FILE.npy}` to predict, and
+`{"images": FILE.npy, "seconds": S}` to time predictions of all of them at once.
 """
 
 import json
@@ -87,8 +87,8 @@ def call_milliseconds(predict, pixels, seconds):
     return times
 
 
-def _answer(predict, pictures, batch_size=None, output=None, seconds=None):
-    pixels = np.load(pictures).astype("float32")
+def _answer(predict, images, batch_size=None, output=None, seconds=None):
+    pixels = np.load(images).astype("float32")
     if seconds is not None:
         return {"milliseconds": call_milliseconds(predict, pixels, seconds)}
     batches = [predict(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)]

@@ -14,7 +14,7 @@ ENDPOINT = "serve"
 def write_saved_model(model, folder, activation=None):
     """Writes a TensorFlow SavedModel of a classifier.
 
-    It has two signatures for any number of pictures: `serve`, which
+    It has two signatures for any number of images: `serve`, which
     `tf.saved_model.load(folder).serve(pixels)` calls, and `serving_default`, with the input
     `"pixels"` and the output `"probabilities"`, which servers use. Both take float32 pixels in
     [0, 255], `(batch, height, width, channels)`, and give float32 probabilities,
@@ -54,7 +54,7 @@ def write_saved_model(model, folder, activation=None):
 
 
 def tensor_spec(model):
-    """The `tf.TensorSpec` of the pixels that a model takes, any number of pictures."""
+    """The `tf.TensorSpec` of the pixels that a model takes, any number of images."""
     import tensorflow as tf
 
     return tf.TensorSpec((None, *model.input_shape[1:]), "float32", name=INPUT)

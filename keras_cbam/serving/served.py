@@ -22,7 +22,7 @@ class ServedArtefact:
     Example:
 
     >>> with ServedArtefact("onnx", "model.onnx") as served:
-    ...     probabilities = served.predict(pictures, batch_size=32)
+    ...     probabilities = served.predict(images, batch_size=32)
     """
 
     def __init__(self, file_format, path):
@@ -49,9 +49,9 @@ class ServedArtefact:
         self.log.close()
         self.scratch.cleanup()
 
-    def _ask(self, pictures, **request):
-        np.save(self.folder / "pictures.npy", pictures)
-        request["pictures"] = str(self.folder / "pictures.npy")
+    def _ask(self, images, **request):
+        np.save(self.folder / "images.npy", images)
+        request["images"] = str(self.folder / "images.npy")
         try:
             print(json.dumps(request), file=self.process.stdin, flush=True)
             answer = self.process.stdout.readline()
@@ -66,12 +66,12 @@ class ServedArtefact:
             )
         return json.loads(answer)
 
-    def predict(self, pictures, batch_size):
-        """Probabilities of pictures `(pictures, height, width, channels)`, in batches of a size."""
+    def predict(self, images, batch_size):
+        """Probabilities of images `(images, height, width, channels)`, in batches of a size."""
         output = self.folder / "probabilities.npy"
-        self._ask(pictures, batch_size=batch_size, output=str(output))
+        self._ask(images, batch_size=batch_size, output=str(output))
         return np.load(output)
 
-    def milliseconds(self, pictures, seconds):
-        """How long predictions of all the pictures at once take, a list, for some seconds."""
-        return self._ask(pictures, seconds=seconds)["milliseconds"]
+    def milliseconds(self, images, seconds):
+        """How long predictions of all the images at once take, a list, for some seconds."""
+        return self._ask(images, seconds=seconds)["milliseconds"]

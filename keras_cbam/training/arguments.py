@@ -1,120 +1,237 @@
-"""The arguments of a training, checked before anything is loaded."""
+"""The arguments of a run, each stated once: for the function, the command, the report and resume.
 
-import math
-import numbers
+Nothing here imports Keras: the command reads its options before it does.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import json
 import os
 
-import keras
-
-from keras_cbam.applications import find_application
-from keras_cbam.attention import attention_layer
-from keras_cbam.errors import WeightsError, positive_integer
-from keras_cbam.training.devices import validate_distribution
-
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-
-# The arguments of `fit_classifier`.
-RECIPE = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "freeze_epochs",
-    "weight_decay",
-    "xla",
-    "flip",
-    "seed",
+from keras_cbam.errors import (
+    at_least,  # noqa: F401  (for the arguments of tasks)
+    is_number,
+    near_names,
+    number,
+    one_of,
+    positive_integer,
+    validate_seed,
 )
 
-
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _at_least_0(name, value):
-    if not _is_number(value) or not isinstance(value, numbers.Integral) or value < 0:
-        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+DISTRIBUTIONS = ("mirrored", "data_parallel")
 
 
-def validate_seed(seed):
-    """Raises ValueError unless it is an integer that NumPy and Keras take."""
-    _at_least_0("seed", seed)
-    if seed >= 2**32:
-        raise ValueError(f"`seed` must be below 2**32. Received: seed={seed!r}")
+def argument(default, help, check=None, **option):  # noqa: A002
+    """A field of `RunArguments`.
+
+    Args:
+        default: its value where none is given.
+        help: string, what it is, for the command and the documentation.
+        check: function of name and value that raises ValueError; `None` is not checked.
+            Defaults to `None`.
+        **option: for the command: `kind` (`int`, `float`, `bool`; else a string), `choices`,
+            `metavar` and `group`; and `may_change`, whether it may be another one when a run is
+            resumed.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "check": check, **option})
 
 
-def validate_recipe(epochs, batch_size, learning_rate, freeze_epochs, weight_decay, seed, **_):
-    """Raises ValueError if one is outside its range."""
-    positive_integer("epochs", epochs)
-    positive_integer("batch_size", batch_size)
-    if not _is_number(learning_rate) or not 0 < learning_rate < math.inf:
-        raise ValueError(
-            f"`learning_rate` must be a positive number. Received: learning_rate={learning_rate!r}"
-        )
-    if not _is_number(weight_decay) or not 0 <= weight_decay < math.inf:
-        raise ValueError(
-            "`weight_decay` must be a number of at least 0. "
-            f"Received: weight_decay={weight_decay!r}"
-        )
-    _at_least_0("freeze_epochs", freeze_epochs)
-    validate_seed(seed)
-    if freeze_epochs > epochs:
-        raise ValueError(
-            "`freeze_epochs` must be at most `epochs`, which include them. "
-            f"Received: freeze_epochs={freeze_epochs}, epochs={epochs}"
-        )
+def flag(help, **option):  # noqa: A002
+    """A field that is true or false, and false by default."""
+    return argument(False, help, one_of(False, True), kind=bool, **option)
 
 
-def jit_compile(xla):
-    """What `xla` is to `keras.Model.compile`: JAX compiles in any case."""
-    return xla or keras.backend.backend() == "jax"
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """What every training takes; a task adds its own."""
 
+    epochs: int = argument(
+        None,
+        "passes over the training images; may be raised when a run is resumed",
+        positive_integer,
+        kind=int,
+        metavar="N",
+        group="optimization",
+        may_change=True,
+    )
+    batch_size: int = argument(
+        None,
+        "images a training step, on all devices",
+        positive_integer,
+        kind=int,
+        metavar="N",
+        group="optimization",
+    )
+    learning_rate: float = argument(
+        None,
+        "the highest rate of the schedule",
+        number(open_below=True),
+        kind=float,
+        metavar="RATE",
+        group="optimization",
+    )
+    early_stopping: int = argument(
+        None,
+        "stop when the validation loss has not fallen for N epochs, and take the best weights",
+        positive_integer,
+        kind=int,
+        metavar="N",
+        group="optimization",
+        may_change=True,
+    )
+    seed: int = argument(
+        0,
+        "random seed of the weights, the split, the order of the images and their augmentation",
+        validate_seed,
+        kind=int,
+        metavar="N",
+        group="optimization",
+    )
+    precision: str = argument(
+        "float32",
+        "dtype policy of the network",
+        one_of(*PRECISIONS),
+        choices=PRECISIONS,
+        group="running",
+    )
+    xla: bool = flag("compile the training step by XLA", group="running")
+    distribute: str = argument(
+        None,
+        "share each batch among all devices: mirrored (TensorFlow, one machine) or data_parallel "
+        "(JAX, one machine or several)",
+        one_of(*DISTRIBUTIONS),
+        choices=DISTRIBUTIONS,
+        group="running",
+    )
+    strict: bool = flag(
+        "an image that cannot be read is an error; else it is skipped, counted and named",
+        group="data",
+    )
+    output: str = argument(
+        None, "folder of the run", metavar="FOLDER", group="run", may_change=True
+    )
+    overwrite: bool = flag(
+        "replace an earlier run of the same task in the output folder", group="run", may_change=True
+    )
+    resume: str = argument(
+        None,
+        "continue a run from its last checkpoint; needs no other option, and --epochs may be "
+        "raised",
+        metavar="RUN",
+        group="run",
+        may_change=True,
+    )
+    checkpoint_steps: int = argument(
+        None,
+        "write a checkpoint after every N steps too, not only after every epoch",
+        positive_integer,
+        kind=int,
+        metavar="N",
+        group="run",
+        may_change=True,
+    )
+    tensorboard: bool = flag(
+        "write logs for TensorBoard into the run", group="run", may_change=True
+    )
+    verbose: object = argument("auto", "", may_change=True)
 
-def validate_precision(precision):
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}"
-        )
+    @classmethod
+    def given(cls, earlier=None, **given):
+        """The arguments of a call, completed and checked.
 
+        Args:
+            earlier: dict, those of the run to resume, see `stored`. Defaults to `None`.
+            **given: those that the call gives.
 
-def validate_running(output, resume, checkpoint_steps, distribute, batch_size, xla, **_):
-    """Raises ValueError if how a training is to run cannot be."""
-    if xla and keras.backend.backend() == "torch":
-        raise ValueError(f"`xla` is not for the backend 'torch'. Received: xla={xla}")
-    if checkpoint_steps is not None:
-        positive_integer("checkpoint_steps", checkpoint_steps)
-    for name, value in (("resume", resume), ("checkpoint_steps", checkpoint_steps)):
-        if value and output is None:
+        Raises:
+            TypeError: if there is no such argument.
+            ValueError: if one is outside its range, or differs from that of the run to resume.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name in given:
+            if name not in fields:
+                raise TypeError(f"Unknown argument `{name}`. {near_names(name, fields)}")
+        if earlier is None:
+            return cls(**given).completed()
+        output = given.get("output")
+        if output is not None and os.path.abspath(output) != os.path.abspath(earlier["output"]):
             raise ValueError(
-                f"`{name}` needs `output`, beside which the checkpoints are. "
-                f"Received: {name}={value}, output=None"
+                f"A run is resumed in its own folder: `output` was {earlier['output']!r}. "
+                f"Received: output={str(output)!r}"
             )
-    validate_distribution(distribute, batch_size)
+        for name in sorted(fields.keys() - earlier.keys() - given.keys()):
+            raise ValueError(
+                f"`{name}` of the run could not be stored: give the same again to resume it."
+            )
+        merged = cls(**{**earlier, "overwrite": False, **given}).completed()
+        for name in sorted(given.keys() & earlier.keys()):
+            value = getattr(merged, name)
+            is_same = stored({name: value}).get(name, value) == earlier[name]
+            if not is_same and not fields[name].metadata.get("may_change"):
+                raise ValueError(
+                    f"A run is resumed with its own arguments: `{name}` was {earlier[name]!r}. "
+                    f"Received: {name}={given[name]!r}"
+                )
+        if merged.epochs < earlier["epochs"]:
+            raise ValueError(
+                f"`epochs` may be raised when a run is resumed, not lowered: they were "
+                f"{earlier['epochs']}. Received: epochs={merged.epochs}"
+            )
+        return merged
+
+    def completed(self):
+        """These arguments with the defaults of the task filled in, and checked.
+
+        Raises:
+            ValueError: if one is outside its range.
+        """
+        self.check()
+        return self
+
+    def check(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata["check"] and (value is not None or field.default is not None):
+                field.metadata["check"](field.name, value)
+        for name in ("checkpoint_steps", "early_stopping", "tensorboard"):
+            if getattr(self, name) and self.output is None and self.resume is None:
+                raise ValueError(
+                    f"`{name}` needs `output`, the folder that it writes to. "
+                    f"Received: {name}={getattr(self, name)!r}, output=None"
+                )
 
 
-def validate_attention(attention, start_as_identity):
-    if attention is not None and not callable(attention):
-        attention_layer(attention, "site", start_as_identity)
+def stored(arguments):
+    """The part of a dict of arguments that JSON has a form for; paths as strings."""
+    found = {}
+    for name, value in arguments.items():
+        with contextlib.suppress(TypeError):
+            found[name] = json.loads(json.dumps(value, default=_plain))
+    return found
 
 
-def validate(**arguments):
-    """Raises ValueError, or WeightsError for the weights, if one is outside its range."""
-    positive_integer("image_size", arguments["image_size"])
-    if arguments["image_size"] < 32:
-        raise ValueError(
-            "`image_size` must be at least 32, the smallest that the models of "
-            f"keras.applications take. Received: image_size={arguments['image_size']}"
-        )
-    validate_recipe(**{name: arguments[name] for name in RECIPE})
-    freeze = arguments["freeze_epochs"]
-    if freeze and arguments["weights"] is None:
-        raise ValueError(
-            "`freeze_epochs` needs `weights`: a backbone with random weights has nothing to keep. "
-            f"Received: freeze_epochs={freeze}, weights=None"
-        )
-    validate_precision(arguments["precision"])
-    validate_running(**arguments)
-    find_application(arguments["backbone"])
-    validate_attention(arguments["attention"], start_as_identity=True)
-    weights = arguments["weights"]
-    if weights is not None and weights != "imagenet" and not os.path.isfile(weights):
-        raise WeightsError(f"No such weights file: {str(weights)!r}.")
+def _plain(value):
+    """A number of NumPy or a path as JSON has it; TypeError for all else."""
+    return value.item() if is_number(value) else os.fspath(value)
+
+
+def existing_path(value):
+    """The absolute path of what exists, so that a run can be resumed from another folder."""
+    is_path = isinstance(value, (str, os.PathLike)) and os.path.exists(value)
+    return os.path.abspath(value) if is_path else value
+
+
+def with_signature(arguments):
+    """A decorator: the function takes the fields of a dataclass as its keyword arguments."""
+
+    def decorate(function):
+        parameters = [
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
+            for field in dataclasses.fields(arguments)
+        ]
+        function.__signature__ = inspect.Signature(parameters)
+        return function
+
+    return decorate

@@ -1,30 +1,85 @@
-"""Run as a fresh process: loads a run's artefacts and prints how far their predictions are off."""
+"""The models of a run, loaded in a fresh process and compared with the one in memory."""
 
-import json
-import sys
+import importlib
+import pathlib
+import tempfile
 
-import keras
 import numpy as np
 
-import keras_cbam  # noqa: F401  (registers the layers)
-from keras_cbam.serving.runtimes import load_artefact
+from keras_cbam.errors import TrainingError
+from keras_cbam.files.fresh_process import FreshProcessError, answer, run_module
+from keras_cbam.training.precision import allowed_difference
+from keras_cbam.training.run_folder import MODEL
+
+SAVED_MODEL = "saved_model"
 
 
-def largest_differences(folder, sample_file):
-    """`{artefact: largest absolute difference}` of predictions, for a folder and an npz sample."""
-    with np.load(sample_file) as arrays:
-        sample, expected = arrays["sample"], arrays["expected"]
-    keras_model = keras.models.load_model(f"{folder}/model.keras")
-    serve = load_artefact("saved_model", f"{folder}/saved_model")
-    predictions = {
-        "model.keras": keras_model.predict(sample, verbose=0),
-        "saved_model": serve(sample.astype("float32")),
-    }
-    return {
-        name: float(np.max(np.abs(prediction - expected)))
-        for name, prediction in predictions.items()
-    }
+def check_reloaded(task, model, data, folder):
+    """How far the saved models of a run are from the one in memory.
+
+    Args:
+        task: `Task`.
+        model: the trained `keras.Model`.
+        data: what it was trained on.
+        folder: `pathlib.Path` of the run.
+
+    Returns:
+        `{artefact: what task.compare gives}`.
+
+    Raises:
+        TrainingError: if an artefact cannot be loaded in a fresh process, or predicts otherwise.
+    """
+    images, *_ = next(task.batches(data, "sample").take(1).as_numpy_iterator())
+    expected = model.predict(images, verbose=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(scratch) / "sample.npz"
+        np.savez(path, images=images, **_named(expected))
+        try:
+            return run_module(
+                "keras_cbam.training.check",
+                {
+                    "task": f"{type(task).__module__}:{type(task).__qualname__}",
+                    "folder": str(folder),
+                    "sample": str(path),
+                    "tolerance": allowed_difference(model),
+                },
+            )
+        except FreshProcessError as error:
+            raise TrainingError(f"in a fresh process: {error}") from error
+
+
+def _named(predictions):
+    return predictions if isinstance(predictions, dict) else {"predictions": predictions}
+
+
+def _compare(task, folder, sample, tolerance):
+    import keras
+
+    import keras_cbam  # noqa: F401  (registers the layers)
+    from keras_cbam.files.model_files import load_keras_file
+    from keras_cbam.serving.runtimes import load_artefact
+
+    module, name = task.split(":")
+    compare = getattr(importlib.import_module(module), name).compare
+    with np.load(sample) as arrays:
+        expected = dict(arrays)
+    images = expected.pop("images")
+    model = load_keras_file(f"{folder}/{MODEL}")
+    if keras.backend.backend() == "tensorflow":
+        # For one prediction XLA takes longer to compile than it saves.
+        model.jit_compile = False
+    found = {MODEL: model.predict(images, verbose=0)}
+    if (pathlib.Path(folder) / SAVED_MODEL).exists():
+        serve = load_artefact("saved_model", f"{folder}/{SAVED_MODEL}")
+        found[SAVED_MODEL] = serve(images.astype("float32"))
+    differences = {}
+    for artefact, predictions in found.items():
+        try:
+            differences[artefact] = compare(expected, _named(predictions), tolerance)
+        except TrainingError as error:
+            raise TrainingError(f"The reloaded {artefact} predicts otherwise: {error}") from error
+    return differences
 
 
 if __name__ == "__main__":
-    print(json.dumps(largest_differences(*sys.argv[1:])))
+    answer(_compare)

@@ -1,13 +1,14 @@
-"""Checkpoints of an unfinished training: whole files, of which a damaged one is found out."""
+"""Checkpoints of a training, whole files, and the random state that is not in the model."""
 
 import json
 import os
 import pathlib
 import re
 
+import keras
 import numpy as np
 
-from keras_cbam.errors import first_line
+from keras_cbam.errors import TrainingError, first_line
 
 # One to continue from, and one before it in case the last is damaged.
 KEPT = 2
@@ -73,3 +74,39 @@ def read_checkpoint(folder):
         else:
             return (state, arrays), damaged
     return None, damaged
+
+
+def assign_arrays(variables, arrays):
+    """Sets variables; raises TrainingError if the arrays are of other ones."""
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [array.shape for array in arrays]:
+        raise TrainingError("The checkpoint is of another model: its arrays have other shapes.")
+    for variable, array in zip(variables, arrays):
+        variable.assign(array)
+
+
+def random_state():
+    """A list of arrays; empty but for PyTorch."""
+    if keras.backend.backend() != "torch":
+        return []
+    import torch
+
+    return [state.numpy() for state in (torch.get_rng_state(), *torch.cuda.get_rng_state_all())]
+
+
+def seed_epoch(seed, epoch):
+    """Sets the state to a function of the two."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(int(np.random.default_rng([seed, epoch]).integers(2**63 - 1)))
+
+
+def set_random_state(arrays):
+    """Sets what `random_state` gave."""
+    if arrays:
+        import torch
+
+        first, *rest = map(torch.from_numpy, arrays)
+        torch.set_rng_state(first)
+        torch.cuda.set_rng_state_all(rest)

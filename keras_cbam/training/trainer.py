@@ -1,234 +1,247 @@
-"""Data set in, trained classifier and its artefacts out."""
+"""The sequence of a run, whatever its task: what may fail comes after the model is saved."""
 
+import contextlib
+import dataclasses
+import importlib.util
+import pathlib
 import time
+import warnings
 
 import keras
+import numpy as np
 
-from keras_cbam.applications import attention_classifier
-from keras_cbam.classification.evaluate import classification_report
-from keras_cbam.classification.task import (
-    FINE_TUNING_RATE,
-    RATE,
-    RATE_FROM_WEIGHTS,
-    fit_classifier,
+from keras_cbam.data.batches import reading
+from keras_cbam.data.order import ONE_DEVICE
+from keras_cbam.errors import DivergenceError, first_line
+from keras_cbam.training.check import check_reloaded
+from keras_cbam.training.devices import (
+    check_same_in_all_processes,
+    distributed,
+    find_devices,
+    validate_distribution,
 )
-from keras_cbam.data.batches import batches
-from keras_cbam.data.load import load_data
-from keras_cbam.training.arguments import RECIPE, validate
-from keras_cbam.training.devices import distributed, find_devices
-from keras_cbam.training.report import (
-    DIGEST_SIZE,
-    SAMPLE_SIZE,
-    TrainingRun,
-    check_finite,
-    describe,
-    digest,
-    downloading_weights,
-    dtype_policy,
-    spread,
-    start_progress,
-    with_weights_of,
-    write_run,
-    written_to,
-)
-from keras_cbam.training.run_folder import output_folder
+from keras_cbam.training.precision import dtype_policy
+from keras_cbam.training.progress import Progress
+from keras_cbam.training.report import describe
+from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
+from keras_cbam.visualization.panels import figure_class
 
-# What `backbone=None` stands for: a network that fits small pictures and two CPU cores, with
-# attention at the end of each of its five resolutions.
-DEFAULT_BACKBONE = {
-    "backbone": "MobileNet",
-    "backbone_arguments": {"alpha": 0.5},
-    "where": r"conv_pw_(1|3|5|11|13)_relu",
-}
+# How the warning of a step that failed after the training begins.
+PROBLEM = "The model is trained and saved, but"
 
 
-def train_classifier(
-    data=None,
-    backbone=None,
-    attention="cbam",
-    where=None,
-    weights=None,
-    image_size=32,
-    epochs=9,
-    batch_size=128,
-    learning_rate=None,
-    freeze_epochs=0,
-    weight_decay=None,
-    precision="float32",
-    xla=False,
-    flip=True,
-    seed=0,
-    output=None,
-    overwrite=False,
-    strict=False,
-    verbose="auto",
-    backbone_arguments=None,
-    resume=False,
-    checkpoint_steps=None,
-    distribute=None,
-    cache=None,
-):
-    """Trains an attended image classifier and writes what is needed to use it.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a training gives back.
 
-    The recipe is that of `fit_classifier`. Calls `keras.utils.set_random_seed(seed)`: the same
-    arguments give the same weights and history again on one machine.
+    Attributes:
+        model: the trained `keras.Model`.
+        data: what it was trained and measured on.
+        history: dict of lists, one number for each epoch.
+        report: dict, the contents of `report.json`; `"problems"` has a sentence for each step after
+            the training that failed.
+        output: `pathlib.Path` of the folder of the run, or `None` if none was written.
+    """
+
+    model: keras.Model
+    data: object
+    history: dict
+    report: dict
+    output: pathlib.Path | None = None
+
+
+def train(task):
+    """Trains the model of a task, saves it, and then measures, draws and checks it.
 
     Args:
-        data: `None` for the embedded Fashion-MNIST pictures, a folder, an `.npz` file or the name
-            of a `keras.datasets` set, see `load_data`. Defaults to `None`.
-        backbone: string, name in `keras.applications`. Defaults to `None`: MobileNet of width
-            0.5, attended at the end of each of its five resolutions.
-        attention: see `insert_attention`, or `None` for the plain backbone. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `None`: `"auto"` for a named backbone.
-        weights: `"imagenet"`, `None` or a file, see `attention_backbone`. Defaults to `None`.
-        image_size: int, side of the square pictures in pixels, at least 32. Defaults to `32`.
-        epochs: int. Defaults to `9`.
-        batch_size: int. Defaults to `128`.
-        learning_rate: float, the highest rate of the schedule. Defaults to `None`: 0.15 from
-            random weights, 0.01 from given ones; 0.003 with `freeze_epochs`.
-        freeze_epochs: int, epochs at the start in which of the backbone only the attention
-            trains; the rest is then fine-tuned, see `fit_classifier`. Needs `weights`.
-            Defaults to `0`.
-        weight_decay: float, not negative, see `fit_classifier`. Defaults to `None`: 0 from random
-            weights, 1e-4 from given ones.
-        precision: dtype policy: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
-            Defaults to `"float32"`.
-        xla: bool, whether the training step is compiled by XLA. Defaults to `False`.
-        flip: bool, whether training pictures are flipped left to right at random; not for digits.
-            Defaults to `True`.
-        seed: int, of the initial weights, the order of the pictures and their augmentation.
-            Defaults to `0`.
-        output: path of a folder to be made, or `None` to write nothing. It gets `model.keras`,
-            `saved_model/`, `history.csv`, `report.json`, and the figures `learning_curves.png`,
-            `confusion_matrix.png`, `grad_cam.png` and, with attention, `attention.png`, all at once
-            at the end of a run in which nothing failed. Until then `<output>.unfinished` holds a
-            checkpoint of every epoch. Ctrl-C or SIGTERM ends the run after the step with a further
-            one. Defaults to `None`.
-        overwrite: bool, whether an earlier run in `output` is replaced, and an unfinished one begun
-            anew. Defaults to `False`.
-        strict: bool, whether an unreadable picture is an error; else it is skipped and reported.
-            Defaults to `False`.
-        verbose: see `keras.Model.fit`. Defaults to `"auto"`.
-        backbone_arguments: dict of further arguments of the application, `{"alpha": 0.5}` for
-            example. Defaults to `None`.
-        resume: bool, whether an unfinished run in `output` goes on from its last checkpoint, with
-            the same arguments and data: it ends with the weights that it would have had. Starts at
-            the beginning where there is no checkpoint yet. Defaults to `False`.
-        checkpoint_steps: int, steps between checkpoints within an epoch. Defaults to `None`: at
-            the end of each epoch only.
-        distribute: `"mirrored"` or `"data_parallel"`: each batch is shared by all devices, see
-            `distributed`. The few pictures of an epoch that cannot be shared equally are left out
-            of it. Defaults to `None`: one device.
-        cache: path of a folder in which decoded pictures are kept, see `load_data`. Defaults to
-            `None`: they are held in memory.
+        task: `Task`.
 
     Returns:
-        A `TrainingRun`.
+        `Run`.
 
     Raises:
         ValueError: if an argument is outside its range or names nothing known.
         DataError: if the data cannot be used.
-        WeightsError: if the weights file cannot be used.
-        TrainingError: if the training diverged, or a saved model predicts otherwise than the
-            model in memory.
-        FileExistsError: if `output` is not empty; with `overwrite=True`, if it holds anything
-            that is not of a run; or if it has an unfinished run that is not to be resumed.
-        TrainingStopped: if the run was ended by a signal; a `KeyboardInterrupt`.
-        OSError: if the artefacts cannot be written.
-        ImportError: if there is an `output` but no Matplotlib: `pip install keras_cbam[plot]`.
-
-    Example:
-
-    >>> run = train_classifier(epochs=1, output="run")
-    >>> run.report["accuracy"]
+        WeightsError: if the weights cannot be used.
+        DivergenceError: if the training diverged.
+        TrainingError: if there is nothing to resume, or its data are others.
+        FileExistsError: if the output folder holds anything but a run to replace or to resume.
+        TrainingStopped: if a signal ended the run; a `KeyboardInterrupt`.
+        OSError: if the model cannot be written.
+        ImportError: without a library that the run needs; it names the extra.
     """
-    arguments = dict(locals())
     start = time.perf_counter()
-    if backbone is None:
-        arguments.update(
-            backbone=DEFAULT_BACKBONE["backbone"],
-            backbone_arguments=backbone_arguments or DEFAULT_BACKBONE["backbone_arguments"],
-        )
-        if where is None:
-            arguments["where"] = DEFAULT_BACKBONE["where"]
-    arguments["backbone_arguments"] = arguments["backbone_arguments"] or {}
-    if arguments["where"] is None:
-        arguments["where"] = "auto"
-    if learning_rate is None:
-        if freeze_epochs:
-            arguments["learning_rate"] = FINE_TUNING_RATE
-        else:
-            arguments["learning_rate"] = RATE if weights is None else RATE_FROM_WEIGHTS
-    if weight_decay is None:
-        arguments["weight_decay"] = 0.0 if weights is None else 1e-4
-    validate(**arguments)
-    devices = find_devices(distribute)
-    with output_folder(output, overwrite, resume, is_main=not devices.process) as folders:
-        data_set = load_data(data, image_size, seed=seed, strict=strict, cache=cache)
-        labels = data_set.train_labels
-        some = data_set.train_images[spread(len(labels), DIGEST_SIZE)]
-        known_by = digest(labels, some, data_set.test_labels)
-        progress = start_progress(folders, arguments, data_set, known_by, devices)
+    arguments = task.arguments
+    validate_distribution(arguments.distribute, arguments.batch_size)
+    devices = find_devices(arguments.distribute)
+    folder = RunFolder(arguments.output, task, is_writing=not devices.process)
+    folder.check()
+    if folder.is_writing:
+        _check_libraries(arguments)
+    data = task.load()
 
-        def build():
-            keras.utils.set_random_seed(seed)
-            with dtype_policy(precision):
-                return _build(data_set, arguments)
+    def build():
+        keras.utils.set_random_seed(arguments.seed)
+        with dtype_policy(arguments.precision):
+            return task.build(data)
 
-        with distributed(distribute):
+    with reading(*data.sources()):
+        with distributed(arguments.distribute):
             model = build()
-            history = fit_classifier(
-                model,
-                data_set,
-                verbose=0 if devices.process else verbose,
-                progress=progress,
-                devices=devices,
-                **{name: arguments[name] for name in RECIPE},
-            )
-        if distribute is not None:
-            model = with_weights_of(model, build())
-        seconds = progress.trained_seconds
-        probabilities = model.predict(
-            batches(data_set.test_images, data_set.test_labels, batch_size), verbose=0
-        )
-        check_finite(probabilities, arguments["learning_rate"])
+            progress = _start(task, data, folder, devices)
+            history = fit(task, model, data, progress, devices)
+        if arguments.distribute is not None:
+            # One that has no share in the devices.
+            trained, model = model, build()
+            model.set_weights(trained.get_weights())
+        if arguments.early_stopping is not None and folder.is_writing:
+            with warnings.catch_warnings():
+                # The optimizer's state in the file, which may be of an earlier phase.
+                warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+                model.load_weights(folder.path / BEST)
+        _check_finite(model)
         report = {
-            **classification_report(data_set.test_labels, probabilities, data_set.class_names),
-            "data": {
-                "name": data_set.name,
-                "training_pictures": len(data_set.train_labels),
-                "test_pictures": len(data_set.test_labels),
-                "class_names": data_set.class_names,
-                "skipped": data_set.skipped,
-            },
-            **describe(model, arguments, seconds),
+            "task": task.name,
+            "problems": {},
+            "data": data.describe(),
+            **describe(model, arguments, progress.trained_seconds),
         }
-        sample = data_set.test_images[spread(len(data_set.test_labels), SAMPLE_SIZE)]
-        write_run(folders.artefacts, model, history, report, sample, start - progress.seconds)
-    return TrainingRun(model, history, report, written_to(output, devices))
+        if folder.is_writing:
+            folder.save(MODEL, model.save)
+            folder.write_json(REPORT, report)
+        _finish(task, model, data, history, report, folder)
+    report["data"] = data.describe()
+    report["seconds"]["total"] = round(time.perf_counter() - start + progress.seconds, 1)
+    if folder.is_writing:
+        folder.write_json(REPORT, report)
+    for what, sentence in report["problems"].items():
+        warnings.warn(f"{PROBLEM} {what} failed: {sentence}", stacklevel=3)
+    return Run(model, data, history, report, folder.path if folder.is_writing else None)
 
 
-def _build(data_set, arguments):
-    weights = arguments["weights"]
-    try:
-        with downloading_weights():
-            model = attention_classifier(
-                arguments["backbone"],
-                num_classes=len(data_set.class_names),
-                attention=arguments["attention"],
-                where=arguments["where"],
-                weights=weights,
-                input_shape=data_set.train_images.shape[1:],
-                **arguments["backbone_arguments"],
+def fit(task, model, data, progress=None, devices=ONE_DEVICE):
+    """Trains a built model by the phases of a task.
+
+    Args:
+        task: `Task`.
+        model: `keras.Model` as `task.build` gives it.
+        data: as `task.load` gives it.
+        progress: `Progress`, which may have begun. Defaults to `None`: a new one.
+        devices: `Devices` that share a batch. Defaults to one.
+
+    Returns:
+        Dict of lists, one number for each epoch: `loss`, `val_loss` and the model's metrics.
+    """
+    arguments = task.arguments
+    progress = Progress(seed=arguments.seed) if progress is None else progress
+    verbose = 0 if devices.process else arguments.verbose
+    training = task.batches(data, "train", devices=devices)
+    phases = task.phases(model, len(training))
+    epochs = sum(phase.epochs for phase in phases)
+    validation = task.batches(data, "validation", devices=devices)
+    callbacks = _callbacks(progress.folder, arguments, progress.history)
+    # Any batch has the shapes: one that is not augmented is read soonest.
+    batch = next(validation.take(1).as_numpy_iterator())
+    if verbose and progress.epoch < epochs:
+        print("Compiling the first step: small networks take seconds, large ones minutes.")
+    done = 0
+    for phase in phases:
+        stop = done + phase.epochs
+        with phase.compiled():
+            progress.restore(model, done, stop, batch)
+            progress.fit(
+                model,
+                epochs,
+                lambda epoch, step: task.batches(data, "train", epoch, step, devices),
+                validation,
+                stop,
+                callbacks,
+                verbose,
             )
-    except TypeError as error:
-        raise ValueError(
-            f"{arguments['backbone']} does not take these arguments: {error}. "
-            f"Received: backbone_arguments={arguments['backbone_arguments']}"
-        ) from error
-    if weights is None:
-        # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = 0.9
-    return model
+        done = stop
+    return progress.history
+
+
+def _check_libraries(arguments):
+    """Raises ImportError for what would otherwise be missing after hours."""
+    figure_class()
+    if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            "`tensorboard` needs TensorBoard, which is not installed: "
+            "pip install keras_cbam[tensorboard]"
+        )
+
+
+def _start(task, data, folder, devices):
+    """The `Progress` of a run, at its last checkpoint if it is resumed."""
+    arguments = task.arguments
+    progress = Progress(
+        None if folder.path is None else folder,
+        every=arguments.checkpoint_steps,
+        identity={
+            "classes": data.class_names,
+            "digest of the data": data.identity(),
+            "backend": keras.backend.backend(),
+            "number of devices": devices.count,
+        },
+        seed=arguments.seed,
+        patience=arguments.early_stopping,
+    )
+    if arguments.resume is not None:
+        progress.resume()
+        check_same_in_all_processes([progress.epoch, progress.step], devices)
+        if not progress.epoch and not progress.step:
+            warnings.warn("There is no checkpoint to resume: the training begins.", stacklevel=3)
+    folder.begin()
+    return progress
+
+
+def _callbacks(folder, arguments, history):
+    if folder is None or not folder.is_writing:
+        return []
+    losses = history.get("val_loss")
+    found = [
+        keras.callbacks.ModelCheckpoint(
+            folder.path / BEST,
+            monitor="val_loss",
+            save_best_only=True,
+            save_weights_only=True,
+            initial_value_threshold=min(losses) if losses else None,
+        )
+    ]
+    if arguments.tensorboard:
+        found.append(keras.callbacks.TensorBoard(folder.path / TENSORBOARD, write_graph=False))
+    return found
+
+
+def _check_finite(model):
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise DivergenceError(
+            "The training diverged in its last steps: the weights are not finite. Lower the "
+            "learning rate."
+        )
+
+
+def _finish(task, model, data, history, report, folder):
+    """Measures, draws and checks a trained model; what fails is a problem of the report."""
+
+    @contextlib.contextmanager
+    def attempt(what):
+        try:
+            yield
+        except Exception as error:
+            if not folder.is_writing:
+                raise
+            report["problems"][what] = f"{first_line(error)}."
+
+    predictions = None
+    with attempt("measuring"):
+        measured, predictions = task.measure(model, data)
+        report.update(measured)
+    if not folder.is_writing or predictions is None:
+        return
+    for name, write in task.artefacts(model, data, history, report, predictions).items():
+        with attempt(name):
+            folder.save(name, write)
+    with attempt("check"):
+        report["largest_difference_after_reload"] = check_reloaded(task, model, data, folder.path)

@@ -9,17 +9,10 @@ from keras import ops
 from keras_cbam.errors import near_names
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.visualization.calls import ensure_built, find_operations, hooked
+from keras_cbam.visualization.squashing import squashes, squashing_end, without_squashing
 
-# What may stand between the scores and the end of a model without changing them.
-_PASSING = (
-    keras.layers.Dropout,
-    keras.layers.Flatten,
-    keras.layers.Identity,
-    keras.layers.Reshape,
-)
 # No default: a model is there by its layers, and padding moves the positions.
 _PASSED_OVER = (keras.Model, keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
-_SQUASHING = ("Sigmoid", "Softmax")
 _SMALLEST = 1e-30
 
 
@@ -42,7 +35,7 @@ class FeatureGradients:
         own_format = getattr(self.target, "data_format", None)
         self.is_first = (own_format or data_format(model)) == "channels_first"
         self.target_calls = sum(operation is self.target for operation, _ in calls)
-        self.end = _squashing_end(calls)
+        self.end = squashing_end(calls)
         self.is_single = self.scores.shape[1] == 1
         # Probabilities, by an operation that cannot be left out: their logarithms are logits.
         self.are_probabilities = (
@@ -126,7 +119,7 @@ class FeatureGradients:
 
         hooks = [(self.target, at_target)]
         if self.end is not None:
-            hooks.append((self.end, _without_squashing(self.end)))
+            hooks.append((self.end, without_squashing(self.end)))
         with hooked(hooks):
             return self.model(batch, training=False)
 
@@ -152,7 +145,7 @@ class FeatureGradients:
 
     def probabilities(self, scores):
         """Of all classes, from the logits."""
-        if _squashes(self.end) == "Sigmoid" and not self.is_single:
+        if squashes(self.end) == "Sigmoid" and not self.is_single:
             return 1 / (1 + np.exp(-scores))
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -218,47 +211,3 @@ def _has_space(operation, calls):
     outputs = [output for called, output in calls if called is operation]
     shape = getattr(outputs[-1], "shape", ()) if outputs else ()
     return len(shape) == 4 and "float" in str(outputs[-1].dtype)
-
-
-def _squashes(operation):
-    """`"Softmax"` or `"Sigmoid"` if that is the last thing that the operation does."""
-    # TensorFlow calls its own `softmax_v2`.
-    names = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
-    activation = getattr(operation, "activation", None)
-    if activation is not None:
-        return names.get(getattr(activation, "__name__", ""))
-    name = type(operation).__name__
-    return name if name in _SQUASHING else None
-
-
-def _squashing_end(calls):
-    """The operation that squashes the scores at the end of the model, or `None`."""
-    previous = [None, *(outputs for _, outputs in calls[:-1])]
-    for (operation, outputs), before in zip(reversed(calls), reversed(previous)):
-        if outputs is before:
-            # A layer around the one that was called before it.
-            continue
-        if _squashes(operation):
-            return operation
-        is_linear = isinstance(operation, keras.layers.Activation) and (
-            operation.activation is keras.activations.linear
-        )
-        if not (is_linear or isinstance(operation, _PASSING)):
-            return None
-    return None
-
-
-def _without_squashing(operation):
-    def hook(call, inputs, *args, **kwargs):
-        activation = getattr(operation, "activation", None)
-        if activation is None:
-            return inputs
-        # The attribute itself: the layer's own `call` reads it.
-        attributes = vars(operation)
-        attributes["activation"] = keras.activations.linear
-        try:
-            return call(inputs, *args, **kwargs)
-        finally:
-            attributes["activation"] = activation
-
-    return hook

@@ -1,18 +1,23 @@
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
 
 from keras_cbam.classification.evaluate import (
     classification_report,
-    evaluate_classifier,
+    evaluate_run,
+    input_size,
     load_classifier,
     top_errors,
 )
+from keras_cbam.classification.task import ClassificationTask
 from keras_cbam.errors import DataError, ModelError
-from tests.data.imagenet_folder import cut_short, make_imagenet
+from tests.classification.runs import CLASSES, cut_short, framed_images, network, train, write_run
 
 
-def test_report_of_a_class_without_pictures():
+def test_report_of_a_class_without_images():
     report = classification_report(
         np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], ["empty below", "none", "right"]
     )
@@ -22,7 +27,7 @@ def test_report_of_a_class_without_pictures():
 
 
 def test_top_errors():
-    # The class of each picture comes first, second, fifth, sixth and last.
+    # The class of each image comes first, second, fifth, sixth and last.
     scores = np.tile(np.arange(7.0)[::-1], (5, 1))
     assert top_errors(np.array([0, 1, 4, 5, 6]), scores) == {
         "top_1_error": pytest.approx(80.0),
@@ -40,133 +45,172 @@ def test_top_5_error_needs_six_classes():
     assert top_errors(np.array([0]), np.eye(6)[:1])["top_5_error"] == 0
 
 
-# Evaluation of a model on a folder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_imagenet(tmp_path_factory.mktemp("data"), train=1, val=2)
-
-
-def nearest_level(levels, size=None, channels=3):
-    """A model whose score of a class is minus the square of the distance to its red level."""
-    inputs = keras.Input((size, size, channels))
-    means = keras.layers.GlobalAveragePooling2D()(inputs)
-    dense = keras.layers.Dense(len(levels), name="scores")
-    model = keras.Model(inputs, dense(means), name="nearest")
-    levels = np.array(levels, "float32")
-    kernel = np.zeros((channels, len(levels)), "float32")
-    kernel[0] = 2 * levels
-    dense.set_weights([kernel, -(levels**2)])
-    return model
-
-
-LEVELS = [30 * label for label in range(7)]
-
-
-@pytest.mark.parametrize("size", [None, 40])
-def test_right_model(folder, size):
-    assert evaluate_classifier(nearest_level(LEVELS, size), folder, batch_size=4) == {
-        "top_1_error": 0.0,
-        "top_5_error": 0.0,
-        "accuracy": 1.0,
-        "pictures": 14,
-        "classes": 7,
-        "image_size": size or 224,
-        "skipped": [],
-    }
-
-
-def test_wrong_model(folder):
-    # Of the levels in reverse, that of the middle class is right, and the two at either end are
-    # further from their pictures than five others.
-    result = evaluate_classifier(nearest_level(LEVELS[::-1], 32), folder / "train")
-    assert result["pictures"] == 7
-    assert result["accuracy"] == pytest.approx(1 / 7)
-    assert result["top_1_error"] == pytest.approx(600 / 7)
-    assert result["top_5_error"] == pytest.approx(400 / 7)
-
-
-def two_inputs():
-    inputs = [keras.Input((32, 32, 3)) for _ in range(2)]
-    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()(inputs))
-    return keras.Model(inputs, outputs, name="two")
-
-
-def features():
-    inputs = keras.Input((32, 32, 3))
-    return keras.Model(inputs, keras.layers.Conv2D(7, 3)(inputs), name="features")
-
-
-def not_finite():
-    model = nearest_level(LEVELS, 32)
-    model.get_layer("scores").bias.assign(np.full(7, np.nan))
-    return model
+# A run on its own data
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("arguments", "accuracy"),
     [
-        (two_inputs, "'two' must have one input and one output, received 2 and 1"),
-        (features, r"'features' must give a score .* output shape \(None, 30, 30, 7\)"),
-        (lambda: nearest_level(LEVELS, channels=1), r"input shape \(None, None, None, 1\)"),
-        (
-            lambda: nearest_level(LEVELS[:5]),
-            "'nearest' must have as many classes .* received 5 of the model and 7 of the folder",
-        ),
-        (not_finite, "'nearest' gives scores that are not finite"),
+        ({}, 1.0),
+        ({"recipe": "fine-tuning", "backbone": "MobileNetV2", "weights": "imagenet"}, 1.0),
+        # Its images have no frame left: all are taken for dark ones.
+        ({"recipe": "paper"}, 0.5),
     ],
 )
-def test_models_that_cannot_be_evaluated(folder, model, message):
-    with pytest.raises(ModelError, match=message):
-        evaluate_classifier(model(), folder)
+def test_the_numbers_of_the_report_again(arguments, accuracy, tmp_path, monkeypatch):
+    monkeypatch.setattr(ClassificationTask, "artefacts", lambda *_: {})
+    monkeypatch.setattr("keras_cbam.training.trainer.check_reloaded", lambda *_: {})
+    freeze = {"freeze_epochs": 1} if "weights" in arguments else {}
+    train(monkeypatch, framed_images(tmp_path / "images"), tmp_path / "run", **arguments, **freeze)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["accuracy"] == accuracy
+    for batch_size in (None, 3):
+        result = evaluate_run(tmp_path / "run", batch_size=batch_size)
+        assert result["confusion_matrix"] == report["confusion_matrix"]
+        for name in ("accuracy", "per_class_recall", "top_1_error", "top_5_error"):
+            assert result[name] == pytest.approx(report[name], abs=1e-6)
+        # One in five of a flat folder, and no training image.
+        assert (result["images"], result["data"], result["split"]) == (4, "images", "test")
+    json.dumps(result)
 
 
-def test_pictures_that_are_not_square():
-    inputs = keras.Input((32, 48, 3))
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
-    with pytest.raises(ModelError, match=r"input shape \(None, 32, 48, 3\)"):
-        evaluate_classifier(model, "nowhere")
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run", framed_images(tmp_path / "images"))
 
 
-def test_batch_size():
-    with pytest.raises(ValueError, match="Received: batch_size=0"):
-        evaluate_classifier(nearest_level(LEVELS), "nowhere", batch_size=0)
+@pytest.mark.parametrize(
+    ("split", "images", "name"),
+    [
+        ("test", 4, "test"),
+        ("val", 4, "validation"),
+        ("validation", 4, "validation"),
+        ("train", 16, "train"),
+    ],
+)
+def test_parts_of_the_own_data(run, split, images, name):
+    result = evaluate_run(run, split=split)
+    assert (result["images"], result["split"], result["accuracy"]) == (images, name, 1)
 
 
-def test_damaged_picture_is_not_left_out(tmp_path):
-    make_imagenet(tmp_path)
-    path = cut_short(tmp_path / "val" / "n03" / "0.png")
-    with pytest.raises(DataError, match=rf"The picture '{path}' cannot be read: .*truncated"):
-        evaluate_classifier(nearest_level(LEVELS, 32), tmp_path)
+def test_the_folder_of_the_training_given_again_is_its_own(run, tmp_path):
+    assert evaluate_run(run, data=str(tmp_path / "run" / ".." / "images"))["images"] == 4
 
 
-# Loading
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images: (images / "dark").rename(images / "zebra"), "their class names have"),
+        (lambda images: shutil.copy(images / "dark/00.png", images / "dark/a.png"), "training im"),
+        (lambda images: images.rename(images.with_name("moved")), r"others by --data: .*no such"),
+    ],
+)
+def test_own_data_that_have_changed(run, tmp_path, change, message):
+    report = {"data": {"class_names": list(CLASSES), "training_images": 16, "test_images": 4}}
+    (run / "report.json").write_text(json.dumps(report))
+    assert evaluate_run(run)["images"] == 4
+    change(tmp_path / "images")
+    with pytest.raises(DataError, match=message):
+        evaluate_run(run)
 
 
-def test_files_that_are_no_models(tmp_path):
-    with pytest.raises(ModelError, match=r"There is no such model file as 'nowhere\.keras'"):
-        load_classifier("nowhere.keras")
-    with pytest.raises(ModelError, match="no such model file"):
-        load_classifier(tmp_path)
-    nearest_level(LEVELS).save(tmp_path / "a.keras")
-    content = (tmp_path / "a.keras").read_bytes()
-    (tmp_path / "a.zip").write_bytes(content)
-    (tmp_path / "text.keras").write_text("text")
-    for name in ("a.zip", "text.keras"):
-        with pytest.raises(ModelError, match=f"{name}' is not a Keras model saved as .keras"):
-            load_classifier(tmp_path / name)
-    place = content.index(b"GlobalAveragePooling2D")
-    (tmp_path / "bad.keras").write_bytes(content[:place] + b"X" + content[place + 1 :])
-    with pytest.raises(ModelError, match=r"bad.keras' cannot be loaded: ") as error:
-        load_classifier(tmp_path / "bad.keras")
-    assert "\n" not in str(error.value)
-    assert load_classifier(tmp_path / "a.keras").name == "nearest"
+# Other data
 
 
-def test_code_in_a_model_is_not_run(tmp_path):
-    inputs = keras.Input((32, 32, 3))
-    outputs = keras.layers.Lambda(lambda x: x[:, 0, 0])(inputs)
-    keras.Model(inputs, outputs).save(tmp_path / "code.keras")
-    with pytest.raises(ModelError, match=r"code.keras' cannot be loaded: .*[Ll]ambda"):
-        load_classifier(tmp_path / "code.keras")
+def test_other_data_are_matched_by_name(run, tmp_path):
+    others = framed_images(tmp_path / "others", count=2)
+    result = evaluate_run(run, data=others)
+    assert (result["images"], result["accuracy"], result["data"]) == (4, 1, "others")
+    shutil.rmtree(others / "bright")
+    result = evaluate_run(run, data=others)
+    assert result["per_class_recall"] == {"bright": None, "dark": 1.0}
+    assert result["confusion_matrix"] == [[0, 0], [0, 2]]
+    (others / "dark").rename(others / "zebra")
+    with pytest.raises(DataError, match=r"'zebra' .* not one of the 2 classes"):
+        evaluate_run(run, data=others)
+
+
+def test_images_that_cannot_be_read_are_named(run, tmp_path):
+    others = framed_images(tmp_path / "others", count=8)
+    path = cut_short(others / "dark" / "03.png")
+    result = evaluate_run(run, data=others)
+    assert (result["images"], result["accuracy"]) == (15, 1)
+    (line,) = result["skipped"]
+    assert line.startswith(f"{path}: ")
+    assert "truncated" in line
+
+
+def test_a_model_without_a_run(tmp_path):
+    file = tmp_path / "bare.keras"
+    network().save(file)
+    with pytest.raises(ValueError, match=r"bare\.keras' is a model without a run.*pass --data\."):
+        evaluate_run(file)
+    images = framed_images(tmp_path / "images", count=2)
+    result = evaluate_run(file, data=images)
+    # Cut as for ImageNet, without the frame.
+    assert result["per_class_recall"] == {"bright": 0.0, "dark": 1.0}
+    framed_images(images, {"cat": 3}, count=2)
+    with pytest.raises(ModelError, match="received 2 of the model and 3 of the data"):
+        evaluate_run(file, data=images)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "Received: batch_size=0"),
+        ({"split": "half"}, "Received: split='half'"),
+        ({"split": "half", "data": "others"}, "Received: split='half'"),
+    ],
+)
+def test_unknown_arguments(run, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_run(run, **arguments)
+
+
+# Models
+
+
+def test_scores_that_are_not_finite(tmp_path):
+    model = network()
+    model.layers[-1].bias.assign(np.full(2, np.nan))
+    run = write_run(tmp_path / "run", framed_images(tmp_path / "images"), model)
+    with pytest.raises(ModelError, match="scores that are not finite"):
+        evaluate_run(run)
+
+
+def test_names_of_other_classes(tmp_path):
+    run = write_run(tmp_path / "run", tmp_path, class_names=[*CLASSES, "cat"])
+    with pytest.raises(ModelError, match="names 3 classes, the model has 2"):
+        load_classifier(run)
+
+
+def test_a_detector(run):
+    (run / "arguments.json").write_text('{"task": "detection", "arguments": {}}')
+    with pytest.raises(ModelError, match=r"model\.keras' must be a classifier, received a det"):
+        load_classifier(run)
+
+
+def of_shapes(inputs, outputs):
+    inputs = [keras.Input(shape) for shape in inputs]
+    x = keras.layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+    x = keras.layers.GlobalAveragePooling2D()(x) if outputs == 1 else x
+    return keras.Model(inputs, x, name="model")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [
+        ([(32, 32, 3)] * 2, 1, "must have one input and one output, received 2 and 1"),
+        ([(32, 32, 3)], 3, r"a score for each class.*output shape \(None, 32, 32, 3\)"),
+        ([(None, None, 1)], 1, r"input shape \(None, None, None, 1\)"),
+        ([(32, 48, 3)], 1, r"input shape \(None, 32, 48, 3\)"),
+    ],
+)
+def test_models_that_are_no_classifiers_of_square_images(inputs, outputs, message):
+    with pytest.raises(ModelError, match=rf"'model' {message}|'model' .*{message}"):
+        input_size(of_shapes(inputs, outputs))
+
+
+def test_size_of_a_model_that_takes_any():
+    assert input_size(of_shapes([(None, None, 3)], 1)) == 224
+    assert input_size(of_shapes([(40, 40, 3)], 1)) == 40

@@ -1,213 +1,479 @@
+import inspect
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from keras_cbam import insert_attention
-from keras_cbam.classification.task import fit_classifier
-from keras_cbam.data.labelled_images import DataSet
+from keras_cbam import BAM, CBAM, models
+from keras_cbam.classification import task as task_module
+from keras_cbam.classification.arguments import ClassifierArguments
+from keras_cbam.classification.task import ClassificationTask, fit_classifier, train_classifier
+from keras_cbam.errors import DataError, TrainingStopped, WeightsError
+from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.training import trainer
+from tests.classification.runs import cut_short
+from tests.data.imagenet_folder import make_imagenet, one_layer_network
+from tests.training.toy_task import assert_alike, stop_after
+
+COUNTS = (16, 8)
+TINY = {"epochs": 1, "batch_size": 6, "learning_rate": 0.01, "verbose": 0}
+MOBILENET = {
+    "backbone": "MobileNet",
+    "backbone_arguments": {"alpha": 0.25},
+    "where": "conv_pw_13_relu",
+}
+PAPER = {"recipe": "paper", "backbone": "ResNet18", "image_size": 32}
+FINE_TUNING = {"recipe": "fine-tuning", "backbone": "tiny", "weights": "imagenet", "image_size": 32}
+
+
+@pytest.fixture(autouse=True)
+def no_fresh_process(monkeypatch):
+    """The check after a training takes seconds; `trained_run` has had it."""
+    monkeypatch.setattr(trainer, "check_reloaded", lambda *_: {})
 
 
 @pytest.fixture(scope="module")
-def data_set():
-    """Bright against dark pictures."""
+def data(tmp_path_factory):
+    """Dark images and half as many bright ones; their parts are given."""
+    path = tmp_path_factory.mktemp("data") / "images.npz"
     generator = np.random.default_rng(0)
-    y = (np.arange(24) % 2).astype("int32")
-    x = (generator.integers(0, 60, (24, 16, 16, 3)) + 180 * y[:, None, None, None]).astype("uint8")
-    return DataSet("brightness", x[:16], y[:16], x[16:], y[16:], ["dark", "bright"], [])
+    arrays = {}
+    for suffix, factor in (("", 1), ("t", 0.5)):
+        labels = np.repeat([0, 1], [int(factor * count) for count in COUNTS])
+        noise = generator.integers(0, 60, (len(labels), 32, 32, 3))
+        arrays[f"x{suffix}"] = (noise + 180 * labels[:, None, None, None]).astype("uint8")
+        arrays[f"y{suffix}"] = labels
+    np.savez(path, class_names=["dark", "bright"], **arrays)
+    return path
 
 
-def backbone():
-    inputs = keras.Input((16, 16, 3))
-    x = keras.layers.Conv2D(4, 3, strides=2, name="stem")(inputs)
-    x = keras.layers.BatchNormalization(name="stem_bn")(x)
-    branch = keras.layers.Conv2D(4, 3, padding="same", name="branch")(x)
-    branch = keras.layers.BatchNormalization(name="branch_bn")(branch)
-    return keras.Model(inputs, keras.layers.Add(name="add")([x, branch]), name="backbone")
+def tiny_classifier(name, num_classes, input_shape, **_):
+    """In the place of `attention_classifier`; with a backbone, if its name is tiny."""
+    if name != "tiny":
+        return one_layer_network(None, num_classes, input_shape)
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(3, 8, 8, name="convolution")(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.Model(inputs, x, name="backbone")(inputs)
+    dense = keras.layers.Dense(num_classes, activation="softmax", name="head")
+    return keras.Model(inputs, dense(keras.layers.Flatten()(x)))
 
 
-def classifier(attention="cbam"):
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((16, 16, 3))
-    x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
-    x = insert_attention(backbone(), attention)(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    outputs = keras.layers.Dense(2, activation="softmax", dtype="float32", name="head")(x)
-    return keras.Model(inputs, outputs)
+@pytest.fixture
+def tiny(monkeypatch):
+    """Networks that compile in a moment, in the places of those that do not."""
+    monkeypatch.setattr(task_module, "attention_classifier", tiny_classifier)
+    monkeypatch.setattr(models, "ResNet18", one_layer_network)
 
 
-def fit(model, data_set, **arguments):
-    arguments = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1, "verbose": 0, **arguments}
-    return fit_classifier(model, data_set, **arguments)
+def task_of(**given):
+    return ClassificationTask(ClassifierArguments.given(**{**TINY, **given}))
 
 
-def changed(model, before):
-    """The layers whose weights are no longer those in `before`."""
-    names = set()
-    for layer in leaves(model):
-        for ours, theirs in zip(layer.get_weights(), before[layer.name], strict=True):
-            if not np.array_equal(ours, theirs):
-                names.add(layer.name)
-    return names
+def batches_of(task, data, part="train", epoch=0):
+    return list(task.batches(data, part, epoch).as_numpy_iterator())
 
 
-def leaves(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from leaves(layer)
-        else:
-            yield layer
+# What a whole run writes.
 
 
-def weights_of(model):
-    return {layer.name: layer.get_weights() for layer in leaves(model)}
-
-
-def test_first_phase_trains_attention_and_head_only(data_set):
-    model = classifier({"class_name": "cbam", "config": {"use_batch_norm": True}})
-    before = weights_of(model)
-    history = fit(model, data_set, freeze_epochs=2)
-    assert changed(model, before) == {"branch_bn_cbam", "head"}
-    assert len(history["loss"]) == len(history["val_accuracy"]) == 2
-    # The gate's own batch normalization is new, and gathers statistics.
-    gate = model.get_layer("backbone").get_layer("branch_bn_cbam").spatial_attention
-    assert np.all(np.array(gate.batch_norm.moving_mean) != 0)
-
-
-def test_second_phase_trains_everything_but_batch_normalization(data_set):
-    model = classifier()
-    before = weights_of(model)
-    history = fit(model, data_set, epochs=3, freeze_epochs=1)
-    assert len(history["loss"]) == 3
-    assert changed(model, before) == {"stem", "branch", "branch_bn_cbam", "head"}
-
-
-def test_each_phase_has_its_optimizer_and_rate(data_set, monkeypatch):
-    made = []
-    for name in ("SGD", "AdamW"):
-        optimizer = getattr(keras.optimizers, name)
-
-        def record(schedule, optimizer=optimizer, **arguments):
-            made.append((optimizer.__name__, schedule.warmup_target))
-            return optimizer(schedule, **arguments)
-
-        monkeypatch.setattr(keras.optimizers, name, record)
-    fit(classifier(), data_set, freeze_epochs=1, learning_rate=None)
-    fit(classifier(), data_set, epochs=1, freeze_epochs=1, learning_rate=0.1)
-    fit(classifier(), data_set, epochs=1, learning_rate=None)
-    assert made == [
-        ("AdamW", 0.003),
-        ("AdamW", pytest.approx(0.0003)),
-        ("AdamW", 0.1),
-        ("SGD", 0.15),
-    ]
-
-
-def test_without_freezing_everything_trains(data_set):
-    model = classifier()
-    before = weights_of(model)
-    fit(model, data_set, epochs=1)
-    assert changed(model, before) == {layer.name for layer in leaves(model) if layer.weights}
-    assert "stem_bn" in changed(model, before)
-
-
-def test_flags_are_as_they_were(data_set):
-    model = classifier()
-    model.get_layer("backbone").get_layer("stem").trainable = False
-    before = weights_of(model)
-    flags = [layer.trainable for layer in leaves(model)]
-    fit(model, data_set, freeze_epochs=1)
-    assert [layer.trainable for layer in leaves(model)] == flags
-    assert "stem" not in changed(model, before)
-
-
-def test_flags_are_restored_after_an_error(data_set):
-    model = classifier()
-    broken = DataSet("broken", data_set.train_images, data_set.train_labels, None, None, [], [])
-    with pytest.raises((ValueError, TypeError, AttributeError)):
-        fit(model, broken, freeze_epochs=1)
-    assert all(layer.trainable for layer in leaves(model))
-
-
-@pytest.mark.parametrize("freeze_epochs", [0, 1])
-def test_weight_decay_is_for_the_kernels_of_the_network(data_set, freeze_epochs):
-    trained = []
-    for weight_decay in (0.0, 10.0):
-        model = classifier()
-        arguments = {"learning_rate": 1e-3, "weight_decay": weight_decay}
-        # One step, after which all weights but the decayed ones are the same.
-        fit(model, data_set, epochs=1, batch_size=16, freeze_epochs=freeze_epochs, **arguments)
-        trained.append(weights_of(model))
-    decayed = {
-        f"{name}/{index}"
-        for name, weights in trained[0].items()
-        for index, weight in enumerate(weights)
-        if not np.array_equal(weight, trained[1][name][index])
+def test_artefacts(trained_run):
+    assert {path.name for path in trained_run.iterdir()} == {
+        *("arguments.json", "best.weights.h5", "checkpoints", "history.csv", "model.keras"),
+        *("report.json", *ClassificationTask.files),
     }
-    # While the backbone is frozen, so are its kernels.
-    assert decayed == ({"head/0"} if freeze_epochs else {"stem/0", "branch/0", "head/0"})
+    for path in trained_run.glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) >= 200
+            assert len(image.convert("RGB").getcolors(image.width * image.height)) > 10
+    rows = (trained_run / "history.csv").read_text().splitlines()
+    assert rows[0] == "epoch,accuracy,loss,val_accuracy,val_loss"
 
 
+def test_report(trained_run):
+    report = json.loads((trained_run / "report.json").read_text())
+    assert (report["task"], report["problems"]) == ("classification", {})
+    assert report["accuracy"] == 1 - report["top_1_error"] / 100
+    assert set(report["per_class_recall"]) == set(report["data"]["class_names"])
+    assert np.sum(report["confusion_matrix"]) == report["data"]["test_images"]
+    assert report["data"]["training_images"] > report["data"]["test_images"]
+    assert report["data"]["skipped"] == []
+    assert report["parameters"]["total"] >= report["parameters"]["trainable"] > 0
+    assert report["arguments"]["augment"] == "flip"
+    assert report["versions"]["keras"] == keras.__version__
+    differences = report["largest_difference_after_reload"]
+    assert differences.keys() == {"model.keras", "saved_model"}
+    assert max(each["probabilities"] for each in differences.values()) <= 1e-5
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_of_the_paper(tmp_path):
+    data = make_imagenet(tmp_path / "data", classes=7)
+    run = train_classifier(data=data, output=tmp_path / "run", **{**TINY, **PAPER})
+    assert run.report["problems"] == {}
+    assert run.report["data"]["training_images"] == 14
+    assert run.report["data"]["test_images"] == run.report["data"]["validation_images"] == 7
+    assert run.report["top_1_error"] == pytest.approx(100 * (1 - run.report["accuracy"]))
+    assert run.report["top_5_error"] <= run.report["top_1_error"]
+    assert set(run.report["per_class_recall"]) == {f"n0{label}" for label in range(7)}
+    assert run.report["arguments"]["augment"] == "crop"
+    # The paper's evaluation; the other recipes see all of the square.
+    assert run.data.test.images.resize == "center_crop"
+    assert task_of(data=data).load().test.images.resize == "square"
+    # A network without attention has no figure of it.
+    assert not (run.output / "attention.png").exists()
+
+
+# Each argument changes what a training does.
+
+
+@pytest.fixture(scope="module")
+def plain(data):
+    """A run of the least arguments."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_module, "attention_classifier", tiny_classifier)
+        return train_classifier(data=data, **TINY)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_same_arguments_give_the_same_run(data, plain):
+    assert_alike(train_classifier(data=data, **TINY), plain)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": 1},
+        {"learning_rate": 0.02},
+        {"batch_size": 5},
+        {"weight_decay": 0.5},
+        {"augment": "none"},
+        {"augment": "crop"},
+        {"class_weights": "balanced"},
+        {"label_smoothing": 0.1},
+    ],
+)
+def test_other_arguments_give_other_weights(data, plain, given):
+    run = train_classifier(data=data, **{**TINY, **given})
+    kernels = (each.model.get_weights()[0] for each in (run, plain))
+    assert np.abs(np.subtract(*kernels)).max() > 1e-5
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("class_weights", "label_smoothing"),
+    [(None, 0.0), ("balanced", 0.0), (None, 0.3), ("balanced", 0.3)],
+)
+def test_loss(data, class_weights, label_smoothing):
+    given = {"class_weights": class_weights, "label_smoothing": label_smoothing}
+    # A rate that changes nothing, so that all steps see one network.
+    run = train_classifier(data=data, augment="none", **{**TINY, "learning_rate": 1e-9}, **given)
+    for part, name in ((run.data.train, "loss"), (run.data.validation, "val_loss")):
+        found = run.model.predict(part.images.array, verbose=0)
+        target = np.eye(2)[part.labels] * (1 - label_smoothing) + label_smoothing / 2
+        weights = np.ones(len(part))
+        if class_weights == "balanced" and name == "loss":
+            # Of each class: all images / (classes * images of the class).
+            weights = np.array([24 / (2 * 16), 24 / (2 * 8)])[part.labels]
+        expected = np.mean(weights * -(target * np.log(found)).sum(axis=1))
+        assert run.history[name][0] == pytest.approx(expected, rel=1e-5)
+    accuracy = np.mean(found.argmax(axis=1) == part.labels)
+    assert run.history["val_accuracy"][0] == pytest.approx(accuracy)
+
+
+def matches(batches, images):
+    """For each image of the batches, which of the originals it is; -1 where it is none."""
+    originals = {image.tobytes(): index for index, image in enumerate(images)}
+    return [originals.get(pixels.tobytes(), -1) for batch in batches for pixels in batch[0]]
+
+
+@pytest.mark.parametrize("augment", ["none", "flip", "crop"])
+def test_augmentation(data, augment):
+    task = task_of(data=data, augment=augment)
+    loaded = task.load()
+    images = loaded.train.images.array
+    batches = batches_of(task, loaded)
+    as_they_are, mirrored = matches(batches, images), matches(batches, images[:, :, ::-1])
+    if augment == "none":
+        assert sorted(as_they_are) == list(range(len(images)))
+    elif augment == "flip":
+        found = np.maximum(as_they_are, mirrored)
+        assert sorted(found) == list(range(len(images)))
+        assert min(sum(np.array(kind) >= 0) for kind in (as_they_are, mirrored)) > 3
+    else:
+        assert set(as_they_are) == set(mirrored) == {-1}
+    for part in ("validation", "test"):
+        expected = getattr(loaded, part).images.array
+        assert matches(batches_of(task, loaded, part), expected) == list(range(len(expected)))
+
+
+def test_seed(data, tmp_path):
+    tasks = [task_of(data=data, seed=seed) for seed in (0, 1)]
+    loaded = tasks[0].load()
+    orders = [[list(labels) for _, labels in batches_of(task, loaded)] for task in tasks]
+    assert orders[0] != orders[1]
+    assert orders[0] != [list(labels) for _, labels in batches_of(tasks[0], loaded, epoch=1)]
+    with np.load(data) as arrays:
+        np.savez(tmp_path / "one_part.npz", x=arrays["x"], y=arrays["y"])
+    parts = [task_of(data=tmp_path / "one_part.npz", seed=seed).load() for seed in (0, 1, 0)]
+    tests = [part.test.images.array.tobytes() for part in parts]
+    assert tests[0] == tests[2] != tests[1]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_seed_of_the_weights(data):
+    given = {**TINY, "learning_rate": 1e-9}
+    runs = (train_classifier(data=data, seed=seed, **given) for seed in (0, 1))
+    assert np.abs(np.subtract(*(run.model.get_weights()[0] for run in runs))).min() > 1e-6
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_precision(data, precision):
+    run = train_classifier(data=data, precision=precision, **TINY)
+    assert run.model.layers[-1].dtype_policy.name == precision
+    assert np.isfinite(run.history["loss"]).all()
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch has no XLA here")
-def test_freezing_under_xla_and_mixed_precision(data_set, dtype_policy):
-    dtype_policy("mixed_bfloat16")
-    model = classifier()
-    history = fit(model, data_set, freeze_epochs=1, xla=True, weight_decay=1e-4)
-    assert np.isfinite(history["loss"]).all()
+def test_xla(data):
+    assert train_classifier(data=data, xla=True, **TINY).model.jit_compile is True
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class Block(keras.layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.convolution = keras.layers.Conv2D(3, 3, padding="same", name="inner_convolution")
-        self.normalization = keras.layers.BatchNormalization(name="inner_normalization")
-
-    def build(self, input_shape):
-        self.convolution.build(input_shape)
-        self.normalization.build(input_shape)
-
-    def call(self, inputs, training=None):
-        return self.normalization(self.convolution(inputs), training=training)
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("freeze_epochs", "is_trained"), [(0, True), (1, False)])
+def test_freeze_epochs(data, freeze_epochs, is_trained):
+    given = {**TINY, **FINE_TUNING, "freeze_epochs": freeze_epochs}
+    run = train_classifier(data=data, **given)
+    keras.utils.set_random_seed(0)
+    initial = tiny_classifier("tiny", 2, (32, 32, 3))
+    for name, may_train in (("backbone", is_trained), ("head", True)):
+        ours, theirs = (model.get_layer(name).get_weights()[0] for model in (run.model, initial))
+        assert np.array_equal(ours, theirs) == (not may_train)
 
 
-def test_flags_inside_custom_layers(data_set):
-    inputs = keras.Input((16, 16, 3))
-    block = Block(name="block")
-    backbone = keras.Model(inputs, inputs + block(inputs), name="backbone")
-    block.convolution.trainable = False
-    x = keras.layers.GlobalAveragePooling2D()(backbone(keras.layers.Rescaling(1 / 255)(inputs)))
-    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
-    before = block.get_weights()
-    fit(model, data_set, freeze_epochs=1)
-    for ours, theirs in zip(block.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert not block.convolution.trainable
-    assert block.trainable
-    assert block.normalization.trainable
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("decay_epochs", "rate"), [(1, 0.001), (2, 0.01)])
+def test_decay_epochs(data, decay_epochs, rate):
+    given = {**TINY, **PAPER, "epochs": 2, "decay_epochs": decay_epochs}
+    optimizer = train_classifier(data=data, **given).model.optimizer
+    # As it was in the last step.
+    optimizer.iterations.assign(optimizer.iterations - 1)
+    assert float(optimizer.learning_rate) == pytest.approx(rate)
+
+
+# The network is that of the arguments.
+
+
+def build(data, **given):
+    task = task_of(data=data, **given)
+    return task.build(task.load())
+
+
+def backbone_of(model):
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
+def test_the_default_network(data):
+    model = build(data, image_size=64)
+    assert model.input_shape == (None, 64, 64, 3)
+    assert model.output_shape == (None, 2)
+    backbone = backbone_of(model)
+    assert backbone.name == "mobilenet_0.50_64"
+    sites = [layer.name for layer in backbone.layers if isinstance(layer, CBAM)]
+    assert sites == [f"conv_pw_{block}_relu_cbam" for block in (1, 3, 5, 11, 13)]
+    # Its statistics follow within the few steps of a short training.
+    momenta = {
+        layer.momentum
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert momenta == {0.9}
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("attention", "where", "expected"),
     [
-        {"epochs": 0},
-        {"epochs": 1, "freeze_epochs": 3},
-        {"freeze_epochs": -1},
-        {"freeze_epochs": 1.5},
-        {"learning_rate": True},
-        {"learning_rate": float("nan")},
-        {"weight_decay": -1.0},
-        {"batch_size": 0},
+        ("cbam", "conv_pw_13_relu", {"conv_pw_13_relu_cbam": CBAM}),
+        ("cbam", ["conv_pw_1_relu"], {"conv_pw_1_relu_cbam": CBAM}),
+        ("bam", "conv_pw_13_relu", {"conv_pw_13_relu_bam": BAM}),
+        ("none", None, {}),
     ],
 )
-def test_bad_arguments(data_set, arguments):
-    name = list(arguments)[-1]
-    with pytest.raises(ValueError, match=f"Received: {name}="):
-        fit(classifier(), data_set, **arguments)
+def test_attention_and_where(data, attention, where, expected):
+    given = {**MOBILENET, "attention": attention, "where": where}
+    backbone = backbone_of(build(data, **given))
+    assert backbone.name == "mobilenet_0.25_32"
+    found = {
+        layer.name: type(layer) for layer in backbone.layers if isinstance(layer, AttentionLayer)
+    }
+    assert found == expected
 
 
-def test_a_model_without_a_backbone_cannot_be_frozen(data_set):
-    inputs = keras.Input((32, 32, 3))
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
-    with pytest.raises(ValueError, match=r"`freeze_epochs` needs a model with a backbone"):
-        fit(model, data_set, freeze_epochs=1)
+def test_attention_of_a_callable_and_a_config_with_objects(data):
+    sites = []
+
+    def attention(site):
+        sites.append(site)
+        config = {"kernel_initializer": keras.initializers.HeNormal(), "kernel_size": 5}
+        return {"class_name": "cbam", "config": config}
+
+    backbone = backbone_of(build(data, **{**MOBILENET, "attention": attention}))
+    assert sites == ["conv_pw_13_relu"]
+    assert backbone.get_layer("conv_pw_13_relu_cbam").kernel_size == 5
+
+
+def test_weights(data, tmp_path):
+    first = build(data, **MOBILENET, seed=3)
+    first.save(tmp_path / "first.keras")
+    model = build(data, weights=tmp_path / "first.keras", **MOBILENET)
+    for ours, theirs in zip(
+        backbone_of(model).get_weights(), backbone_of(first).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    # Statistics that are worth keeping.
+    assert backbone_of(model).get_layer("conv1_bn").momentum == 0.99
+    with pytest.raises(WeightsError, match=r"does not fit 'mobilenet_0\.50_32'.*layers differ"):
+        build(
+            data,
+            **{**MOBILENET, "backbone_arguments": {"alpha": 0.5}},
+            weights=tmp_path / "first.keras",
+        )
+
+
+def test_networks_of_the_paper(data):
+    given = {**PAPER, "backbone_arguments": {"stem": "cifar", "width": 0.125}}
+    for attention, count in (("cbam", 8), ("none", 0)):
+        model = build(data, attention=attention, **given)
+        assert sum(isinstance(layer, CBAM) for layer in model.layers) == count
+        assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 2))
+    assert model.get_layer(index=-1).units == 2
+    assert model.count_params() < 300_000
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "Received: epochs=0"),
+        ({"data": "nowhere.npz"}, r"nowhere\.npz"),
+        ({"backbone": "MobilNet"}, "Did you mean 'MobileNet'"),
+        ({"attention": "cbma"}, "Did you mean 'cbam'"),
+        ({"where": "conv_pw_99"}, "No site for attention found"),
+        ({"backbone_arguments": {"alfa": 1}}, r"MobileNet does not take .*'alfa': 1"),
+        ({"weights": "nowhere.npz"}, r"Received: weights='nowhere\.npz'"),
+        ({"distribute": "both"}, "Received: distribute='both'"),
+        ({"recipe": "paper", "backbone": "VGG16"}, "Unknown network of the CBAM paper"),
+        ({**PAPER, "attention": "cbma"}, "Did you mean 'cbam'"),
+        ({**PAPER, "backbone_arguments": {"alfa": 1}}, r"ResNet18 does not take .*'alfa': 1"),
+        ({**PAPER, "backbone_arguments": {"stem": "x"}}, "Received: stem='x'"),
+    ],
+)
+def test_bad_arguments_leave_nothing_behind(data, given, message, tmp_path):
+    network = {} if "recipe" in given else MOBILENET
+    with pytest.raises(ValueError, match=message):
+        train_classifier(**{"data": data, "output": tmp_path / "run", **TINY, **network, **given})
+    assert not list(tmp_path.iterdir())
+
+
+# Resume.
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"augment": "crop", "class_weights": "balanced", "label_smoothing": 0.1},
+        {**FINE_TUNING, "freeze_epochs": 1},
+        {**PAPER, "decay_epochs": 1},
+    ],
+)
+def test_every_recipe_is_resumed_by_its_folder_alone(data, given, tmp_path, monkeypatch):
+    monkeypatch.setattr(ClassificationTask, "artefacts", lambda *_: {})
+    given = {"data": data, **TINY, **given, "epochs": 2}
+    whole = train_classifier(**given)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(TrainingStopped, match="after 1 epochs and 2 steps"):
+            train_classifier(output=tmp_path / "run", **given)
+    run = train_classifier(resume=tmp_path / "run")
+    assert_alike(run, whole)
+    assert run.report["accuracy"] == whole.report["accuracy"]
+
+
+# Images that cannot be read.
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_imagenet(tmp_path / "images", classes=2, train=12, val=3)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_an_image_that_is_cut_short_is_skipped(folder, part):
+    path = cut_short(folder / part / "n01" / "1.png")
+    if part == "val":
+        # One in ten may be.
+        for label in ("n00", "n01"):
+            for index in range(3, 8):
+                shutil.copy(folder / part / label / "0.png", folder / part / label / f"{index}.png")
+    run = train_classifier(data=folder, **{**TINY, "epochs": 2})
+    (line,) = run.report["data"]["skipped"]
+    assert line.startswith(f"{path}: ")
+    assert "truncated" in line
+    assert len(run.history["loss"]) == 2
+    assert np.sum(run.report["confusion_matrix"]) == (6 if part == "train" else 15)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("damaged", "strict", "message"),
+    [
+        (3, False, r"of 24 images cannot be read, the first is .*n01/\d.png: .*truncated"),
+        (1, True, r"1 of 24 images cannot be read, the first is .*n01/0.png: .*truncated"),
+    ],
+)
+def test_too_many_of_them_end_the_training(folder, damaged, strict, message):
+    for index in range(damaged):
+        cut_short(folder / "train" / "n01" / f"{index}.png")
+    with pytest.raises(DataError, match=message):
+        train_classifier(data=folder, strict=strict, **TINY)
+
+
+# Models of one's own.
+
+
+def test_fit_classifier(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny_classifier("tiny", 2, (32, 32, 3))
+    loaded = task_of(data=data).load()
+    before = {layer.name: layer.trainable for layer in model._flatten_layers()}
+    history = fit_classifier(
+        model, loaded, recipe="fine-tuning", freeze_epochs=1, **{**TINY, "epochs": 2}
+    )
+    assert set(history) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    assert len(history["loss"]) == 2
+    assert {layer.name: layer.trainable for layer in model._flatten_layers()} == before
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="Received: epochs=0"):
+        fit_classifier(model, loaded, epochs=0)
+
+
+def test_fit_classifier_says_what_cannot_be_read(folder):
+    for index in range(3):
+        cut_short(folder / "train" / "n01" / f"{index}.png")
+    loaded = task_of(data=folder).load()
+    with pytest.raises(DataError, match=r"of 24 images cannot be read, the first is .*n01/\d\.png"):
+        fit_classifier(tiny_classifier("", 2, (32, 32, 3)), loaded, **TINY)
+
+
+def test_signature():
+    parameters = inspect.signature(train_classifier).parameters
+    assert parameters["seed"].default == 0
+    with pytest.raises(TypeError, match=r"Unknown argument `backbon`\. Did you mean 'backbone'"):
+        train_classifier(backbon="MobileNet")

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import keras
@@ -31,18 +32,21 @@ def fails(capsys, code, *arguments):
 def test_convert(checkpoints, capsys, tmp_path):
     target = tmp_path / "bam.keras"
     assert main(["convert", str(checkpoints / "bam.pth"), "--to", str(target)]) == 0
-    text = capsys.readouterr().out
-    assert "pixels (32, 32, 3) to 3 class probabilities" in text
-    assert "Note" not in text
+    printed = capsys.readouterr()
+    assert "pixels (32, 32, 3) to 3 class probabilities" in printed.out
+    assert printed.err == ""
     model = keras.models.load_model(target)
     outputs = model.predict(np.full((2, 32, 32, 3), 100, "uint8"), verbose=0)
     np.testing.assert_allclose(outputs.sum(-1), 1, rtol=0, atol=1e-6)
     assert "exists already" in fails(capsys, 2, checkpoints / "bam.pth", "--to", target)
     arguments = [str(checkpoints / "timm.pth"), "--to", str(target), "--image-size", "40"]
-    assert main(["convert", *arguments, "--overwrite"]) == 0
-    text = capsys.readouterr().out
-    assert text.startswith("Note: timm's attention has no biases")
+    assert main(["convert", *arguments, "--overwrite", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["input_shape"] == [40, 40, 3]
+    assert printed.err.startswith("Note: timm's attention has no biases")
     assert keras.models.load_model(target).input_shape == (None, 40, 40, 3)
+    assert main(["convert", *arguments, "--overwrite", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_file_without_a_classifier(checkpoints, capsys, tmp_path):

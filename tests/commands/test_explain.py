@@ -3,60 +3,62 @@ import json
 import pytest
 
 from keras_cbam.cli import main
-from tests.command_line import fails
-from tests.data.imagenet_folder import cut_short, save_picture
-from tests.visualization.models import classifier
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    classifier(size=(16, 16)).save(folder / "model.keras")
-    names = ["cat", "dog", "hen", "cow"]
-    (folder / "report.json").write_text(json.dumps({"data": {"class_names": names}}))
-    return folder
+from tests.command_line import fails, put_in_place
+from tests.commands.test_predict import BOXES, CLASSES
 
 
 @pytest.fixture
-def photos(tmp_path):
-    return [str(save_picture(tmp_path / f"{k}.png", 40 * k)) for k in range(2)]
+def calls(monkeypatch):
+    """Of `explain_run` of a classifier."""
+    found = []
+
+    def explain(run, paths, output, class_index=None, overwrite=False):
+        found.append((paths, output, class_index, overwrite))
+        return {**CLASSES, "written": ["out/a_explained.png", "out/index.html"]}
+
+    put_in_place(monkeypatch, "classification", "explain", explain)
+    return found
 
 
-@pytest.mark.parametrize("is_folder", [True, False])
-def test_explain(run, photos, tmp_path, capsys, is_folder):
-    cut_short(photos[1])
-    output = tmp_path / "out"
-    model = run if is_folder else run / "model.keras"
-    assert main(["explain", str(model), *photos, f"--output={output}", "--class=1"]) == 0
-    text = capsys.readouterr().out
-    assert "Skipped 1 unreadable pictures:" in text
-    (row,) = (line for line in text.splitlines() if line.startswith(f"{photos[0]}  "))
-    assert any(name in row for name in ("cat", "dog", "hen", "cow"))
-    for name in ("0_explained.png", "index.html"):
-        assert f"  {output / name}\n" in text
-        assert (output / name).exists()
-    assert not (output / "1_explained.png").exists()
-    assert main(["explain", str(model), *photos, f"--output={output}"]) == 2
-    assert "exists already. Choose another --output, or pass --overwrite" in capsys.readouterr().err
-    arguments = [str(model), photos[0], f"--output={output}", "--overwrite"]
-    assert main(["explain", *arguments]) == 0
+def test_a_classifier(calls, capsys):
+    assert main(["explain", "run", "a.png", "--class=1", "--output=out", "--overwrite"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "a.png           cat 0.750, dog 0.250" in lines
+    assert lines[-3:] == ["Written:", "  out/a_explained.png", "  out/index.html"]
+    assert main(["explain", "run", "a.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["written"][1] == "out/index.html"
+    expected = (["a.png"], "keras_cbam_explanation", None, False)
+    assert calls == [(["a.png"], "out", 1, True), expected]
+
+
+def test_a_detector(calls, monkeypatch, capsys):
+    def explain(run, paths, output, overwrite=False, threshold=0.5):
+        calls.append((output, threshold))
+        return {**BOXES, "threshold": threshold, "written": ["out/a_detected.png"]}
+
+    put_in_place(monkeypatch, "detection", "explain", explain)
+    assert main(["explain", "run", "a.png", "--threshold=0.25"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "image  found with a confidence of 0.25 or more",
+        "a.png  cat 0.90, dog 0.25",
+        "b.png  nothing",
+        "",
+        "Written:",
+        "  out/a_detected.png",
+    ]
+    assert calls == [("keras_cbam_explanation", 0.25)]
+    message = "`class_index` is not for a run of detection. Received: class_index=1"
+    assert message in fails(capsys, 2, "run", "a.png", "--class=1", command="explain")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--class=9"], 2, "from 0 to 3"),
-        (["--class=cat"], 2, "invalid int value: 'cat'"),
-        ([], 1, "None of the pictures can be read"),
+        (["run", "a.png", "--class=cat"], 2, "invalid int value: 'cat'"),
+        (["run", "a.png", "--threshold=1"], 2, "`threshold` is not for a run of classification"),
+        (["run"], 2, "the following arguments are required: IMAGE"),
     ],
 )
-def test_errors_are_one_sentence(run, photos, tmp_path, capsys, arguments, code, message):
-    chosen = photos if arguments else [str(tmp_path / "nowhere.png")]
-    command = [str(run), *chosen, f"--output={tmp_path / 'out'}", *arguments]
-    assert message in fails(capsys, code, *command, command="explain")
-    assert not (tmp_path / "out").exists()
-
-
-def test_no_such_model(tmp_path, capsys):
-    assert main(["explain", str(tmp_path), "a.png"]) == 1
-    assert "There is no such model file as" in capsys.readouterr().err
+def test_errors_are_one_sentence(calls, arguments, code, message, capsys):
+    assert message in fails(capsys, code, *arguments, command="explain")
+    assert calls == []

@@ -1,80 +1,127 @@
-import shutil
-import sys
+import dataclasses
+import json
+import pathlib
 
-import numpy as np
 import pytest
 
-from keras_cbam.classification import export
 from keras_cbam.cli import main
-from keras_cbam.serving.runtimes import load_artefact
-from tests.command_line import fails
-from tests.serving.models import SIZE, classifier, pictures
+from keras_cbam.serving.export import Export
+from tests.command_line import fails, put_in_place
 
-pytestmark = pytest.mark.usefixtures("short_turns")
+EXPORT = Export(
+    format="litert",
+    quantize="none",
+    output=pathlib.Path("/served.tflite"),
+    activation=None,
+    data="toy",
+    calibration_images=0,
+    images=12,
+    input_shape=(32, 32, 3),
+    largest_difference=1.5e-6,
+    agreement=0.75,
+    accuracy=None,
+    size=(2_000_000, 1_234_567),
+    milliseconds={1: (3.25, 0.5)},
+    skipped=[],
+)
+RICH = dataclasses.replace(
+    EXPORT,
+    format="saved_model",
+    activation="softmax",
+    calibration_images=256,
+    accuracy=(0.5, 0.25),
+    skipped=["a.png: cut short"],
+)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.keras"
-    classifier("mixed_float16", classes=10).save(path)
-    return path
+def export(monkeypatch, result, *arguments):
+    """What `export_run` is called with, as pairs of positional and named arguments."""
+    calls = []
+
+    def export_run(run, format, output, quantize="none", data=None, overwrite=False):  # noqa: A002
+        calls.append((format, output, quantize, data, overwrite))
+        return result
+
+    put_in_place(monkeypatch, "classification", "export", export_run)
+    assert main(["export", "run", *arguments]) == 0
+    return calls
 
 
-def test_export(model, tmp_path, capsys):
-    pytest.importorskip("ai_edge_litert")
-    output = tmp_path / "model.tflite"
-    command = ["export", str(model), "--format=litert", "--quantize=int8", f"--output={output}"]
-    assert main(command) == 0
-    text = capsys.readouterr().out
-    assert f"{output}: litert, quantization int8, pixels ({SIZE}, {SIZE}, 3) to prob" in text
-    assert "Compared on 256 test pictures of fashion_mnist_7k:" in text
-    rows = [line.split()[0] for line in text.splitlines() if line.strip()]
-    assert rows.count("ms") == 2
-    assert {"size,", "top-1", "same", "largest"} <= set(rows)
-    *_, use = text.partition("Use it:\n")
-    names = {"pixels": pictures(3)}
-    # The converter's runtime is TensorFlow's, this is the one of the artefact.
-    exec("\n".join(line.strip() for line in use.strip().splitlines()), names)
-    assert names["probabilities"].shape == (3, 10)
-    predict = load_artefact("litert", output)
-    np.testing.assert_allclose(
-        names["probabilities"], predict(pictures(3).astype("float32")), atol=1e-6
-    )
-    assert main(command) == 2
-    error = capsys.readouterr().err
-    assert "exists already. Choose another --output, or pass --overwrite" in error
+@pytest.mark.parametrize(
+    ("result", "lines"),
+    [
+        (
+            EXPORT,
+            [
+                "s: litert, quantization none, pixels (32, 32, 3) to probabilities",
+                "Compared on 12 test images of toy:",
+                "  largest difference of probabilities 1.5e-06",
+                "  same likeliest class 75.00%",
+                "                      Keras  litert",
+                "size, MB               2.00    1.23",
+                "ms an image, batch 1  3.250   0.500",
+                "  served = Interpreter('s').get_signature_runner(\"serving_default\")",
+            ],
+        ),
+        (
+            RICH,
+            [
+                "Skipped 1 files or images:",
+                "The model's scores are not probabilities: a softmax is added.",
+                "int8 is from 256 training images of toy.",
+                "top-1 accuracy        50.00%       25.00%",
+                "  served = tf.saved_model.load('s')",
+            ],
+        ),
+    ],
+)
+def test_what_is_told(result, lines, monkeypatch, capsys):
+    arguments = ["--format=saved_model", "--output=s"]
+    assert export(monkeypatch, result, *arguments) == [("saved_model", "s", "none", None, False)]
+    printed = capsys.readouterr().out.splitlines()
+    for line in lines:
+        assert line in printed
+    assert ("top-1 accuracy" in "\n".join(printed)) == (result is RICH)
+
+
+def test_a_detector(monkeypatch, capsys):
+    pytest.importorskip("keras_cv")
+    from keras_cbam.detection.export import DetectorExport
+
+    differences = {"boxes": 2e-5, "unpaired": 0.0}
+    result = DetectorExport("saved_model", pathlib.Path("/s"), "toy", 12, differences, [])
+    export(monkeypatch, result, "--format=saved_model", "--output=s")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "s: saved_model"
+    assert lines[2:5] == [
+        "Compared on 12 test images of toy:",
+        "  boxes     2.0e-05",
+        "  unpaired  0.0e+00",
+    ]
+    assert lines[-1].startswith("  found = served.serve(")
+
+
+def test_json_and_all_options(monkeypatch, capsys):
+    arguments = ["--format=saved_model", "--output=s", "--data=d", "--overwrite", "--json"]
+    assert export(monkeypatch, EXPORT, *arguments) == [("saved_model", "s", "none", "d", True)]
+    told = json.loads(capsys.readouterr().out)
+    assert told["output"] == "/served.tflite"
+    assert told["milliseconds"] == {"1": [3.25, 0.5]}
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--format=pb"], 2, "invalid choice: 'pb'"),
-        (["--format=saved_model", "--quantize=int8"], 2, "one of none for the format saved_model"),
-        (["--format=onnx"], 2, "must end in .onnx"),
-        (["--format=saved_model", "--data=nowhere"], 1, "no such file or folder as 'nowhere'"),
+        (["--format=pb", "--output=x"], 2, "invalid choice: 'pb'"),
+        (["--output=x"], 2, "the following arguments are required: --format"),
+        (
+            ["--format=saved_model", "--quantize=int8", "--output=x"],
+            2,
+            "one of none for the format saved_model",
+        ),
+        (["--format=onnx", "--output=x"], 2, "must end in .onnx"),
+        (["--format=saved_model", "--output=x"], 1, "'run' is not a trained model"),
     ],
 )
-def test_errors_are_one_sentence(model, tmp_path, capsys, arguments, code, message):
-    command = [str(model), f"--output={tmp_path / 'out'}", *arguments]
-    assert message in fails(capsys, code, *command, command="export")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_missing_library(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    command = ["export", str(model), "--format=onnx", f"--output={tmp_path / 'a.onnx'}"]
-    assert main(command) == 1
-    assert "pip install keras_cbam[onnx]" in capsys.readouterr().err
-
-
-def test_a_failed_check(model, tmp_path, capsys, monkeypatch):
-    def convert(*arguments):
-        shutil.copy(model, arguments[2])
-
-    pytest.importorskip("ai_edge_litert")
-    monkeypatch.setattr(export, "convert", convert)
-    output = tmp_path / "model.tflite"
-    assert main(["export", str(model), "--format=litert", f"--output={output}"]) == 1
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "cannot be used by its own runtime" in line
-    assert output.exists()
+def test_errors_are_one_sentence(arguments, code, message, capsys):
+    assert message in fails(capsys, code, "run", *arguments, command="export")

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 
-def save_picture(path, level, size=(48, 40)):
-    """A picture of one red level; its green rises to the right, its blue downwards."""
+def save_image(path, level, size=(48, 40)):
+    """An image of one red level; its green rises to the right, its blue downwards."""
     width, height = size
     pixels = np.empty((height, width, 3), "uint8")
     pixels[..., 0] = level
@@ -20,16 +20,16 @@ def save_picture(path, level, size=(48, 40)):
 
 
 def make_imagenet(root, classes=7, train=2, val=1, parts=("train", "val")):
-    """`root/train` and `root/val` of that many pictures a class, of red level `30 * class`."""
+    """`root/train` and `root/val` of that many images a class, of red level `30 * class`."""
     for part, count in zip(parts, (train, val)):
         for label in range(classes):
             for index in range(count):
-                save_picture(root / part / f"n{label:02}" / f"{index}.png", 30 * label)
+                save_image(root / part / f"n{label:02}" / f"{index}.png", 30 * label)
     return root
 
 
 def cut_short(path):
-    """Leaves the header of a picture and half of its pixels."""
+    """Leaves the header of an image and half of its pixels."""
     content = pathlib.Path(path).read_bytes()
     pathlib.Path(path).write_bytes(content[: len(content) // 2])
     return path

@@ -14,7 +14,7 @@ FRESH = """
 import sys
 import numpy as np
 import keras
-import keras_cbam.detection
+from keras_cbam.detection import build_detector
 model = keras.models.load_model(sys.argv[1])
 np.savez(sys.argv[3], **model.predict(np.load(sys.argv[2]), verbose=0))
 """

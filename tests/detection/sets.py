@@ -1,12 +1,12 @@
-"""Small sets of pictures with boxes, and detections of them, for the tests."""
+"""Small sets of images with boxes, and detections of them, for the tests."""
 
 import numpy as np
 
 from keras_cbam.detection import DetectionSet
 
 
-def make_set(boxes, classes, ignored=None, size=100, class_names=("cat", "dog"), pictures=None):
-    """A `DetectionSet` of square pictures; `boxes` and `classes` are lists with one per picture."""
+def make_set(boxes, classes, ignored=None, size=100, class_names=("cat", "dog"), images=None):
+    """A `DetectionSet` of square images; `boxes` and `classes` are lists with one per image."""
     boxes = [np.array(each, "float32").reshape(-1, 4) for each in boxes]
     classes = [np.array(each, "int32") for each in classes]
     if ignored is None:
@@ -14,7 +14,7 @@ def make_set(boxes, classes, ignored=None, size=100, class_names=("cat", "dog"),
     return DetectionSet(
         "set",
         list(class_names),
-        np.zeros((len(boxes), size, size, 3), "uint8") if pictures is None else pictures,
+        np.zeros((len(boxes), size, size, 3), "uint8") if images is None else images,
         np.full((len(boxes), 2), size),
         boxes,
         classes,
@@ -40,9 +40,9 @@ def random_boxes(generator, count, size=100):
     return np.concatenate([corners, np.minimum(corners + sides, size)], axis=1).astype("float32")
 
 
-def random_case(generator, pictures=20, classes=3, with_ignored=True):
+def random_case(generator, images=20, classes=3, with_ignored=True):
     """A `DetectionSet`, and detections that are some of its boxes moved, and some of nowhere."""
-    counts = generator.integers(0, 6, pictures)
+    counts = generator.integers(0, 6, images)
     boxes = [random_boxes(generator, count) for count in counts]
     kinds = [generator.integers(0, classes, count) for count in counts]
     ignored = [(generator.random(count) < 0.2) & with_ignored for count in counts]

@@ -1,10 +1,26 @@
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
 
-from keras_cbam.detection import coco_folder, evaluate_detector, predict_detections
+from keras_cbam.detection import (
+    clothing_scenes,
+    coco_folder,
+    evaluate_detector,
+    evaluate_run,
+    predict_detections,
+)
 from keras_cbam.errors import DataError, ModelError
-from tests.detection.folders import coco_box, coco_json, write_coco, write_picture
+from tests.detection.folders import (
+    coco_box,
+    coco_json,
+    cut_short,
+    write_coco,
+    write_image,
+    write_many,
+)
 from tests.detection.sets import make_set
 
 CAT, DOG = [10, 20, 50, 60], [40, 0, 100, 30]
@@ -12,7 +28,7 @@ CAT, DOG = [10, 20, 50, 60], [40, 0, 100, 30]
 
 @keras.saving.register_keras_serializable(package="tests")
 class Known(keras.layers.Layer):
-    """The same boxes for each picture, padded with one that `num_detections` leaves out."""
+    """The same boxes for each image, padded with one that `num_detections` leaves out."""
 
     def __init__(self, boxes, classes, confidence):
         super().__init__()
@@ -36,7 +52,7 @@ def detector(size, boxes, classes, confidence):
     return keras.Model(inputs, Known(boxes, classes, confidence)(inputs))
 
 
-def test_boxes_in_pixels_of_the_picture():
+def test_boxes_in_pixels_of_the_image():
     data = make_set([[CAT]] * 3, [[0]] * 3)
     model = detector(50, [[5, 10, 25, 30], [40, 40, 60, 60]], [0, 1], [0.5, 0.25])
     detections = predict_detections(model, data, 50, batch_size=2)
@@ -47,8 +63,8 @@ def test_boxes_in_pixels_of_the_picture():
         np.testing.assert_array_equal(found["confidence"], [0.5, 0.25])
 
 
-def test_boxes_of_pictures_that_are_not_square(tmp_path):
-    # 40 by 30 pixels, to 20 by 15: what is found in the padding below is not in the picture.
+def test_boxes_of_images_that_are_not_square(tmp_path):
+    # 40 by 30 pixels, to 20 by 15: what is found in the padding below is not in the image.
     data = coco_folder(write_coco(tmp_path)).test
     (found,) = predict_detections(detector(20, [[2.5, 5, 5, 20]], [0], [1.0]), data, 20)
     np.testing.assert_allclose(found["boxes"], [[5, 10, 10, 30]])
@@ -58,13 +74,13 @@ def test_report():
     data = make_set([[CAT, DOG], [CAT], []], [[0, 1], [0], []], class_names=("cat", "dog", "cow"))
     perfect_cat = detector(100, [CAT], [0], [0.9])
     report = evaluate_detector(perfect_cat, data, 100, batch_size=2)
-    # Equally sure detections are taken in the order of the pictures: two are right, then one wrong.
+    # Equally sure detections are taken in the order of the images: two are right, then one wrong.
     assert report["per_class"]["cat"] == {"AP": 1.0, "AP50": 1.0, "VOC07": 1.0}
     assert report["per_class"]["dog"] == {"AP": 0.0, "AP50": 0.0, "VOC07": 0.0}
     assert report["per_class"]["cow"] == {"AP": -1.0, "AP50": -1.0, "VOC07": -1.0}
     assert report["AP"] == report["AP50"] == report["VOC07"] == 0.5
-    assert (report["pictures"], report["objects"], report["image_size"]) == (3, 3, 100)
-    assert report["skipped"] == {}
+    assert (report["images"], report["objects"], report["image_size"]) == (3, 3, 100)
+    assert report["skipped"] == []
 
 
 def test_a_detector_that_finds_nothing():
@@ -94,14 +110,117 @@ def test_a_model_that_is_no_detector():
             evaluate_detector(keras.Model(inputs, outputs), data, 100)
 
 
-def test_a_picture_that_cannot_be_read(tmp_path):
-    write_coco(tmp_path)
-    write_picture(tmp_path / "val2017" / "c.png", width=7)
-    coco_json(
-        tmp_path / "annotations" / "instances_val2017.json",
-        {9: "c.png"},
-        [coco_box(9, [1, 1, 5, 5])],
-    )
-    data = coco_folder(tmp_path).test
-    with pytest.raises(DataError, match="must be 40 pixels wide"):
+@pytest.fixture
+def folder(tmp_path):
+    return write_many(tmp_path / "data", 20)
+
+
+def test_an_image_that_cannot_be_read_is_not_measured(folder):
+    data = coco_folder(folder).train
+    cut_short(data.images.paths[3])
+    # The box of image 3.
+    model = detector(20, [[0, 0, 2, 4.5]], [0], [1.0])
+    found = predict_detections(model, data, 20, batch_size=4)
+    assert len(found) == 19
+    report = evaluate_detector(model, data, 20, batch_size=4)
+    others = coco_folder(folder).train.select([i for i in range(20) if i != 3])
+    assert (report["images"], report["objects"]) == (19, 19)
+    assert report["AP"] == evaluate_detector(model, others, 20)["AP"]
+    assert report["skipped"][0].startswith(f"{data.images.paths[3]}: ")
+
+
+def test_too_many_images_that_cannot_be_read(folder):
+    data = coco_folder(folder, strict=True).train
+    cut_short(data.images.paths[3])
+    with pytest.raises(DataError, match=r"1 of 20 images cannot be read, the first is .*03\.png"):
         predict_detections(detector(20, [CAT], [0], [1.0]), data, 20)
+
+
+def numbers(result):
+    found = {name: value for name, value in result.items() if isinstance(value, float)}
+    for name, values in result["per_class"].items():
+        found |= {f"{name} {metric}": value for metric, value in values.items()}
+    return found
+
+
+@pytest.mark.parametrize("given", [{}, {"data": "scenes"}, {"split": "val"}, {"batch_size": 1}])
+def test_a_run_is_measured_as_its_report_says(finished, given):
+    result = evaluate_run(finished.output, **given)
+    assert numbers(result) == pytest.approx(numbers(finished.report), abs=1e-6)
+    assert result["data"] == "clothing_scenes"
+    # Scenes have two parts.
+    assert result["split"] == ("validation" if "split" in given else "test")
+
+
+def test_the_training_part(finished):
+    result = evaluate_run(finished.output, split="train")
+    assert (result["images"], result["split"]) == (10, "train")
+
+
+def run_like(finished, tmp_path, **arguments):
+    """A run of the same model, which has other arguments."""
+    run = shutil.copytree(finished.output, tmp_path / "run")
+    told = json.loads((run / "arguments.json").read_text())
+    told["arguments"].update(arguments)
+    (run / "arguments.json").write_text(json.dumps(told))
+    return run
+
+
+def test_the_seed_of_the_run_is_taken(finished, tmp_path):
+    run = run_like(finished, tmp_path, seed=7, test_scenes=5)
+    result = evaluate_run(run)
+    scenes = clothing_scenes(5, "test", 32, seed=7)
+    assert (result["images"], result["objects"]) == (5, sum(map(len, scenes.classes)))
+
+
+def whole_folder(folder, classes, count=10):
+    """A folder without parts; each image has a box of the first class."""
+    names = {i: f"{i}.png" for i in range(count)}
+    for i, name in names.items():
+        write_image(folder / "images" / name, colour=20 * i)
+    boxes = [coco_box(i, [1, 1, 30, 20]) for i in names]
+    coco_json(folder / "annotations.json", names, boxes, list(enumerate(classes, 1)))
+    return folder
+
+
+def test_other_data_are_matched_by_name(finished, tmp_path):
+    # Of an index of its own in the data, and of index 8 in the model.
+    data = whole_folder(tmp_path / "data", ["Bag", "unused"])
+    result = evaluate_run(finished.output, data=data)
+    assert (result["images"], result["data"], result["split"]) == (10, "data", "test")
+    assert list(result["per_class"]) == finished.data.class_names
+    has_objects = [name for name, values in result["per_class"].items() if values["AP"] >= 0]
+    assert has_objects == ["Bag"]
+    model = detector(32, [[1, 1, 25, 17]], [finished.data.class_names.index("Bag")], [0.9])
+    part = coco_folder(data, test_fraction=None).test.with_classes(finished.data.class_names)
+    assert evaluate_detector(model, part, 32)["per_class"]["Bag"]["AP50"] == 1
+    assert evaluate_run(finished.output, data=data, split="test")["images"] == 2
+
+
+def test_a_class_that_the_model_does_not_know(finished, tmp_path):
+    data = whole_folder(tmp_path / "data", ["zebra", "Bag"])
+    with pytest.raises(DataError, match="The class 'zebra' of 'data' is not one of the 10 classes"):
+        evaluate_run(finished.output, data=data)
+
+
+def test_the_own_folder_is_split_as_in_the_training(finished, tmp_path):
+    data = whole_folder(tmp_path / "data", finished.data.class_names)
+    run = run_like(finished, tmp_path, data=str(data), seed=3)
+    for given in ({}, {"data": data}):
+        assert evaluate_run(run, **given)["images"] == 2
+
+
+def test_a_file_alone(finished, tmp_path):
+    path = shutil.copy(finished.output / "model.keras", tmp_path / "alone.keras")
+    with pytest.raises(ValueError, match=r"`data` must be given: '.*alone\.keras' is not in"):
+        evaluate_run(path)
+    data = whole_folder(tmp_path / "data", [f"class {i}" for i in range(10)])
+    assert evaluate_run(path, data=data)["images"] == 10
+    few = whole_folder(tmp_path / "few", ["cat"])
+    with pytest.raises(ModelError, match="must have the 1 classes of 'few', received one of 10"):
+        evaluate_run(path, data=few)
+
+
+def test_there_is_no_such_split(finished):
+    with pytest.raises(ValueError, match="Received: split='valid'"):
+        evaluate_run(finished.output, split="valid")

@@ -11,7 +11,7 @@ from keras_cbam.detection import (
 from keras_cbam.detection.figures import class_colour
 from tests.detection.sets import detected, random_case
 
-PICTURE = np.full((60, 100, 3), 128, "uint8")
+IMAGE = np.full((60, 100, 3), 128, "uint8")
 
 
 def texts(axis):
@@ -24,7 +24,7 @@ def test_boxes_and_labels():
     )
     truth = (np.array([[10, 10, 50, 52.0]]), np.array([1]))
     figure = plot_detections(
-        [PICTURE], [found], ["Bag", "$x$ of a very long name, which is cut"], [truth]
+        [IMAGE], [found], ["Bag", "$x$ of a very long name, which is cut"], [truth]
     )
     above, below = figure.axes
     assert texts(above) == ["$x$ of a very long name, ..."]
@@ -39,23 +39,23 @@ def test_boxes_and_labels():
 
 def test_labels_are_inside_and_apart():
     boxes = [[0, 0, 40, 40], [1, 1, 41, 41], [60, 0, 100, 30], [70, 40, 100, 60], [0, 50, 9, 60]]
-    figure = plot_detections([PICTURE], [detected(boxes, [0, 1, 2, 3, 4])], None)
+    figure = plot_detections([IMAGE], [detected(boxes, [0, 1, 2, 3, 4])], None)
     (axis,) = figure.axes
     figure.draw_without_rendering()
     places = [text.get_window_extent() for text in axis.texts]
-    picture = axis.get_window_extent().padded(3)
+    image = axis.get_window_extent().padded(3)
     for index, place in enumerate(places):
-        assert picture.x0 <= place.x0
-        assert place.x1 <= picture.x1
-        assert picture.y0 <= place.y0
-        assert place.y1 <= picture.y1
+        assert image.x0 <= place.x0
+        assert place.x1 <= image.x1
+        assert image.y0 <= place.y0
+        assert place.y1 <= image.y1
         assert not any(place.overlaps(other) for other in places[:index])
 
 
-def test_several_pictures_and_none_found():
+def test_several_images_and_none_found():
     scenes = clothing_scenes(5, "test", 32)
     figure = plot_detections(
-        list(scenes.pictures),
+        list(scenes.images),
         [detected()] * 5,
         scenes.class_names,
         list(zip(scenes.boxes, scenes.classes)),

@@ -1,158 +1,309 @@
 import csv
 import json
+import subprocess
+import sys
 
 import keras
+import keras_cv
 import numpy as np
 import pytest
+import tensorflow as tf
+from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_cbam.detection import comparison as reloading
+from keras_cbam import CBAM
+from keras_cbam.data import reading
 from keras_cbam.detection import (
-    evaluate_detector,
+    SSD,
+    DetectionTask,
+    DetectorArguments,
+    FasterRCNN,
+    StairNet,
+    compile_detector,
     load_detector,
     train_detector,
 )
-from keras_cbam.detection import task as training
-from keras_cbam.detection.loading import check_classes, picture_size
-from keras_cbam.errors import DataError, DivergenceError, ModelError, TrainingError
-from keras_cbam.training.run_folder import DETECTION_ARTEFACTS
-from tests.detection.folders import write_coco, write_picture
-from tests.detection.networks import tiny_detector
-from tests.detection.sets import detected, make_set
+from keras_cbam.errors import DataError, DivergenceError, TrainingStopped
+from keras_cbam.training import find_run
+from tests.detection.folders import coco_box, coco_json, cut_short, write_image, write_many
+from tests.detection.tiny import TINY, train_tiny
+from tests.training.toy_task import assert_alike, stop_after
 
-TINY = {"image_size": 32, "epochs": 1, "batch_size": 4, "train_scenes": 8, "test_scenes": 6}
+FIGURES = ("learning_curves.png", "detections.png", "precision_recall.png")
 
 
-def compile_eagerly(model, optimizer, jit_compile):
-    model.compile(optimizer, run_eagerly=True, jit_compile=jit_compile)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "build_detector", tiny_detector)
-        # Two steps take less time than their graph.
-        patch.setattr(training, "compile_detector", compile_eagerly)
-        yield
+def make_task(**given):
+    return DetectionTask(DetectorArguments.given(**{**TINY, **given}))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("detection") / "run"
-    return train_detector(**TINY, output=folder, verbose=0)
+def data():
+    return make_task().load()
 
 
-def test_artefacts(run):
-    assert {path.name for path in run.output.iterdir()} == set(DETECTION_ARTEFACTS)
-    assert not run.output.with_name("run.unfinished").exists()
-    assert json.loads((run.output / "report.json").read_text()) == run.report
-    report = run.report
-    assert report["data"]["training_pictures"] == 8
-    assert report["data"]["skipped"] == {"training": {}, "test": {}}
+def test_what_a_run_writes(finished):
+    report = json.loads((finished.output / "report.json").read_text())
+    assert report == finished.report
+    assert (report["task"], report["problems"]) == ("detection", {})
+    assert report["data"]["training_images"] == 10
+    assert report["data"]["skipped"] == []
     assert report["arguments"]["detector"] == "ssd"
-    assert report["arguments"]["image_size"] == 32
     assert set(report["per_class"]) == set(report["data"]["class_names"])
-    assert report["objects"] == sum(map(len, run.data.test.classes))
-    again = evaluate_detector(run.model, run.data.test, 32)
-    assert all(report[name] == value for name, value in again.items() if name != "skipped")
-    with open(run.output / "history.csv", newline="") as file:
+    assert report["images"] == 6
+    assert report["objects"] == sum(map(len, finished.data.test.classes))
+    with open(finished.output / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 1
-    assert float(rows[0]["loss"]) == run.history["loss"][0]
-    for name in ("learning_curves.png", "detections.png", "precision_recall.png"):
-        with Image.open(run.output / name) as picture:
-            assert min(picture.size) > 300
+    assert [float(row["val_loss"]) for row in rows] == finished.history["val_loss"]
+    assert len(rows) == 2
+    for name in FIGURES:
+        with Image.open(finished.output / name) as image:
+            assert min(image.size) > 300
+    assert find_run(finished.output).class_names == finished.data.class_names
 
 
-def test_the_saved_detector_is_the_trained_one(run):
-    difference = run.report["largest_difference_after_reload"]["model.keras"]
-    assert difference["unpaired"] == 0
-    model, class_names = load_detector(run.output)
-    assert class_names == run.data.class_names
-    assert picture_size(model) == 32
-    pictures = np.stack(list(run.data.test.pictures)).astype("float32")
-    one, other = (each.predict(pictures, verbose=0) for each in (run.model, model))
+def test_the_saved_detector_is_the_trained_one(finished):
+    difference = finished.report["largest_difference_after_reload"]["model.keras"]
+    assert difference == {"confidence": 0, "boxes": 0, "unpaired": 0}
+    model, class_names = load_detector(finished.output)
+    assert class_names == finished.data.class_names
+    images = finished.data.test.images.astype("float32")
+    one, other = (each.predict(images, verbose=0) for each in (finished.model, model))
     assert (one["num_detections"] > 0).any()
     for key, value in one.items():
         np.testing.assert_allclose(value, other[key], atol=1e-4)
 
 
-def test_same_arguments_same_run(run):
-    again = train_detector(**TINY, verbose=0)
+def test_same_arguments_same_run(finished, tiny_detectors):
+    again = train_tiny()
     assert again.output is None
-    assert again.history == run.history
-    for one, other in zip(run.model.get_weights(), again.model.get_weights()):
-        np.testing.assert_array_equal(one, other)
+    assert_alike(again, finished)
 
 
-def test_another_detector_would_be_noticed(run, monkeypatch):
-    monkeypatch.setattr(reloading, "reloaded", lambda *_: {"unpaired": 0.02})
-    sample = np.stack(list(run.data.test.pictures))
-    with pytest.raises(TrainingError, match=r"model\.keras predicts otherwise .* are others"):
-        reloading.verify_detector(run.output, run.model, sample)
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_stopped_and_resumed_is_the_undisturbed_run(
+    finished, tiny_detectors, tmp_path, monkeypatch, steps
+):
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(TrainingStopped):
+            train_tiny(output=tmp_path / "run")
+    resumed = train_tiny(resume=tmp_path / "run")
+    assert_alike(resumed, finished)
+    same = ("AP", "per_class", "images", "data", "parameters")
+    assert all(resumed.report[name] == finished.report[name] for name in same)
 
 
-def test_compare_detections():
-    one = detected([[0, 0, 10, 10], [5, 5, 20, 20], [-1] * 4], [0, 1, -1], [0.9, 0.5, -1])
-    swapped = detected([[5, 5, 20, 20], [0, 0, 10, 10.5], [-1] * 4], [1, 0, -1], [0.4, 0.9, -1])
-    one, swapped = ({key: value[None] for key, value in each.items()} for each in (one, swapped))
-    result = reloading.compare_detections(one, swapped, 0.2, 100)
-    assert result == {"confidence": pytest.approx(0.1), "boxes": 0.5, "unpaired": 0}
-    result = reloading.compare_detections(one, swapped, 0.01, 100)
-    assert result == {"confidence": 0, "boxes": 0.5, "unpaired": 0.5}
-    other_class = {**one, "classes": np.array([[1, 1, -1]])}
-    assert reloading.compare_detections(one, other_class, 0.01, 100)["unpaired"] == 0.5
+def first_images(task, data):
+    return next(task.batches(data, "train").as_numpy_iterator())[0]
 
 
-def test_folder_with_what_was_left_out(tmp_path):
-    data = write_coco(tmp_path / "data")
-    (data / "train2017" / "b.png").unlink()
-    run = train_detector(data=data, **TINY, verbose=0)
-    assert run.report["data"]["training_pictures"] == 1
-    assert run.report["data"]["skipped"]["training"] == {"missing pictures": 1}
-    assert run.report["data"]["class_names"] == ["cat", "dog"]
+def data_of(task, _):
+    return task.load().identity()
 
 
-def test_a_damaged_test_picture_costs_no_training(tmp_path, monkeypatch):
-    data = write_coco(tmp_path / "data")
-    write_picture(data / "val2017" / "c.png", width=41)
-    monkeypatch.setattr(keras.Model, "fit", None)
-    with pytest.raises(DataError, match="must be 40 pixels wide"):
-        train_detector(data=data, **TINY, verbose=0)
+def network(task, data):
+    model = task.build(data)
+    return [type(model), model.backbone.input_shape, *(x.name for x in model._flatten_layers())]
 
 
-def test_divergence(tmp_path):
-    with pytest.raises(DivergenceError, match=r"diverged.*Received: learning_rate=1e\+30"):
-        train_detector(**TINY, learning_rate=1e30, output=tmp_path / "run", verbose=0)
-    assert not list(tmp_path.iterdir())
+def optimizer(task, data):
+    return keras.saving.serialize_keras_object(compiled(task).optimizer)
+
+
+def compiled(task, steps=10):
+    model = SSD.__new__(SSD)
+    keras.Model.__init__(model)
+    (phase,) = task.phases(model, steps)
+    with phase.compiled():
+        return model
+
+
+def is_jitted(task, data):
+    return compiled(task).jit_compile
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("given", "observe"),
     [
-        ({"image_size": 31}, "at least 32. Received: image_size=31"),
-        ({"epochs": 0}, "epochs"),
-        ({"learning_rate": -1.0}, "positive number"),
-        ({"backbone": "ResNet5"}, "Did you mean"),
-        ({"backbone": "smal"}, "Did you mean 'small'"),
-        ({"detector": "yolov8", "precision": "mixed_float16"}, "compute in float32"),
-        ({"detector": "retinanet", "image_size": 48}, "multiple of 32"),
-        ({"attention": "cbma"}, "Did you mean 'cbam'"),
-        ({"weights": "file.h5"}, r"Received: weights='file\.h5'"),
-        ({"precision": "float8"}, "precision"),
-        ({"train_scenes": 0}, "train_scenes"),
+        ({"augment": "none"}, first_images),
+        ({"seed": 1}, first_images),
+        ({"seed": 1}, data_of),
+        ({"batch_size": 3}, first_images),
+        ({"image_size": 64}, first_images),
+        ({"image_size": 64}, data_of),
+        ({"image_size": 64}, network),
+        ({"train_scenes": 11}, data_of),
+        ({"test_scenes": 7}, data_of),
+        ({"attention": "none"}, network),
+        ({"detector": "stairnet"}, network),
+        ({"backbone": "MobileNet"}, network),
+        ({"learning_rate": 1e-4}, optimizer),
+        ({"epochs": 3}, optimizer),
+        ({"xla": True}, is_jitted),
     ],
 )
-def test_wrong_arguments(arguments, message, tmp_path):
+def test_every_option_changes_something(data, given, observe):
+    one, other = (observe(make_task(**each), data) for each in ({}, given))
+    assert not np.array_equal(one, other)
+
+
+def test_xla_compiles_the_training_and_not_the_suppression(data, monkeypatch):
+    model = make_task(xla=True).build(data)
+    compile_detector(model, "adam", jit_compile=True)
+    given = []
+
+    def spy(function, **options):
+        given.append(options)
+        return function
+
+    monkeypatch.setattr(tf, "function", spy)
+    model.make_predict_function()
+    assert given
+    assert not any(options.get("jit_compile") for options in given)
+    assert model.jit_compile
+
+
+@pytest.mark.parametrize(
+    ("detector", "kind"),
+    [
+        ("ssd", SSD),
+        ("stairnet", StairNet),
+        ("faster_rcnn", FasterRCNN),
+        ("retinanet", keras_cv.models.RetinaNet),
+    ],
+)
+def test_the_detector_is_the_one_asked_for(data, detector, kind):
+    assert type(make_task(detector=detector, image_size=64).build(data)) is kind
+
+
+@pytest.mark.parametrize("attention", ["cbam", "none"])
+def test_attention_is_where_it_is_asked_for(data, attention):
+    layers = make_task(attention=attention).build(data)._flatten_layers()
+    assert any(isinstance(layer, CBAM) for layer in layers) == (attention == "cbam")
+
+
+def test_the_backbone_starts_from_the_weights(data, tmp_path):
+    source = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(32, 32, 3))
+    source.save_weights(tmp_path / "some.weights.h5")
+    given = {"detector": "faster_rcnn", "backbone": "MobileNet"}
+    kernels = [
+        make_task(**given, weights=weights).build(data).backbone.get_layer("conv1").get_weights()[0]
+        for weights in (tmp_path / "some.weights.h5", None)
+    ]
+    expected = source.get_layer("conv1").get_weights()[0]
+    np.testing.assert_array_equal(kernels[0], expected)
+    assert np.abs(kernels[1] - expected).max() > 0.01
+
+
+def test_the_optimizer():
+    """Of 20 steps, two warm up; weights decay; gradients are clipped."""
+    found = compiled(make_task(learning_rate=0.1)).optimizer
+    assert type(found) is keras.optimizers.AdamW
+    assert (found.weight_decay, found.clipnorm) == (1e-4, 10.0)
+    rate = found._learning_rate
+    rates = [float(rate(step)) for step in (0, 1, 2, 11, 20)]
+    np.testing.assert_allclose(rates, [0.05, 0.075, 0.1, 0.05, 0], atol=1e-7)
+
+
+def test_not_augmented_images_are_those_of_the_set(data):
+    found = {image.tobytes() for image in first_images(make_task(augment="none"), data)}
+    assert found <= {image.astype("float32").tobytes() for image in data.train.images}
+
+
+def test_the_sample_is_spread_over_the_test_images(tmp_path):
+    folder = with_test_part(write_many(tmp_path, 1), 40)
+    task = make_task(data=folder, image_size=40)
+    data = task.load()
+    cut_short(data.test.images.paths[0])
+    with reading(*data.sources()):
+        # Known as unreadable once it was read.
+        list(task.batches(data, "test"))
+        images, _ = next(task.batches(data, "sample").as_numpy_iterator())
+    colours = images[:, 5, 5, 0].tolist()
+    assert len(colours) == 16
+    assert (colours[0], colours[-1]) == (6, 6 * 39)
+
+
+def with_test_part(folder, count):
+    names = {i: f"{i:02}.png" for i in range(count)}
+    for i, name in names.items():
+        write_image(folder / "val2017" / name, colour=6 * i)
+    boxes = [coco_box(i, [1, 1, 20, 20]) for i in names]
+    coco_json(folder / "annotations" / "instances_val2017.json", names, boxes)
+    return folder
+
+
+def test_bad_images_are_skipped_counted_and_named(tiny_detectors, tmp_path):
+    folder = with_test_part(write_many(tmp_path / "data", 10), 10)
+    bad = [folder / part / "03.png" for part in ("train2017", "val2017")]
+    for path in bad:
+        cut_short(path)
+    given = {"data": folder, "epochs": 1}
+    run = train_tiny(**given, output=tmp_path / "run")
+    assert run.report["problems"] == {}
+    assert np.isfinite(run.history["loss"] + run.history["val_loss"]).all()
+    assert (run.report["images"], run.report["objects"]) == (9, 9)
+    first, second = run.report["data"]["skipped"]
+    assert first.startswith(f"train: {bad[0]}: ")
+    assert second.startswith(f"test: {bad[1]}: ")
+    with pytest.raises(DataError, match=r"1 of 10 images cannot be read, .*03\.png"):
+        train_tiny(**given, strict=True)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_precision(tiny_detectors, precision, tmp_path):
+    run = train_tiny(precision=precision, epochs=1, output=tmp_path / "run")
+    assert run.report["problems"] == {}
+    assert run.model.backbone.get_layer("level1").compute_dtype == precision[len("mixed_") :]
+
+
+def test_losses_are_averaged_over_devices():
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.detection.distributed"], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["losses"][0] == pytest.approx(found["losses"][1], rel=1e-4)
+    assert found["difference"] < 1e-4
+
+
+def test_early_stopping(tiny_detectors, tmp_path):
+    # Nothing is learned, so the loss never falls.
+    given = {"learning_rate": 1e-30, "epochs": 4, "output": tmp_path / "run"}
+    run = train_tiny(**given, early_stopping=1)
+    assert len(run.history["val_loss"]) == 2
+
+
+def test_divergence_keeps_what_there_is(tiny_detectors, tmp_path):
+    with pytest.raises(DivergenceError, match="diverged in epoch 1"):
+        train_tiny(learning_rate=1e30, output=tmp_path / "run")
+    assert (tmp_path / "run" / "arguments.json").exists()
+
+
+def test_each_figure_may_fail_alone(finished, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no space")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    task = make_task()
+    _, found = task.measure(finished.model, finished.data)
+    writers = task.artefacts(finished.model, finished.data, finished.history, {}, found)
+    assert set(writers) == set(task.files) == set(FIGURES)
+    for name, write in writers.items():
+        with pytest.raises(OSError, match="no space"):
+            write(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backbone": "ResNet5"}, "Did you mean"),
+        ({"backbone": "smal"}, "Did you mean 'small'"),
+        ({"attention": "cbma"}, "Did you mean 'cbam'"),
+        ({"image_size": 31}, "at least 32. Received: image_size=31"),
+    ],
+)
+def test_wrong_arguments_leave_nothing_behind(given, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        train_detector(**{**TINY, **arguments}, output=tmp_path / "run")
+        train_detector(**{**TINY, **given}, output=tmp_path / "run")
     assert not list(tmp_path.iterdir())
-
-
-def test_classes_of_other_data(run):
-    names = run.data.class_names
-    check_classes(run.model, names, run.data.test)
-    with pytest.raises(ModelError, match="must have the 2 classes of 'set', received one of 10"):
-        check_classes(run.model, names, make_set([[]], [[]]))
-    with pytest.raises(ModelError, match="received 'Ankle boot' as class 0 for 'T-shirt/top'"):
-        check_classes(run.model, names[::-1], run.data.test)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam.classification.evaluate import load_classifier
+from keras_cbam.training import find_run
 from keras_cbam.errors import ModelError
 from tests.hostile_files import (
     archive_of_streams,
@@ -209,8 +209,8 @@ def test_a_plain_model_is_loaded_where_code_is_allowed(tmp_path):
     path = plain_model(tmp_path / "plain.keras")
     write_archive(tmp_path / "again.keras", members(path))
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    expected = load_classifier(path).predict(x, verbose=0)
-    again = load_classifier(tmp_path / "again.keras").predict(x, verbose=0)
+    expected = find_run(path).load().predict(x, verbose=0)
+    again = find_run(tmp_path / "again.keras").load().predict(x, verbose=0)
     np.testing.assert_array_equal(again, expected)
 
 
@@ -222,7 +222,7 @@ def test_a_truncated_model(tmp_path):
     for length in {0, 1, 4, 30, *range(100, len(content), len(content) // 40), len(content) - 1}:
         (tmp_path / "short.keras").write_bytes(content[:length])
         with pytest.raises(ModelError, match=r"short\.keras") as error:
-            load_classifier(tmp_path / "short.keras")
+            find_run(tmp_path / "short.keras").load()
         assert str(error.value).isprintable()
 
 
@@ -230,14 +230,14 @@ def test_a_model_with_one_byte_changed(tmp_path):
     path = plain_model(tmp_path / "plain.keras")
     content = path.read_bytes()
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    expected = load_classifier(path)(x)
+    expected = find_run(path).load()(x)
     refusals = []
     for place in np.linspace(0, len(content) - 1, 150).astype(int):
         changed = bytearray(content)
         changed[place] ^= 0x41
         (tmp_path / "changed.keras").write_bytes(changed)
         try:
-            model = load_classifier(tmp_path / "changed.keras")
+            model = find_run(tmp_path / "changed.keras").load()
         except ModelError as error:
             refusals.append(str(error))
         else:

@@ -1,4 +1,4 @@
-"""A tiny classifier with attention, and pictures for it."""
+"""A tiny classifier with attention, and images for it."""
 
 import keras
 import numpy as np
@@ -9,8 +9,8 @@ from tests.checks import randomize
 SIZE = 16
 
 
-def pictures(count=12, size=SIZE):
-    """Smooth pictures of every brightness."""
+def images(count=12, size=SIZE):
+    """Smooth images of every brightness."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (count, 4, 4, 3))
     return coarse.repeat(size // 4, axis=1).repeat(size // 4, axis=2).astype("uint8")

@@ -9,7 +9,7 @@ from keras_cbam.serving.formats import FORMATS
 from keras_cbam.serving.runtimes import load_artefact
 from keras_cbam.serving.saved_model import write_saved_model
 from tests.checks import BACKEND
-from tests.serving.models import SIZE, classifier, pictures, predictions
+from tests.serving.models import SIZE, classifier, images, predictions
 
 pytestmark = [
     pytest.mark.skipif(BACKEND != "tensorflow", reason="the converters run under TensorFlow"),
@@ -37,7 +37,7 @@ def litert(model, tmp_path_factory):
     write_saved_model(model, folder / "saved_model")
     for quantize in QUANTIZATIONS:
         file = folder / f"{quantize}.tflite"
-        litert_file.write(folder / "saved_model", file, quantize, pictures())
+        litert_file.write(folder / "saved_model", file, quantize, images())
     return folder
 
 
@@ -46,15 +46,15 @@ def onnx(model, tmp_path_factory):
     needs("onnx")
     folder = tmp_path_factory.mktemp("onnx")
     for quantize in QUANTIZATIONS:
-        onnx_file.write(model, folder / f"{quantize}.onnx", quantize, pictures=pictures())
+        onnx_file.write(model, folder / f"{quantize}.onnx", quantize, images=images())
     return folder
 
 
 def check_predictions(name, file, expected, tolerance):
     predict = load_artefact(name, file)
-    images = pictures().astype("float32")
+    pixels = images().astype("float32")
     for count in (1, 5, 12):
-        actual = predict(images[:count])
+        actual = predict(pixels[:count])
         assert actual.dtype == "float32"
         np.testing.assert_allclose(actual, expected[:count], atol=tolerance)
 
@@ -62,7 +62,7 @@ def check_predictions(name, file, expected, tolerance):
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
 def test_litert(litert, model, quantize):
     file = litert / f"{quantize}.tflite"
-    check_predictions("litert", file, predictions(model, pictures()), QUANTIZATIONS[quantize])
+    check_predictions("litert", file, predictions(model, images()), QUANTIZATIONS[quantize])
 
 
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
@@ -83,7 +83,7 @@ def test_litert_operators(litert, quantize):
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
 def test_onnx(onnx, model, quantize):
     file = onnx / f"{quantize}.onnx"
-    check_predictions("onnx", file, predictions(model, pictures()), QUANTIZATIONS[quantize])
+    check_predictions("onnx", file, predictions(model, images()), QUANTIZATIONS[quantize])
 
 
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
@@ -105,10 +105,10 @@ def test_onnx_inputs_and_operators(onnx, quantize):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
 def test_mixed_precision_becomes_float32(model, policy):
-    expected = predictions(model, pictures())
+    expected = predictions(model, images())
     copy = in_float32(classifier(policy, end_dtype=policy))
     assert {weight.dtype for weight in copy.weights} == {"float32"}
-    actual = predictions(copy, pictures())
+    actual = predictions(copy, images())
     if policy == "float16":
         # Its weights are rounded.
         np.testing.assert_allclose(actual, expected, atol=1e-2)

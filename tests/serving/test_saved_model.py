@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_cbam.serving.saved_model import probabilities, write_saved_model
-from tests.serving.models import SIZE, classifier, pictures, predictions
+from tests.serving.models import SIZE, classifier, images, predictions
 
 # What a server does with the request of a client, where neither package can be imported.
 SERVER = """
@@ -53,7 +53,7 @@ def folder(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answer(folder):
-    request = {"signature_name": "serving_default", "instances": pictures(3).tolist()}
+    request = {"signature_name": "serving_default", "instances": images(3).tolist()}
     process = subprocess.run(
         [sys.executable, "-c", SERVER, str(folder)],
         input=json.dumps(request),
@@ -68,7 +68,7 @@ def test_a_request_without_keras(answer, model):
     assert answer["input"] == "pixels"
     assert answer["shape"] == [None, SIZE, SIZE, 3]
     assert answer["outputs"] == {"probabilities": "float32"}
-    expected = predictions(model, pictures(3))
+    expected = predictions(model, images(3))
     np.testing.assert_allclose(answer["predictions"], expected, atol=1e-5)
     # In batches of another size.
     np.testing.assert_allclose(answer["serve"], expected, atol=1e-5)
@@ -88,14 +88,14 @@ def test_mixed_precision(policy, end_dtype, tolerance, tmp_path):
     model = classifier(policy, end_dtype=end_dtype)
     write_saved_model(model, tmp_path / "1")
     served = tf.saved_model.load(str(tmp_path / "1"))
-    actual = served.serve(pictures().astype("float32"))
+    actual = served.serve(images().astype("float32"))
     assert actual.dtype == tf.float32
-    np.testing.assert_allclose(actual, predictions(model, pictures()), atol=tolerance)
+    np.testing.assert_allclose(actual, predictions(model, images()), atol=tolerance)
 
 
 @pytest.mark.parametrize(("activation", "classes"), [("softmax", 5), ("sigmoid", 1)])
 def test_an_activation_for_logits(activation, classes):
     serve = probabilities(classifier(activation=None, classes=classes), activation)
-    actual = keras.ops.convert_to_numpy(serve(pictures().astype("float32")))
-    expected = predictions(classifier(activation=activation, classes=classes), pictures())
+    actual = keras.ops.convert_to_numpy(serve(images().astype("float32")))
+    expected = predictions(classifier(activation=activation, classes=classes), images())
     np.testing.assert_allclose(actual, expected, atol=1e-5)

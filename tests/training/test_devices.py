@@ -14,10 +14,10 @@ BACKEND = keras.backend.backend()
 DISTRIBUTE = {"tensorflow": "mirrored", "jax": "data_parallel"}.get(BACKEND)
 
 
-def start(output, devices, distribute, *more, **environment):
+def start(output, devices, distribute, **environment):
     command = [sys.executable, "-m", "tests.training.distributed", output, devices, distribute]
     return subprocess.Popen(
-        [*map(str, command), *more],
+        [*map(str, command)],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -34,15 +34,15 @@ def finish(*processes):
 def result(output, process=0):
     """Weights and history that a process has written."""
     with np.load(output.with_suffix(f".{process}.npz")) as arrays:
-        weights = [arrays[name] for name in arrays.files]
-    return weights, json.loads(output.with_suffix(f".{process}.json").read_text())["history"]
+        weights = dict(arrays)
+    return weights, json.loads(output.with_suffix(f".{process}.json").read_text())
 
 
-def assert_close(ours, theirs):
-    for our, their in zip(ours[0], theirs[0], strict=True):
-        np.testing.assert_allclose(our, their, atol=1e-5)
-    for name, values in theirs[1].items():
-        np.testing.assert_allclose(ours[1][name], values, atol=1e-5)
+def assert_close(ours, theirs, except_for=()):
+    assert ours[0].keys() == theirs[0].keys()
+    for found, expected in zip(ours, theirs):
+        for name in found.keys() - set(except_for):
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,13 @@ def alone(tmp_path_factory):
 @pytest.mark.skipif(DISTRIBUTE is None, reason="PyTorch has no distribution in Keras")
 def test_two_devices_end_with_the_weights_of_one(alone, tmp_path):
     finish(start(tmp_path / "run", 2, DISTRIBUTE))
-    assert_close(result(tmp_path / "run"), alone)
+    ours = result(tmp_path / "run")
+    statistics = [name for name in ours[0] if "moving" in name]
+    # A batch is one on all devices of JAX; each device of TensorFlow normalizes its own images.
+    assert_close(ours, alone, () if BACKEND == "jax" else statistics)
+    differences = [np.abs(ours[0][name] - alone[0][name]).max() for name in statistics]
+    assert len(differences) == 2
+    assert (max(differences) > 1e-4) == (BACKEND == "tensorflow")
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="several processes are for JAX")
@@ -77,17 +83,6 @@ def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
     finish(*processes)
     for process in range(2):
         assert_close(result(tmp_path / "run", process), alone)
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="on JAX, a batch is one on all devices")
-def test_mirrored_batch_normalization_is_that_of_each_device(tmp_path):
-    outputs = [tmp_path / "one", tmp_path / "two"]
-    finish(
-        start(outputs[0], 1, "none", "yes"),
-        start(outputs[1], 2, DISTRIBUTE, "yes"),
-    )
-    (ours, _), (theirs, _) = map(result, outputs)
-    assert max(np.abs(our - their).max() for our, their in zip(ours, theirs)) > 1e-4
 
 
 @pytest.mark.parametrize(

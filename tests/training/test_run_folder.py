@@ -1,188 +1,288 @@
 import errno
+import json
+import os
+import types
 
 import keras
-import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_cbam import CBAM
-from keras_cbam.errors import DivergenceError, TrainingError
-from keras_cbam.training import run_folder as artefacts
-from keras_cbam.training.checkpoints import KEYS, checkpoint_files, write_checkpoint
-from keras_cbam.training.run_folder import (
-    RunFolders,
-    output_folder,
-    put_in_place,
-    verify,
-    write_artefacts,
-)
+from keras_cbam.errors import ExportError, TrainingError
+from keras_cbam.training.run_folder import RunFolder, read_json, resumable
+from tests.training.toy_task import ToyArguments
 
-HISTORY = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.75]}
-SAMPLE = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
+FIGURE = "figure.png"
 
 
-@pytest.fixture
-def model():
-    inputs = keras.Input((8, 8, 3), name="pixels")
-    x = CBAM()(keras.layers.Conv2D(4, 3)(inputs / 255))
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+def run_folder(path, task="toy", is_writing=True, **given):
+    arguments = ToyArguments.given(None, output=path, **given)
+    return RunFolder(
+        path, types.SimpleNamespace(name=task, arguments=arguments, files=(FIGURE,)), is_writing
+    )
 
 
-def test_folder_appears_whole_or_not_at_all(tmp_path):
-    output = tmp_path / "new" / "run"
-    with pytest.raises(FileNotFoundError), output_folder(output) as folders:
-        (folders.artefacts / "missing" / "report.json").write_text("{}")
-    assert not list(tmp_path.iterdir())
-    with output_folder(output) as folders:
-        (folders.artefacts / "report.json").write_text("{}")
-        assert not output.exists()
-    assert [path.name for path in output.parent.iterdir()] == ["run"]
-    assert (output / "report.json").read_text() == "{}"
+def make_run(path, *files, task="toy", **given):
+    """A run that has begun, with further files in it."""
+    folder = run_folder(path, task, **given)
+    folder.begin()
+    for name in files:
+        folder.save(name, lambda path: path.write_text("old"))
+    return path
 
 
-def test_symbolic_link_is_followed(tmp_path):
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "disk")
-    with output_folder(tmp_path / "link") as folders:
-        (folders.artefacts / "report.json").touch()
-    assert (tmp_path / "disk" / "report.json").exists()
-    assert (tmp_path / "link").is_symlink()
+def names(path):
+    return sorted(entry.name for entry in path.iterdir())
 
 
-def test_empty_folder_is_used(tmp_path):
-    with output_folder(tmp_path / "run") as folders:
-        (tmp_path / "run").mkdir()
-        (folders.artefacts / "report.json").touch()
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["report.json"]
-
-
-def test_earlier_run_is_replaced_only_on_request(tmp_path):
-    output = tmp_path / "run"
-    output.mkdir()
-    (output / "report.json").write_text("old")
-    with pytest.raises(FileExistsError, match="already holds a run"), output_folder(output):
-        pass
-    with pytest.raises(KeyError), output_folder(output, overwrite=True):
-        raise KeyError
-    assert (output / "report.json").read_text() == "old"
-    with output_folder(output, overwrite=True) as folders:
-        (folders.artefacts / "report.json").write_text("new")
-    assert (output / "report.json").read_text() == "new"
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_foreign_files_are_never_replaced(overwrite, tmp_path):
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(FileExistsError, match=r"not of a run: thesis\.tex"):  # noqa: SIM117
-        with output_folder(tmp_path, overwrite=overwrite):
-            pass
-    with pytest.raises(FileExistsError, match="is a file"):  # noqa: SIM117
-        with output_folder(tmp_path / "thesis.tex", overwrite=overwrite):
-            pass
-    assert (tmp_path / "thesis.tex").exists()
+def test_a_run_that_begins(tmp_path):
+    path = tmp_path / "new" / "run"
+    folder = run_folder(path, seed=5, resume=None)
+    folder.check()
+    assert not path.parent.exists()
+    folder.begin()
+    assert names(path) == ["arguments.json", "checkpoints"]
+    told = json.loads((path / "arguments.json").read_text())
+    assert (told["task"], told["arguments"]["seed"]) == ("toy", 5)
+    assert told["arguments"]["output"] == str(path)
 
 
 def test_no_output():
-    with output_folder(None) as folders:
-        assert folders == RunFolders(None, None)
+    folder = run_folder(None)
+    folder.check()
+    folder.begin()
+    folder.write_history({"loss": [1.0]})
+    assert not folder.is_writing
+    assert folder.checkpoints is folder.last_checkpoint() is None
 
 
-def leave_unfinished(output, error=KeyError, **arguments):
-    """A run that ends with an error after a checkpoint."""
-    with pytest.raises(error), output_folder(output, **arguments) as folders:  # noqa: PT012
-        (folders.artefacts / "model.keras").touch()
-        write_checkpoint(folders.checkpoints, 1, dict.fromkeys(KEYS, 0), [])
-        raise error
-    return output.with_name(f"{output.name}.unfinished")
+@pytest.mark.parametrize("allowed", [(), ("lost+found",), (".Trash", ".DS_Store"), (".partial",)])
+def test_an_empty_folder_is_used(allowed, tmp_path):
+    for name in allowed:
+        (tmp_path / name).mkdir()
+    run_folder(tmp_path).check()
 
 
-def test_unfinished_run_stays_until_it_is_finished(tmp_path):
-    output = tmp_path / "new" / "run"
-    unfinished = leave_unfinished(output)
-    assert [path.name for path in unfinished.iterdir()] == ["checkpoints"]
-    with pytest.raises(FileExistsError, match="an unfinished run, which --resume continues"):  # noqa: SIM117
-        with output_folder(output):
-            pass
-    with output_folder(output, resume=True) as folders:
-        assert len(checkpoint_files(folders.checkpoints)) == 1
-        (folders.artefacts / "report.json").touch()
-    assert [path.name for path in output.parent.iterdir()] == ["run"]
-    assert [path.name for path in output.iterdir()] == ["report.json"]
+@pytest.mark.parametrize("given", [{}, {"overwrite": True}, {"resume": "run"}])
+def test_foreign_files_are_never_replaced(given, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"not of a run: thesis\.tex\. Choose another"):
+        run_folder(tmp_path, **given).check()
+    with pytest.raises(FileExistsError, match="is a file, not a folder"):
+        run_folder(tmp_path / "thesis.tex", **given).check()
 
 
-def test_unfinished_run_is_begun_anew_on_request(tmp_path):
-    leave_unfinished(tmp_path / "run")
-    with output_folder(tmp_path / "run", overwrite=True) as folders:
-        assert not checkpoint_files(folders.checkpoints)
-
-
-def test_earlier_checkpoints_stay_until_there_are_new_ones(tmp_path):
-    unfinished = leave_unfinished(tmp_path / "run")
-    before = checkpoint_files(unfinished / "checkpoints")[0].read_bytes()
-    with pytest.raises(KeyError), output_folder(tmp_path / "run", overwrite=True):
-        raise KeyError
-    assert checkpoint_files(unfinished / "checkpoints")[0].read_bytes() == before
-    assert [path.name for path in unfinished.iterdir()] == ["checkpoints"]
-
-
-@pytest.mark.parametrize("arguments", [{}, {"overwrite": True}, {"resume": True}])
-def test_foreign_files_where_an_unfinished_run_would_be(arguments, tmp_path):
-    (tmp_path / "thesis.unfinished").mkdir()
-    (tmp_path / "thesis.unfinished" / "chapter.tex").touch()
-    (tmp_path / "run.unfinished").touch()
-    for name, foreign in (("thesis", r"chapter\.tex"), ("run", "a file")):
-        with pytest.raises(FileExistsError, match=f"not of a run: {foreign}"):  # noqa: SIM117
-            with output_folder(tmp_path / name, **arguments):
-                pass
-    assert len(list(tmp_path.rglob("*"))) == 3
-
-
-def test_a_move_that_fails_leaves_what_was_there(tmp_path):
-    output = tmp_path / "run"
-    output.mkdir()
-    with pytest.raises(FileNotFoundError):
-        put_in_place(tmp_path / "missing", output, tmp_path / "aside")
-    assert list(tmp_path.iterdir()) == [output]
-
-
-def test_diverged_run_leaves_nothing(tmp_path):
-    leave_unfinished(tmp_path / "new" / "run", DivergenceError)
-    assert not list(tmp_path.iterdir())
-
-
-def test_other_processes_write_nothing(tmp_path):
-    with output_folder(tmp_path / "run", is_main=False) as folders:
-        assert folders == RunFolders(None, None)
-    unfinished = leave_unfinished(tmp_path / "run")
-    with output_folder(tmp_path / "run", resume=True, is_main=False) as folders:
-        assert folders == RunFolders(None, unfinished / "checkpoints")
-    assert unfinished.exists()
-
-
-def test_written_models_predict_the_same(model, tmp_path):
-    differences = write_artefacts(tmp_path, model, HISTORY, SAMPLE)
-    assert differences.keys() == {"model.keras", "saved_model"}
-    assert max(differences.values()) <= 1e-6
-
-
-def test_other_predictions_are_found(model, tmp_path):
-    write_artefacts(tmp_path, model, HISTORY, SAMPLE)
-    for weight in model.weights:
-        weight.assign(weight + 1)
-    with pytest.raises(TrainingError, match=r"reloaded model\.keras predicts otherwise"):
-        verify(tmp_path, model, SAMPLE)
-    (tmp_path / "model.keras").write_bytes(b"no archive")
-    with pytest.raises(TrainingError, match="cannot be loaded in a fresh process"):
-        verify(tmp_path, model, SAMPLE)
+@pytest.mark.parametrize("given", [{}, {"overwrite": True}, {"resume": "run"}])
+def test_a_run_of_another_task_is_never_replaced(given, tmp_path):
+    make_run(tmp_path, task="detection")
+    with pytest.raises(FileExistsError, match="holds a run of detection, which a run of toy does"):
+        run_folder(tmp_path, **given).check()
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("No space left")]
+    ("files", "message"),
+    [
+        ((), "an unfinished run.*--overwrite to replace it or --resume to continue it"),
+        (("model.keras",), r"already holds a run.*--overwrite to replace it\.$"),
+    ],
 )
-def test_full_disk(model, tmp_path, monkeypatch, error):
-    def fail(*_, **__):
+def test_an_earlier_run_is_replaced_only_on_request(files, message, tmp_path):
+    make_run(tmp_path, *files)
+    with pytest.raises(FileExistsError, match=message):
+        run_folder(tmp_path).check()
+    for given in ({"overwrite": True}, {"resume": tmp_path}):
+        run_folder(tmp_path, **given).check()
+
+
+def test_overwrite_replaces_its_own_files_only(tmp_path):
+    own = ("model.keras", "report.json", "history.csv", "best.weights.h5", FIGURE)
+    make_run(tmp_path, *own)
+    (tmp_path / "checkpoints" / "step-0000000001.npz").touch()
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / ".partial").mkdir()
+    kept = ["exports", "lost+found", "notes.txt", "other.png"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    folder = run_folder(tmp_path, overwrite=True, seed=3)
+    folder.check()
+    assert len(names(tmp_path)) == 13
+    folder.begin()
+    assert names(tmp_path) == sorted(["arguments.json", "checkpoints", *kept])
+    assert not names(tmp_path / "checkpoints")
+    assert read_json(tmp_path / "arguments.json")["arguments"]["seed"] == 3
+
+
+def test_a_resumed_run_keeps_its_files(tmp_path):
+    make_run(tmp_path, "model.keras", FIGURE)
+    before = names(tmp_path)
+    run_folder(tmp_path, resume=tmp_path, epochs=9).begin()
+    assert names(tmp_path) == before
+    assert read_json(tmp_path / "arguments.json")["arguments"]["epochs"] == 9
+
+
+def end_after(monkeypatch, calls):
+    """Lets so many calls change the disk, and none thereafter."""
+    left = [calls]
+
+    def counted(own):
+        def call(*given, **more):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return own(*given, **more)
+
+        return call
+
+    for name in ("replace", "unlink", "rmdir", "mkdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+
+
+def test_a_run_that_is_killed_as_it_begins_blocks_nothing(tmp_path, monkeypatch):
+    for calls in range(20):
+        path = make_run(tmp_path / str(calls), "model.keras", FIGURE)
+        with monkeypatch.context() as patch:
+            end_after(patch, calls)
+            try:
+                run_folder(path, overwrite=True).begin()
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        run_folder(path, overwrite=True).check()
+    assert 5 < calls < 19
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    make_run(tmp_path / "link", FIGURE)
+    make_run(tmp_path / "link", FIGURE, overwrite=True)
+    assert (tmp_path / "disk" / FIGURE).exists()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_what_a_link_leads_to_is_not_removed(tmp_path):
+    (tmp_path / "logs" / "precious").mkdir(parents=True)
+    path = make_run(tmp_path / "run")
+    (path / "tensorboard").symlink_to(tmp_path / "logs")
+    make_run(path, overwrite=True)
+    assert not (path / "tensorboard").exists()
+    assert names(tmp_path / "logs") == ["precious"]
+
+
+def test_other_processes_write_nothing(tmp_path):
+    make_run(tmp_path / "run")
+    for path in (tmp_path / "run", tmp_path / "new"):
+        folder = run_folder(path, is_writing=False, overwrite=True)
+        folder.check()
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        folder.begin()
+        folder.write_history({"loss": [1.0]})
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        # They read the checkpoints.
+        assert folder.checkpoints == path / "checkpoints"
+
+
+def test_history(tmp_path):
+    folder = run_folder(make_run(tmp_path))
+    folder.write_history({})
+    assert not (tmp_path / "history.csv").exists()
+    folder.write_history({"loss": [0.1, 1e-30], "val_loss": [1.0, 2.0]})
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    assert rows == ["epoch,loss,val_loss", "1,0.1,1.0", "2,1e-30,2.0"]
+
+
+def write_folder(path, text="new"):
+    path.mkdir()
+    (path / "part").write_text(text)
+
+
+def test_a_saved_folder_replaces_the_earlier_one(tmp_path):
+    folder = run_folder(make_run(tmp_path))
+    folder.save("model", write_folder)
+    (tmp_path / "model" / "old part").touch()
+    folder.save("model", write_folder)
+    assert names(tmp_path / "model") == ["part"]
+    assert names(tmp_path) == ["arguments.json", "checkpoints", "model"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), OSError, "Writing '.*' failed: .*space"),
+        (RuntimeError("Can't write data (No space)"), OSError, "Writing '.*' failed: Can't write"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "full"),
+            OSError,
+            "Writing '.*' failed: full",
+        ),
+        (ExportError("no form for it"), ExportError, "^no form for it$"),
+        (ValueError("a bad figure"), ValueError, "^a bad figure$"),
+        (KeyboardInterrupt("now"), KeyboardInterrupt, "now"),
+    ],
+)
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_cannot_be_saved_leaves_what_was_there(tmp_path, error, expected, message, is_folder):
+    folder = run_folder(make_run(tmp_path))
+    whole = write_folder if is_folder else lambda path: path.write_text("old")
+    folder.save("artefact", whole)
+    before = sorted(tmp_path.rglob("*"))
+
+    def fail(path):
+        whole(path)
         raise error
 
-    monkeypatch.setattr(artefacts, "write_saved_model", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_artefacts(tmp_path, model, HISTORY, SAMPLE)
+    with pytest.raises(expected, match=message):
+        folder.save("artefact", fail)
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(expected, match=message):
+        folder.save("new", fail)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_real_full_disk(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    folder = run_folder(make_run(tmp_path))
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+    def write(path):
+        path.symlink_to("/dev/full")
+        model.save_weights(path)
+
+    with pytest.raises(OSError, match=r"Writing '.*best\.weights\.h5' failed"):
+        folder.save("best.weights.h5", write)
+    assert names(tmp_path) == ["arguments.json", "checkpoints"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"a": 1}', {"a": 1}), ("[1]", {}), ("{", {}), ("", {}), ("[" * 10**5, {}), (None, {})],
+)
+def test_read_json(text, expected, tmp_path):
+    path = tmp_path / "report.json"
+    if text is not None:
+        path.write_text(text)
+    assert read_json(path) == expected
+
+
+def test_read_json_that_is_no_text(tmp_path):
+    (tmp_path / "report.json").write_bytes(b"\xff\xfe{")
+    assert read_json(tmp_path / "report.json") == {}
+
+
+def test_resumable(tmp_path):
+    path = make_run(tmp_path / "run", seed=4, overwrite=True)
+    moved = path.rename(tmp_path / "moved")
+    found = resumable(moved, "toy")
+    assert (found["seed"], found["output"], found["resume"]) == (4, str(moved), str(moved))
+    with pytest.raises(TrainingError, match=r"no run of detection to resume in '.*moved'"):
+        resumable(moved, "detection")
+    with pytest.raises(TrainingError, match="no run of toy to resume"):
+        resumable(path, "toy")
+
+
+@pytest.mark.parametrize("told", [{"task": "toy"}, {"task": "toy", "arguments": 3}, [], "toy"])
+def test_damaged_arguments_cannot_be_resumed(told, tmp_path):
+    (tmp_path / "arguments.json").write_text(json.dumps(told))
+    with pytest.raises(TrainingError, match="no run of toy to resume"):
+        resumable(tmp_path, "toy")

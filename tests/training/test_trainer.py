@@ -1,219 +1,275 @@
+import csv
 import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
-from keras_cbam import CBAM
-from keras_cbam.errors import WeightsError
-from keras_cbam.training import run_folder as artefacts
-from keras_cbam.training import trainer as train
-from keras_cbam.training.trainer import train_classifier
-
-TINY = {
-    "backbone": "MobileNet",
-    "backbone_arguments": {"alpha": 0.25},
-    "where": "conv_pw_13_relu",
-    "image_size": 32,
-    "epochs": 2,
-    "batch_size": 8,
-    "verbose": 0,
-}
+from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
+from keras_cbam.training import check, trainer
+from keras_cbam.training.checkpoints import checkpoint_files
+from tests.training.toy_task import ToyArguments, ToyTask, assert_alike, stop_after, train_toy
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Bright against dark pictures: two classes that a few steps tell apart."""
-    path = tmp_path_factory.mktemp("data") / "pictures.npz"
-    generator = np.random.default_rng(0)
-    y = np.arange(30) % 2
-    x = generator.integers(0, 60, (30, 32, 32, 3)) + 180 * y[:, None, None, None]
-    np.savez(path, x=x.astype("uint8"), y=y, class_names=["dark", "bright"])
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
-    output = tmp_path_factory.mktemp("runs") / "run"
-    return train_classifier(data, output=output, **TINY)
-
-
-def test_artefacts(run):
-    assert {path.name for path in run.output.iterdir()} == set(artefacts.ARTEFACTS)
-    assert not [path for path in run.output.parent.iterdir() if path != run.output]
-    rows = (run.output / "history.csv").read_text().splitlines()
-    assert rows[0] == "epoch,accuracy,loss,val_accuracy,val_loss"
-    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
-    with Image.open(run.output / "learning_curves.png") as picture:
-        assert picture.size > (600, 300)
-
-
-def test_report(run):
-    report = json.loads((run.output / "report.json").read_text())
-    assert report == json.loads(json.dumps(run.report))
-    assert set(report["per_class_recall"]) == {"dark", "bright"}
-    assert np.sum(report["confusion_matrix"]) == report["data"]["test_pictures"] == 6
-    assert report["parameters"]["total"] == run.model.count_params()
-    assert report["arguments"]["where"] == "conv_pw_13_relu"
-    assert report["arguments"]["learning_rate"] == 0.15
-    assert report["versions"]["keras"] == keras.__version__
-    assert report["largest_difference_after_reload"].keys() == {"model.keras", "saved_model"}
-    assert max(report["largest_difference_after_reload"].values()) <= 1e-5
-
-
-def test_reloaded_model_takes_pixels(run):
-    model = keras.models.load_model(run.output / "model.keras")
-    pixels = np.stack([np.full((32, 32, 3), value, "uint8") for value in (30, 210)])
-    np.testing.assert_allclose(
-        model.predict(pixels, verbose=0), run.model.predict(pixels, verbose=0), atol=1e-6
-    )
-
-
-def test_same_seed_gives_the_same_weights_and_history(run, data):
-    again = train_classifier(data, **TINY)
-    assert again.output is None
-    assert again.history == run.history
-    for ours, theirs in zip(again.model.get_weights(), run.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    other = train_classifier(data, seed=1, **{**TINY, "epochs": 1})
-    assert other.history["loss"][0] != run.history["loss"][0]
-
-
-def test_short_trainings_have_quick_batch_statistics(run):
-    layers = [
-        layer
-        for layer in run.model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
+def test_what_a_run_writes(finished):
+    folder = finished.output
+    report = json.loads((folder / "report.json").read_text())
+    assert report == finished.report
+    assert (report["task"], report["problems"]) == ("toy", {})
+    assert report["data"]["class_names"] == ["dark", "light"]
+    assert report["arguments"]["epochs"] == 3
+    assert report["largest_difference_after_reload"] == {"model.keras": {"probabilities": 0.0}}
+    assert report["seconds"]["total"] >= report["seconds"]["training"] > 0
+    with open(folder / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [float(row["val_loss"]) for row in rows] == finished.history["val_loss"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("arguments.json", "best.weights.h5", "checkpoints", "figure.png", "history.csv"),
+        *("model.keras", "report.json"),
     ]
-    assert len(layers) == 27
-    assert {layer.momentum for layer in layers} == {0.9}
-    assert sum(isinstance(layer, CBAM) for layer in run.model._flatten_layers()) == 1
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(data, precision, tmp_path):
-    # What is written in mixed precision is of one kind.
-    output = tmp_path / "run" if precision == "mixed_float16" else None
-    result = train_classifier(data, precision=precision, output=output, **{**TINY, "epochs": 1})
-    assert result.model.get_layer(index=-4).dtype_policy.name == precision
-    assert np.isfinite(result.history["loss"]).all()
-    assert keras.config.dtype_policy().name == "float32"
+def validation_loss(run):
+    validation = ToyTask(ToyArguments()).batches(run.data, "validation")
+    return run.model.evaluate(validation, verbose=0)[0]
 
 
-def test_trained_weights_start_another_training(run, data):
-    weights = run.output / "model.keras"
-    result = train_classifier(data, weights=weights, **{**TINY, "epochs": 1})
-    assert result.report["arguments"]["learning_rate"] == 0.01
-    assert result.history["loss"][0] < run.history["loss"][0]
+def test_best_weights_are_of_the_lowest_validation_loss(finished):
+    last = finished.model.get_weights()
+    finished.model.load_weights(finished.output / "best.weights.h5")
+    assert validation_loss(finished) == pytest.approx(min(finished.history["val_loss"]), rel=1e-5)
+    finished.model.set_weights(last)
 
 
-def test_fine_tuning_from_given_weights(run, data):
-    weights = run.output / "model.keras"
-    result = train_classifier(data, weights=weights, freeze_epochs=1, **TINY)
-    arguments = result.report["arguments"]
-    assert (arguments["learning_rate"], arguments["weight_decay"]) == (0.003, 1e-4)
-    assert len(result.history["loss"]) == 2
-    normalization = "conv1_bn"
-    ours, theirs = (
-        model.get_layer(index=-4).get_layer(normalization).get_weights()
-        for model in (result.model, run.model)
-    )
-    for our, their in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(our, their)
-
-
-def test_weights_that_do_not_fit(run, data):
-    with pytest.raises(WeightsError, match=r"does not fit 'mobilenet_0\.50_32'.*layers differ"):
-        train_classifier(
-            data,
-            weights=run.output / "model.keras",
-            **{**TINY, "backbone_arguments": {"alpha": 0.5}},
-        )
-    with pytest.raises(WeightsError, match=r"No such weights file: 'nowhere\.npz'"):
-        train_classifier(data, weights="nowhere.npz", **TINY)
+@pytest.mark.parametrize("steps", [1, 6, 9, 12])
+def test_stopped_and_resumed_is_the_undisturbed_run(finished, tmp_path, monkeypatch, steps):
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(TrainingStopped, match=r"SIGINT.*--resume"):
+            train_toy(output=tmp_path / "run")
+    assert not (tmp_path / "run" / "model.keras").exists()
+    assert_alike(train_toy(resume=tmp_path / "run"), finished)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "given",
     [
-        ({"epochs": 0}, "`epochs` must be a positive integer. Received: epochs=0"),
-        ({"batch_size": 1.5}, "Received: batch_size=1.5"),
-        ({"image_size": 31}, "Received: image_size=31"),
-        ({"learning_rate": 0.0}, "Received: learning_rate=0.0"),
-        ({"learning_rate": float("nan")}, "Received: learning_rate=nan"),
-        ({"freeze_epochs": 1}, "Received: freeze_epochs=1, weights=None"),
-        ({"freeze_epochs": 3}, "Received: freeze_epochs=3, epochs=2"),
-        ({"freeze_epochs": True}, "Received: freeze_epochs=True"),
-        ({"weight_decay": float("inf")}, "Received: weight_decay=inf"),
-        ({"seed": -1}, "Received: seed=-1"),
-        ({"checkpoint_steps": 0}, "Received: checkpoint_steps=0"),
-        ({"output": None, "resume": True}, "`resume` needs `output`"),
-        ({"distribute": "both"}, "Received: distribute='both'"),
-        ({"precision": "float8"}, "Received: precision='float8'"),
-        ({"backbone": "MobilNet"}, "Did you mean 'MobileNet'"),
-        ({"attention": "cbma"}, "Did you mean 'cbam'"),
-        ({"where": "conv_pw_99"}, "No site for attention found"),
-        ({"backbone_arguments": {"alfa": 1}}, "Received: backbone_arguments={'alfa': 1}"),
+        {"precision": "mixed_float16"},
+        # All batches are of one size, as XLA compiles for each.
+        {"precision": "mixed_bfloat16", "xla": True, "images": 40},
+        {"first_phase": 1},
+        {"seed": 5, "checkpoint_steps": 2},
     ],
 )
-def test_bad_arguments_leave_nothing_behind(data, arguments, message, tmp_path):
+def test_resumed_with_other_arguments(tmp_path, monkeypatch, given):
+    whole = train_toy(output=tmp_path / "whole", epochs=2, **given)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9, signal.SIGTERM)
+        with pytest.raises(TrainingStopped, match="SIGTERM"):
+            train_toy(output=tmp_path / "run", epochs=2, **given)
+    assert_alike(train_toy(resume=tmp_path / "run"), whole)
+
+
+def test_epochs_may_be_raised(finished, tmp_path):
+    shorter = train_toy(output=tmp_path / "run", epochs=1)
+    assert len(shorter.history["loss"]) == 1
+    assert_alike(train_toy(resume=tmp_path / "run", epochs=3), finished)
+    with pytest.raises(ValueError, match="raised when a run is resumed, not lowered: they were 3"):
+        train_toy(resume=tmp_path / "run", epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"learning_rate": 0.2}, r"`learning_rate` was 0\.1"),
+        ({"seed": 1}, "`seed` was 0"),
+        ({"precision": "mixed_float16"}, "`precision` was 'float32'"),
+    ],
+)
+def test_resumed_with_its_own_arguments_only(finished, given, message):
     with pytest.raises(ValueError, match=message):
-        train_classifier(data, **{"output": tmp_path / "run", **TINY, **arguments})
-    assert not list(tmp_path.iterdir())
+        train_toy(resume=finished.output, **given)
 
 
-def test_one_step_trains(data):
-    result = train_classifier(data, **{**TINY, "epochs": 1, "batch_size": 64, "where": "pw_1_relu"})
-    gate = result.model.get_layer(index=-4).get_layer("conv_pw_1_relu_cbam")
-    scale = keras.ops.convert_to_numpy(gate.channel_attention.identity_scale)
-    assert abs(float(scale)) > 0
+def test_nothing_to_resume(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "gone"):
+        with pytest.raises(TrainingError, match="no run of toy to resume"):
+            train_toy(resume=tmp_path / name)
 
 
-def test_artefacts_that_cannot_be_written_cost_no_training(run, data, tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("No space left on device")
+def test_killed_before_the_first_checkpoint(finished, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(finished.output / "arguments.json", folder)
+    with pytest.warns(UserWarning, match="no checkpoint to resume"):
+        run = train_toy(resume=folder)
+    assert_alike(run, finished)
 
-    monkeypatch.setattr(train, "write_run", fail)
-    output = tmp_path / "run"
-    with pytest.raises(OSError, match="No space left"):
-        train_classifier(data, output=output, **TINY)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.unfinished"]
-    monkeypatch.undo()
-    with pytest.raises(FileExistsError, match="an unfinished run, which --resume continues"):
-        train_classifier(data, output=output, **TINY)
-    with pytest.raises(ValueError, match=r"seed was 0. Received: seed=1"):
-        train_classifier(data, output=output, resume=True, seed=1, **TINY)
-    other = data.with_name("other.npz")
-    with np.load(data) as arrays:
-        np.savez(other, x=arrays["x"][::-1], y=arrays["y"], class_names=arrays["class_names"])
-    with pytest.raises(ValueError, match="digest of the pictures was"):
-        train_classifier(other, output=output, resume=True, **TINY)
-    # Nothing is left to train.
-    monkeypatch.setattr(keras.Model, "fit", None)
-    resumed = train_classifier(data, output=output, resume=True, **TINY)
-    assert resumed.history == run.history
-    for ours, theirs in zip(resumed.model.get_weights(), run.model.get_weights(), strict=True):
+
+def test_resumed_on_other_data(finished, tmp_path):
+    folder = shutil.copytree(finished.output, tmp_path / "run")
+    told = json.loads((folder / "arguments.json").read_text())
+    told["arguments"]["images"] = 40
+    (folder / "arguments.json").write_text(json.dumps(told))
+    with pytest.raises(TrainingError, match="its digest of the data was '44', received '40'"):
+        train_toy(resume=folder)
+
+
+def test_a_damaged_checkpoint_is_skipped(finished, tmp_path):
+    folder = shutil.copytree(finished.output, tmp_path / "run")
+    last = checkpoint_files(folder / "checkpoints")[-1]
+    last.write_bytes(last.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="A damaged checkpoint is skipped"):
+        run = train_toy(resume=folder)
+    assert_alike(run, finished)
+
+
+class Failing(ToyTask):
+    """A task of which one part fails: `failing` names it."""
+
+    failing = ""
+
+    def measure(self, *arguments):
+        if self.failing == "measuring":
+            raise ValueError("no numbers")
+        return super().measure(*arguments)
+
+    def artefacts(self, *arguments):
+        def broken(path):
+            path.write_text("half")
+            if self.failing == "broken.png":
+                raise ValueError("no ink")
+
+        return {"broken.png": broken, **super().artefacts(*arguments)}
+
+    @staticmethod
+    def compare(*arguments):
+        if os.environ.get("TOY_CHECK_FAILS"):
+            raise TrainingError("another one")
+        return ToyTask.compare(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("failing", "sentence"),
+    [
+        ("measuring", "no numbers."),
+        ("broken.png", "no ink."),
+        ("check", "in a fresh process: The reloaded model.keras predicts otherwise: another one."),
+    ],
+)
+def test_what_fails_after_the_training_costs_nothing(
+    finished, tmp_path, monkeypatch, failing, sentence
+):
+    monkeypatch.setattr(Failing, "failing", failing)
+    if failing == "check":
+        monkeypatch.setattr(trainer, "check_reloaded", check.check_reloaded)
+        monkeypatch.setenv("TOY_CHECK_FAILS", "1")
+    with pytest.warns(UserWarning, match=f"trained and saved, but {failing} failed"):
+        run = train_toy(Failing, output=tmp_path / "run")
+    written = json.loads((run.output / "report.json").read_text())
+    assert written["problems"] == {failing: sentence}
+    model = keras.models.load_model(run.output / "model.keras")
+    for ours, theirs in zip(model.get_weights(), finished.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert not (run.output / "broken.png").exists() or failing != "broken.png"
+    # What failed is done again.
+    monkeypatch.setattr(Failing, "failing", "")
+    monkeypatch.delenv("TOY_CHECK_FAILS", raising=False)
+    again = train_toy(Failing, resume=run.output)
+    assert again.report["problems"] == {}
+    assert (run.output / "broken.png").read_text() == "half"
 
 
-def test_divergence_is_said(data, tmp_path):
-    with pytest.raises(artefacts.TrainingError, match=r"diverged.*Received: learning_rate=1e"):
-        train_classifier(data, learning_rate=1e30, output=tmp_path / "run", **TINY)
-    assert not list(tmp_path.iterdir())
+def test_without_an_output_a_failure_is_an_error(monkeypatch):
+    monkeypatch.setattr(Failing, "failing", "measuring")
+    with pytest.raises(ValueError, match="no numbers"):
+        train_toy(Failing, epochs=1)
 
 
-def test_attention_of_a_callable_and_a_config_with_objects(data):
-    sites = []
+def test_divergence_stops_at_its_step_and_keeps_checkpoints(tmp_path):
+    class Diverging(ToyTask):
+        def batches(self, data, part, epoch=0, *given, **more):
+            batches = super().batches(data, part, epoch, *given, **more)
+            factor = np.float32("nan" if epoch == 1 else 1)
+            return batches.map(lambda images, labels: (factor * _float(images), labels))
 
-    def attention(site):
-        sites.append(site)
-        return {
-            "class_name": "cbam",
-            "config": {"kernel_initializer": keras.initializers.HeNormal()},
-        }
+    with pytest.raises(DivergenceError, match=r"in epoch 2, step 1: .*kept: .*step-0000000006"):
+        train_toy(Diverging, output=tmp_path / "run")
+    assert len(checkpoint_files(tmp_path / "run" / "checkpoints")) == 1
+    assert (tmp_path / "run" / "history.csv").exists()
 
-    result = train_classifier(data, attention=attention, **{**TINY, "epochs": 1})
-    assert sites == ["conv_pw_13_relu"]
-    json.dumps(result.report)
+
+def _float(images):
+    return keras.ops.cast(images, "float32")
+
+
+def test_early_stopping_takes_the_best_weights(tmp_path):
+    run = train_toy(
+        output=tmp_path / "run", epochs=40, early_stopping=2, learning_rate=3.0, images=24
+    )
+    losses = run.history["val_loss"]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 40
+    assert validation_loss(run) == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_tensorboard(tmp_path):
+    train_toy(output=tmp_path / "run", epochs=1, tensorboard=True)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*"))
+
+
+def test_everything_is_written_inside_the_output(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    # As a mount point, it can be neither moved nor removed.
+    for name in ("replace", "rename"):
+        own = getattr(os, name)
+
+        def inside(source, target, own=own, **given):
+            for path in map(pathlib.Path, (source, target)):
+                assert folder in path.parents
+            own(source, target, **given)
+
+        monkeypatch.setattr(os, name, inside)
+    run = train_toy(output=folder, epochs=1)
+    train_toy(output=folder, epochs=1, overwrite=True)
+    assert run.report["problems"] == {}
+
+
+def test_a_mount_point(tmp_path):
+    code = (
+        "import sys; from keras_cbam.training import trainer\n"
+        "from tests.training.toy_task import train_toy\n"
+        "trainer.check_reloaded = lambda *_: {}\n"
+        "run = train_toy(output=sys.argv[1], epochs=1); print(run.report['problems'])"
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    script = (
+        f'mount -t tmpfs none "{folder}" && "{sys.executable}" -c "$1" "{folder}" && ls "{folder}"'
+    )
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    process = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", code], capture_output=True, text=True
+    )
+    if "mount:" in process.stderr:
+        pytest.skip("needs the right to mount")
+    assert process.stdout.splitlines()[0] == "{}"
+    assert "model.keras" in process.stdout
+
+
+def test_the_only_fit(finished):
+    """Every training of the package goes through `Progress.fit`."""
+    package = pathlib.Path(trainer.__file__).parents[1]
+    calls = [path.name for path in package.rglob("*.py") if "model.fit(\n" in path.read_text()]
+    assert calls == ["progress.py"]

@@ -1,84 +1,50 @@
-"""Random changes of pictures and their boxes, of batches by the layers of keras_cv."""
+"""Random changes of an image and its boxes, by Pillow and NumPy."""
 
-import keras_cv
 import numpy as np
+from PIL import ImageOps
 
-# Random numbers that the augmentation of one picture in a batch takes.
-NUMBERS = 4
-# By how much a picture is magnified, and its brightness changed.
+from keras_cbam.detection.data.fitting import fitted_scale, window
+
+# By how much an image is magnified, and its brightness changed.
 SCALES = (0.75, 4 / 3)
 BRIGHTNESS = (-32.0, 32.0)
 # What must be left of a box: a part of its area, and pixels of each side.
 LEAST_PART, LEAST_SIDE = 0.25, 2.0
 
 
-def flipped(picture, boxes):
-    """A picture and its boxes, left to right.
+def augmented(image, boxes, image_size, generator):
+    """Flips, magnifies, crops and brightens an image at random, and its boxes with it.
 
-    `keras_cv.layers.RandomFlip` takes 20 times as long: it computes both, and masks of all pixels.
-
-    Args:
-        picture: uint8 array `(height, width, 3)`.
-        boxes: float32 array `(boxes, 4)`, edges in pixels, left, top, right and bottom.
-    """
-    left, top, right, bottom = boxes.T
-    width = np.float32(picture.shape[1])
-    return picture[:, ::-1], np.stack([width - right, top, width - left, bottom], axis=1)
-
-
-def augmented(images, boxes, classes, numbers):
-    """Pictures and boxes after random magnifications, crops and changes of brightness.
-
-    Pictures are resized by a factor in [0.75, 4/3], then cut, or padded on the right and below, to
-    their size (`keras_cv.layers.JitteredResize`). Up to 32 of 255 are added to or taken from their
-    pixels (`RandomBrightness`). A box of which less than a quarter, or less than 2 pixels of a
-    side, is left becomes padding.
-
-    The layers' own random numbers depend on the order in which threads get to them; so the
-    transformations are made of given numbers here.
+    Half of the images are flipped left to right. The longer side is resized to `image_size` times
+    a factor in [0.75, 4/3]; a square of `image_size` is then cut out at a random place, or padded
+    with black on the right and below. Up to 32 of 255 are added to or taken from all pixels. A box
+    of which less than a quarter, or less than 2 pixels of a side, is left is dropped.
 
     Args:
-        images: float32 tensor `(batch, size, size, 3)`, pixels in [0, 255].
-        boxes: float32 tensor `(batch, boxes, 4)`, edges in pixels, left, top, right and bottom;
-            padding is -1.
-        classes: float32 tensor `(batch, boxes)`; padding is -1.
-        numbers: float32 tensor `(batch, 4)`, uniform in [0, 1).
+        image: RGB `PIL.Image.Image`.
+        boxes: float32 array `(boxes, 4)`, edges in pixels of the image, left, top, right and
+            bottom.
+        image_size: int, in pixels.
+        generator: `numpy.random.Generator`, which decides.
 
     Returns:
-        The changed images, boxes and classes; boxes that are left come before padding.
+        uint8 array `(image_size, image_size, 3)`; the boxes in its pixels, float32
+        `(boxes, 4)`; and a bool array `(boxes,)`, which are left.
     """
-    import tensorflow as tf
-
-    size = images.shape[1]
-    scale_number, top, left, light = tf.unstack(numbers[..., None], axis=1)
-    resize = keras_cv.layers.JitteredResize((size, size), SCALES, bounding_box_format="xyxy")
-    brightness = keras_cv.layers.RandomBrightness((0.0, 0.0), value_range=(0, 255))
-    scaled = tf.round(size * _between(SCALES, scale_number))
-    transformations = {
-        "image_scales": tf.tile(scaled / size, (1, 2)),
-        "scaled_sizes": tf.tile(scaled, (1, 2)),
-        "offsets": tf.cast(
-            tf.maximum(scaled - size, 0.0) * tf.concat([top, left], axis=1), tf.int32
-        ),
-    }
-    before = _areas(boxes) * (scaled / size) ** 2
-    targets = resize.augment_bounding_boxes(
-        {"boxes": boxes, "classes": classes}, transformations=transformations, raw_images=images
-    )
-    images = resize.augment_images(images, transformations)
-    images = brightness.augment_images(images, _between(BRIGHTNESS, light)[..., None, None])
-    boxes, classes = targets["boxes"], targets["classes"]
-    shorter = tf.reduce_min(boxes[..., 2:] - boxes[..., :2], axis=-1)
-    is_left = (classes >= 0) & (_areas(boxes) >= LEAST_PART * before) & (shorter >= LEAST_SIDE)
-    order = tf.argsort(tf.cast(~is_left, tf.int32), axis=1, stable=True)
-    boxes = tf.where(is_left[..., None], boxes, -1.0)
-    classes = tf.where(is_left, classes, -1.0)
-    return images, *(tf.gather(each, order, axis=1, batch_dims=1) for each in (boxes, classes))
-
-
-def _between(limits, numbers):
-    return limits[0] + (limits[1] - limits[0]) * numbers
-
-
-def _areas(boxes):
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    is_flipped = generator.random() < 0.5
+    longer = round(image_size * generator.uniform(*SCALES))
+    left, top = (max(longer - image_size, 0) * generator.random(2)).astype(int)
+    brightness = generator.uniform(*BRIGHTNESS)
+    if is_flipped:
+        image = ImageOps.mirror(image)
+        boxes = np.stack(
+            [image.width - boxes[:, 2], boxes[:, 1], image.width - boxes[:, 0], boxes[:, 3]], axis=1
+        )
+    pixels = window(image, image_size, longer, (left, top)) + brightness
+    moved = boxes * np.tile(fitted_scale(image.height, image.width, longer), 2)
+    moved -= np.array([left, top] * 2, "float32")
+    found = np.clip(moved, 0, image_size)
+    sides = found[:, 2:] - found[:, :2]
+    whole = (moved[:, 2:] - moved[:, :2]).prod(axis=1)
+    is_left = (sides.prod(axis=1) >= LEAST_PART * whole) & (sides.min(axis=1) >= LEAST_SIDE)
+    return np.clip(np.rint(pixels), 0, 255).astype("uint8"), found, is_left

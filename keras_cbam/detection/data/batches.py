@@ -1,16 +1,14 @@
-"""Pictures with boxes as a `tf.data.Dataset` of batches, and how they get to one size."""
-
-import contextlib
+"""Images with boxes as a `tf.data.Dataset` of batches."""
 
 import numpy as np
-from PIL import Image
 
-from keras_cbam.data.image_files import decoding
-from keras_cbam.data.order import epoch_order
-from keras_cbam.detection.data.augmentation import NUMBERS, augmented, flipped
-from keras_cbam.detection.data.detection_set import FilePictures
-from keras_cbam.errors import DataError, positive_integer
-from keras_cbam.training.arguments import validate_seed
+from keras_cbam.data.batches import batched
+from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
+from keras_cbam.detection.arguments import AUGMENTATIONS
+from keras_cbam.detection.data.augmentation import augmented
+from keras_cbam.detection.data.fitting import fitted, fitted_scale
+from keras_cbam.detection.data.sized_images import read_images
+from keras_cbam.errors import one_of, positive_integer, validate_seed
 
 
 def detection_batches(
@@ -19,36 +17,42 @@ def detection_batches(
     image_size,
     training=False,
     seed=0,
-    epoch=None,
-    augment=True,
+    epoch=0,
+    first_step=0,
+    augment="flip_crop_color",
     max_boxes=None,
     drop_remainder=False,
+    devices=ONE_DEVICE,
 ):
-    """Batches of pictures and their boxes, as the detectors take them.
+    """Batches of images and their boxes, as the detectors take them, for one epoch.
 
-    Pictures are resized by antialiased bilinear filtering so that the longer side fits, and padded
-    with black on the right and below; boxes of `DetectionSet.ignored` are left out. Augmentation:
-    half of the pictures are flipped left to right, all are changed as by `augmented`.
+    Images are resized by antialiased bilinear filtering so that the longer side fits, and padded
+    with black on the right and below; boxes of `DetectionSet.ignored` are left out. An image that
+    cannot be used, see `SizedImages`, is replaced by the next one of its batch that can, so that
+    every batch has its size.
 
     Args:
         detection_set: `DetectionSet`.
-        batch_size: int. The last batch may be smaller.
-        image_size: int, side of the square pictures in pixels.
-        training: bool, whether the pictures are shuffled. Defaults to `False`.
+        batch_size: int, on all devices. The last batch may be smaller.
+        image_size: int, side of the square images in pixels.
+        training: bool, whether the images are shuffled and augmented. Defaults to `False`.
         seed: int of at least 0, of the order and the augmentation. Defaults to `0`.
-        epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone,
-            whenever the data set is iterated over. Defaults to `None`: each iteration is another
-            epoch, so that `model.fit(batches, epochs=10, shuffle=False)` sees ten.
-        augment: bool, whether pictures are augmented in training. Defaults to `True`.
-        max_boxes: int, boxes of a picture to which all are padded. Defaults to `None`: the largest
+        epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone.
+            Defaults to `0`.
+        first_step: int, steps of the epoch that are left out. Defaults to `0`.
+        augment: string, of the images in training: `"flip_crop_color"`, see `augmented`, or
+            `"none"`. Defaults to `"flip_crop_color"`.
+        max_boxes: int, boxes of an image to which all are padded. Defaults to `None`: the largest
             number in the set, at least 1.
         drop_remainder: bool, whether the smaller last batch is left out, for compilation to fixed
             shapes. Defaults to `False`.
+        devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
         `tf.data.Dataset` of `(images, {"boxes": boxes, "classes": classes})`, all float32: pixels
         in [0, 255] `(batch, image_size, image_size, 3)`; left, top, right and bottom edges in
-        pixels `(batch, max_boxes, 4)`; indices `(batch, max_boxes)`. Padding is -1.
+        pixels `(batch, max_boxes, 4)`; indices `(batch, max_boxes)`. Padding is -1. Batches of
+        image files are read within `keras_cbam.data.reading`.
 
     Raises:
         ValueError: if an argument is outside its range.
@@ -56,143 +60,88 @@ def detection_batches(
     Example:
 
     >>> scenes = clothing_scenes(64)
-    >>> batches = detection_batches(scenes, 16, 96, training=True)
-    >>> len(batches)
-    4
+    >>> for epoch in range(10):
+    ...     batches = detection_batches(scenes, 16, 96, training=True, epoch=epoch)
+    ...     model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False)
     """
     import tensorflow as tf
 
     for name, value in (("batch_size", batch_size), ("image_size", image_size)):
         positive_integer(name, value)
-    validate_seed(seed)
+    validate_seed("seed", seed)
+    one_of(*AUGMENTATIONS)("augment", augment)
     if len(detection_set) == 0:
-        raise ValueError("`detection_set` must have a picture, received none.")
-    targets = [
-        (boxes[~ignored], classes[~ignored])
-        for boxes, classes, ignored in zip(
-            detection_set.boxes, detection_set.classes, detection_set.ignored
-        )
-    ]
-    most = max(1, *(len(classes) for _, classes in targets))
-    max_boxes = most if max_boxes is None else max_boxes
-    if max_boxes < most:
-        raise ValueError(
-            f"`max_boxes` must be at least {most}, the boxes of one picture. "
-            f"Received: max_boxes={max_boxes}"
-        )
-    pictures = len(detection_set)
-    steps = pictures // batch_size if drop_remainder else -(-pictures // batch_size)
-    is_augmented = training and augment
-    epochs = iter(range(2**62)) if epoch is None else None
-
-    def rows():
-        if not training:
-            return np.stack([np.arange(pictures)] * 2, axis=1)
-        this = epoch if epochs is None else next(epochs)
-        return np.stack(epoch_order(pictures, seed, this), axis=1)
-
-    def read(row):
-        index, number = row
-        generator = np.random.default_rng(number)
-        picture, (own_boxes, own_classes) = detection_set.pictures[index], targets[index]
-        if is_augmented and generator.random() < 0.5:
-            picture, own_boxes = flipped(picture, own_boxes)
-        image, scale = fitted(picture, image_size)
-        boxes = np.full((max_boxes, 4), -1, "float32")
-        classes = np.full((max_boxes,), -1, "float32")
-        boxes[: len(own_classes)] = own_boxes * np.tile(scale, 2)
-        classes[: len(own_classes)] = own_classes
-        return image, boxes, classes, generator.random(NUMBERS, "float32")
-
-    def example(row):
-        tensors = tf.numpy_function(read, [row], [tf.uint8, *[tf.float32] * 3])
-        shapes = ((image_size, image_size, 3), (max_boxes, 4), (max_boxes,), (NUMBERS,))
-        return tuple(tf.ensure_shape(*each) for each in zip(tensors, shapes))
-
-    def batch(images, boxes, classes, numbers):
-        images = tf.cast(images, tf.float32)
-        if is_augmented:
-            images, boxes, classes = augmented(images, boxes, classes, numbers)
-        return images, {"boxes": boxes, "classes": classes}
-
-    # One element, so that the rows are drawn anew whenever an iteration starts.
-    dataset = tf.data.Dataset.from_tensors(0).flat_map(
-        lambda _: tf.data.Dataset.from_tensor_slices(
-            tf.ensure_shape(tf.numpy_function(rows, [], tf.int64), (pictures, 2))
-        )
+        raise ValueError("`detection_set` must have an image. Received: an empty set")
+    count = len(detection_set)
+    reader = _Reader(detection_set, image_size, training and augment != "none", max_boxes)
+    rows = np.stack([np.arange(count)] * 2, axis=1)
+    if training:
+        rows = np.stack(epoch_order(count, seed, epoch), axis=1)
+    if drop_remainder:
+        rows = rows[: count - count % batch_size]
+    rows = share(rows, batch_size, devices, first_step)
+    signature = (
+        tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
+        tf.TensorSpec((None, reader.max_boxes, 4), tf.float32),
+        tf.TensorSpec((None, reader.max_boxes), tf.float32),
     )
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
-    dataset = dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    dataset = batched(rows, batch_size // devices.processes, reader.read, signature)
+    return dataset.map(
+        lambda images, boxes, classes: (images, {"boxes": boxes, "classes": classes})
+    )
 
 
-def fitted_size(height, width, image_size):
-    """Height and width of a picture whose longer side is resized to `image_size` pixels."""
-    longer = max(height, width)
-    return tuple(max(1, round(length * image_size / longer)) for length in (height, width))
+class _Reader:
+    """Reads rows of a `DetectionSet`: pairs of an index and the number of its augmentation."""
 
+    def __init__(self, detection_set, image_size, is_augmented, max_boxes):
+        self.images = detection_set.images
+        self.image_size = image_size
+        self.is_augmented = is_augmented
+        self.targets = [
+            (boxes[~ignored], classes[~ignored])
+            for boxes, classes, ignored in zip(
+                detection_set.boxes, detection_set.classes, detection_set.ignored
+            )
+        ]
+        most = max(1, *(len(classes) for _, classes in self.targets))
+        self.max_boxes = most if max_boxes is None else max_boxes
+        if self.max_boxes < most:
+            raise ValueError(
+                f"`max_boxes` must be at least {most}, the boxes of one image. "
+                f"Received: max_boxes={max_boxes}"
+            )
 
-def fitted_scale(height, width, image_size):
-    """What takes pixels of a picture to those of the resized one: float32 `(2,)`, across and down.
+    def read(self, rows):
+        """A whole batch of pixels, boxes and classes: with others for what cannot be read."""
+        pixels, boxes, classes, kept = self._read(rows)
+        while not kept.any():
+            # Those that follow; this ends, as the source raises if too many are unreadable.
+            rows = np.stack([(rows[:, 0] + 1) % len(self.targets), rows[:, 1]], axis=1)
+            pixels, boxes, classes, kept = self._read(rows)
+        readable = np.flatnonzero(kept)
+        places = np.searchsorted(readable, np.arange(len(rows))) % len(readable)
+        pixels = np.stack([pixels[place] for place in places]).astype("float32")
+        return pixels, boxes[readable[places]], classes[readable[places]]
 
-    The two differ by the rounding to whole pixels.
-    """
-    new_height, new_width = fitted_size(height, width, image_size)
-    return np.array([new_width / width, new_height / height], "float32")
+    def _read(self, rows):
+        boxes = np.full((len(rows), self.max_boxes, 4), -1, "float32")
+        classes = np.full((len(rows), self.max_boxes), -1, "float32")
 
+        def example(image, position):
+            pixels, own_boxes, own_classes = self._example(image, *rows[position])
+            boxes[position, : len(own_boxes)] = own_boxes
+            classes[position, : len(own_classes)] = own_classes
+            return pixels
 
-def fitted(picture, image_size):
-    """A picture resized so that its longer side fits, and padded on the right and below.
+        pixels, kept = read_images(self.images, rows[:, 0], example)
+        return pixels, boxes, classes, kept
 
-    Args:
-        picture: uint8 array `(height, width, 3)`.
-        image_size: int, in pixels.
-
-    Returns:
-        uint8 array `(image_size, image_size, 3)`, and the scale of `fitted_scale`.
-    """
-    height, width = picture.shape[:2]
-    scale = fitted_scale(height, width, image_size)
-    if height == width == image_size:
-        return picture, scale
-    size = fitted_size(height, width, image_size)
-    image = Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR)
-    canvas = np.zeros((image_size, image_size, 3), "uint8")
-    canvas[: size[0], : size[1]] = np.asarray(image)
-    return canvas, scale
-
-
-@contextlib.contextmanager
-def reading(*detection_sets):
-    """Within the block, batches of these sets are read; a picture that cannot be is a `DataError`.
-
-    Without it, TensorFlow raises errors of its own, and Pillow warns of oddities.
-
-    Args:
-        *detection_sets: `DetectionSet`s.
-
-    Raises:
-        DataError: at the end of the block, if a picture could not be read; the message names it.
-
-    Example:
-
-    >>> with reading(data.train):
-    ...     batches = detection_batches(data.train, 16, 300, training=True)
-    ...     model.fit(batches, epochs=10, shuffle=False)
-    """
-    import tensorflow as tf
-
-    files = [each.pictures for each in detection_sets if isinstance(each.pictures, FilePictures)]
-    for pictures in files:
-        pictures.failure = None
-    try:
-        with decoding():
-            yield
-    except tf.errors.OpError as error:
-        # TensorFlow keeps neither the kind of an error nor what it carries.
-        failure = next((each.failure for each in files if each.failure), None)
-        if failure is None:
-            raise
-        raise DataError(failure) from error
+    def _example(self, image, index, number):
+        boxes, classes = self.targets[index]
+        if self.is_augmented:
+            generator = np.random.default_rng(number)
+            pixels, boxes, kept = augmented(image, boxes, self.image_size, generator)
+            return pixels, boxes[kept], classes[kept]
+        scale = fitted_scale(image.height, image.width, self.image_size)
+        return fitted(image, self.image_size), boxes * np.tile(scale, 2), classes

@@ -10,31 +10,34 @@ import os
 import numpy as np
 from pycocotools.coco import COCO
 
-from keras_cbam.detection.data.detection_set import Collector, DetectionData
+from keras_cbam.detection.data.collector import Collector
+from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
 _PREFIX = "instances_"
 
 
-def coco_folder(folder, seed=0, test_fraction=0.2):
-    """Pictures and boxes of a folder in COCO's layout.
+def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
+    """Images and boxes of a folder in COCO's layout.
 
-    Boxes are clipped to their picture, as COCO's own are. What cannot be used is left out and
-    counted in `DetectionSet.skipped`: boxes without an area, outside the picture, malformed, or of
-    unknown classes or pictures; pictures that are missing, unreadable, outside the folder, or
+    Boxes are clipped to their image, as COCO's own are. What cannot be used is left out and
+    counted in `DetectionSet.skipped`: boxes without an area, outside the image, malformed, or of
+    unknown classes or images; images that are missing, unreadable, outside the folder, or
     listed before. An `area` that is no positive number is replaced by that of the box, and
-    counted. Pictures without boxes stay in.
+    counted. Images without boxes stay in.
 
     Args:
         folder: path of a folder with
 
             - `annotations/instances_train*.json` and `annotations/instances_val*.json`, and the
-              pictures in folders named as what follows `instances_`: `train2017` and `val2017`; or
-            - `annotations.json`, and the pictures in `images`, of which a part is split off for
+              images in folders named as what follows `instances_`: `train2017` and `val2017`; with
+              `annotations/instances_test*.json` too, that part is tested on; or
+            - `annotations.json`, and the images in `images`, of which a part is split off for
               testing. What is left out is counted in the training part.
         seed: int, of the split. Defaults to `0`.
-        test_fraction: float in (0, 1), the part that is split off, at least one picture and not
-            all. Defaults to `0.2`.
+        test_fraction: float in (0, 1), the part that is split off, at least one image and not
+            all; or `None`: each part is the whole. Defaults to `0.2`.
+        strict: see `SizedImages`. Defaults to `False`.
 
     Returns:
         `DetectionData`. The classes are in the order of their category ids.
@@ -46,26 +49,32 @@ def coco_folder(folder, seed=0, test_fraction=0.2):
 
     >>> data = coco_folder("coco")
     >>> data.train.skipped
-    {'boxes clipped to the picture': 12}
+    {'boxes clipped to the image': 12}
     """
     folder = os.fspath(folder)
     name = printable(os.path.basename(os.path.abspath(folder)))
     single = os.path.join(folder, "annotations.json")
     if os.path.isfile(single):
-        whole = _read(folder, single, "images", name)
+        whole = _read(folder, single, "images", name, strict)
+        if test_fraction is None:
+            return DetectionData(whole, whole, whole)
         return _split(whole, folder, seed, test_fraction)
-    train, test = (
-        _read(folder, path, os.path.basename(path)[len(_PREFIX) : -len(".json")], name)
-        for path in (_find(folder, part) for part in ("train", "val"))
-    )
-    if train.class_names != test.class_names:
-        odd = sorted(set(train.class_names) ^ set(test.class_names))
-        raise DataError(
-            f"The parts of {quoted(folder)} must have the same categories, received "
-            f"{f'{odd[0]!r} in one only' if odd else 'another order of them'}."
-        )
+    paths = [_find(folder, part, part != "test") for part in ("train", "val", "test")]
+    parts = [
+        _read(folder, path, os.path.basename(path)[len(_PREFIX) : -len(".json")], name, strict)
+        for path in paths
+        if path is not None
+    ]
+    train = parts[0]
+    for part in parts[1:]:
+        if part.class_names != train.class_names:
+            odd = sorted(set(train.class_names) ^ set(part.class_names))
+            raise DataError(
+                f"The parts of {quoted(folder)} must have the same categories, received "
+                f"{f'{odd[0]!r} not in all' if odd else 'another order of them'}."
+            )
     _require_boxes(train, folder)
-    return DetectionData(train, test)
+    return DetectionData(train, parts[1], parts[-1])
 
 
 def _require_boxes(train, folder):
@@ -73,46 +82,48 @@ def _require_boxes(train, folder):
         raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
 
 
-def _find(folder, part):
+def _find(folder, part, is_needed):
+    """The path of the annotations of a part, or `None`."""
     pattern = os.path.join(glob.escape(folder), "annotations", f"{_PREFIX}{part}*.json")
     paths = glob.glob(pattern)
-    if len(paths) != 1:
+    if len(paths) > 1 or (is_needed and not paths):
         raise DataError(
             f"The folder {quoted(folder)} must have one file "
             f"'annotations/{_PREFIX}{part}*.json', received {len(paths)}."
         )
-    return paths[0]
+    return paths[0] if paths else None
 
 
 def _split(whole, folder, seed, test_fraction):
-    pictures = len(whole)
-    if pictures < 2:
+    images = len(whole)
+    if images < 2:
         raise DataError(
-            f"{quoted(folder)} must have at least 2 pictures, one to train on and one to test on, "
+            f"{quoted(folder)} must have at least 2 images, one to train on and one to test on, "
             "received 1."
         )
-    size = min(max(round(test_fraction * pictures), 1), pictures - 1)
-    order = np.random.default_rng(seed).permutation(pictures)
+    size = min(max(round(test_fraction * images), 1), images - 1)
+    order = np.random.default_rng(seed).permutation(images)
     train, test = (whole.select(np.sort(part)) for part in (order[size:], order[:size]))
     _require_boxes(train, folder)
-    return DetectionData(train, dataclasses.replace(test, skipped={}))
+    test = dataclasses.replace(test, skipped={}, unreadable=[])
+    return DetectionData(train, test, test)
 
 
-def _read(folder, path, pictures, name):
-    collector = Collector(folder)
+def _read(folder, path, images, name, strict):
+    collector = Collector(folder, strict)
     coco, categories = _index(path, collector)
     seen = set()
     for image_id, image in coco.imgs.items():
         size = image.get("height"), image.get("width")
         is_sound = all(_is_number(n) and isinstance(n, int) and n > 0 for n in size)
         if not is_sound or not isinstance(image.get("file_name"), str):
-            collector.skipped["malformed pictures"] += 1
+            collector.skipped["malformed images"] += 1
             continue
-        file = collector.inside(os.path.join(folder, pictures), image["file_name"])
+        file = collector.inside(os.path.join(folder, images), image["file_name"])
         if file is None:
             continue
         if file in seen:
-            collector.skipped["pictures listed before"] += 1
+            collector.skipped["images listed before"] += 1
             continue
         seen.add(file)
         boxes = [box for box in coco.imgToAnns.get(image_id, []) if _is_box(box, collector)]
@@ -147,9 +158,9 @@ def _index(path, collector):
         raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
     if len(set(names.values())) < len(coco.dataset["categories"]):
         raise DataError(f"The categories of {quoted(path)} must have ids and names of their own.")
-    collector.skipped["pictures with the id of another"] += len(images) - len(coco.imgs)
+    collector.skipped["images with the id of another"] += len(images) - len(coco.imgs)
     known = sum(len(coco.imgToAnns[key]) for key in coco.imgs if key in coco.imgToAnns)
-    collector.skipped["boxes of unknown pictures"] += len(boxes) - known
+    collector.skipped["boxes of unknown images"] += len(boxes) - known
     return coco, names
 
 

@@ -1,18 +1,25 @@
-"""Pictures with boxes, from wherever they are."""
+"""Images with boxes, from wherever they are."""
 
 import os
 
+from keras_cbam.detection.arguments import SCENES
 from keras_cbam.detection.data.coco_folder import coco_folder
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.scenes import clothing_scenes
 from keras_cbam.detection.data.voc_folder import voc_folder
 from keras_cbam.errors import DataError, quoted
 
-SCENES = "scenes"
 
-
-def load_detection_data(data=SCENES, seed=0, train_scenes=5000, test_scenes=500, image_size=96):
-    """Loads pictures with boxes, a part to train on and one to test on.
+def load_detection_data(
+    data=SCENES,
+    seed=0,
+    train_scenes=5000,
+    test_scenes=500,
+    image_size=96,
+    strict=False,
+    test_fraction=0.2,
+):
+    """Loads images with boxes: a part to train on, one to validate with, and one to test on.
 
     Args:
         data: `"scenes"`, see `clothing_scenes`, or the path of a folder: one with `ImageSets` is in
@@ -22,9 +29,12 @@ def load_detection_data(data=SCENES, seed=0, train_scenes=5000, test_scenes=500,
         train_scenes: int, number of scenes to train on. Defaults to `5000`.
         test_scenes: int, number of scenes to test on. Defaults to `500`.
         image_size: int, side of the scenes in pixels. Defaults to `96`.
+        strict: bool, whether an image file that cannot be read is an error; else it is left out.
+            Defaults to `False`.
+        test_fraction: see `coco_folder`. Defaults to `0.2`.
 
     Returns:
-        `DetectionData`.
+        `DetectionData`. Where the data have two parts, `validation` is `test`.
 
     Raises:
         DataError: if there is no such folder, or it cannot be used.
@@ -36,19 +46,18 @@ def load_detection_data(data=SCENES, seed=0, train_scenes=5000, test_scenes=500,
     'T-shirt/top'
     """
     if data == SCENES:
-        return DetectionData(
-            clothing_scenes(train_scenes, "train", image_size, seed),
-            clothing_scenes(test_scenes, "test", image_size, seed),
-        )
+        test = clothing_scenes(test_scenes, "test", image_size, seed)
+        train = clothing_scenes(train_scenes, "train", image_size, seed)
+        return DetectionData(train, test, test)
     folder = os.fspath(data)
     if not os.path.isdir(folder):
         raise DataError(f"There is no such folder as {quoted(folder)}.")
     if os.path.isdir(os.path.join(folder, "ImageSets")):
-        return voc_folder(folder)
+        return voc_folder(folder, strict)
     if os.path.exists(os.path.join(folder, "annotations")) or os.path.isfile(
         os.path.join(folder, "annotations.json")
     ):
-        return coco_folder(folder, seed)
+        return coco_folder(folder, seed, test_fraction, strict)
     raise DataError(
         f"The folder {quoted(folder)} must have 'ImageSets', as VOC's has, or 'annotations' or "
         "'annotations.json', as COCO's has."

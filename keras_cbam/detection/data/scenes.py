@@ -1,4 +1,4 @@
-"""Scenes of clothing: pictures with boxes that are made from the embedded Fashion-MNIST."""
+"""Scenes of clothing: images with boxes that are made from the embedded Fashion-MNIST."""
 
 import colorsys
 import functools
@@ -8,16 +8,15 @@ from PIL import Image
 
 from keras_cbam.data.load import load_data
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.errors import positive_integer
-from keras_cbam.training.arguments import validate_seed
+from keras_cbam.errors import positive_integer, validate_seed
 
 PARTS = ("train", "test")
-# Side of a garment's picture, by the side of the scene.
+# Side of a garment's image, by the side of the scene.
 SIZES = (20 / 96, 56 / 96)
 MOST_GARMENTS = 5
 # The least part of a garment that must be seen.
 VISIBLE = 0.6
-# How far a garment's picture may lie outside the scene, by its side.
+# How far a garment's image may lie outside the scene, by its side.
 OUTSIDE = 0.1
 # Most that is added to or taken from a pixel at the end.
 NOISE = 6
@@ -25,13 +24,13 @@ _SOURCE_SIZE = 32
 
 
 def clothing_scenes(count, part="train", image_size=96, seed=0):
-    """Pictures of up to five garments on textured grounds, with their boxes; needs no file.
+    """Images of up to five garments on textured grounds, with their boxes; needs no file.
 
-    Garments are the pictures of the embedded part of Fashion-MNIST, of ten classes, 20 to 56 pixels
+    Garments are the images of the embedded part of Fashion-MNIST, of ten classes, 20 to 56 pixels
     wide and high in a scene of 96: tinted, flipped and cut out along their outline. They overlap
     each other and the edges of the scene; one of which less than 60 % would be seen is not put in.
     Boxes are tight around what is seen. The garments of a scene for training are those of
-    Fashion-MNIST's training pictures, those of one for testing its test pictures.
+    Fashion-MNIST's training images, those of one for testing its test images.
 
     Scene `i` is a function of `seed`, `part`, `image_size` and `i` alone.
 
@@ -42,7 +41,7 @@ def clothing_scenes(count, part="train", image_size=96, seed=0):
         seed: int of at least 0. Defaults to `0`.
 
     Returns:
-        `DetectionSet`, whose pictures are a uint8 array `(count, image_size, image_size, 3)`. The
+        `DetectionSet`, whose images are a uint8 array `(count, image_size, image_size, 3)`. The
         areas are those of the visible garments, not of their boxes.
 
     Raises:
@@ -51,38 +50,38 @@ def clothing_scenes(count, part="train", image_size=96, seed=0):
     Example:
 
     >>> scenes = clothing_scenes(1000)
-    >>> scenes.pictures.shape
+    >>> scenes.images.shape
     (1000, 96, 96, 3)
     """
     positive_integer("count", count)
     positive_integer("image_size", image_size)
-    validate_seed(seed)
+    validate_seed("seed", seed)
     if image_size < 32:
         raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size!r}")
     if part not in PARTS:
         raise ValueError(f"`part` must be one of {PARTS}. Received: part={part!r}")
     garments, labels, class_names = _garments(part)
-    pictures = np.empty((count, image_size, image_size, 3), "uint8")
+    images = np.empty((count, image_size, image_size, 3), "uint8")
     boxes, classes, areas = [], [], []
     for i in range(count):
         generator = np.random.default_rng([seed, PARTS.index(part), i])
-        pictures[i], chosen, *geometry = _scene(garments, image_size, generator)
+        images[i], chosen, *geometry = _scene(garments, image_size, generator)
         boxes.append(geometry[0])
         areas.append(geometry[1])
         classes.append(labels[chosen])
     ignored = [np.zeros(len(each), bool) for each in boxes]
     sizes = np.full((count, 2), image_size, "int64")
     ids = list(range(count))
-    columns = (pictures, sizes, boxes, classes, ignored, areas, ids)
+    columns = (images, sizes, boxes, classes, ignored, areas, ids)
     return DetectionSet("clothing_scenes", list(class_names), *columns, {})
 
 
 @functools.cache
 def _garments(part):
-    """Brightness and outline, uint8 `(pictures, 32, 32, 2)`; labels; and class names."""
+    """Brightness and outline, uint8 `(images, 32, 32, 2)`; labels; and class names."""
     data = load_data(None, _SOURCE_SIZE)
-    images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
-    brightness = images[..., 0]
+    images, labels = getattr(data, part).images, getattr(data, part).labels
+    brightness = images.read(np.arange(len(labels)))[0][..., 0]
     is_bright = brightness > 24
     # Dark parts of a garment lie between bright ones, both across and down.
     across, down = (

@@ -5,28 +5,29 @@ import os
 import xml.etree.ElementTree
 
 from defusedxml import DefusedXmlException, ElementTree
-from PIL import Image
 
-from keras_cbam.data.image_files import FORMATS, decoding
-from keras_cbam.detection.data.detection_set import Collector, DetectionData
+from keras_cbam.data.image_files import decoding, open_image, why_unreadable
+from keras_cbam.detection.data.collector import Collector
+from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
-# VOC 2007 has the first pair; later years have no public test part.
-_PARTS = (("trainval", "test"), ("train", "val"))
+# VOC 2007 has all four lists; later years have no public test part.
+_PARTS = (("trainval", "test"), ("train", "val", "test"), ("train", "val"))
 
 
-def voc_folder(folder):
-    """Pictures and boxes of a folder in the layout of VOC 2007.
+def voc_folder(folder, strict=False):
+    """Images and boxes of a folder in the layout of VOC 2007.
 
     VOC counts pixels from 1, and its boxes include the last: `xmin, ymin, xmax, ymax` become the
     edges `xmin - 1, ymin - 1, xmax, ymax`. So a box of one pixel is 1 wide and 1 high, and overlaps
     are those of the VOC devkit. What cannot be used is left out and counted in
-    `DetectionSet.skipped`, see `coco_folder`. Pictures without boxes stay in.
+    `DetectionSet.skipped`, see `coco_folder`. Images without boxes stay in.
 
     Args:
         folder: path of a folder with `Annotations/*.xml`, `JPEGImages/*.jpg`, and the names of the
-            pictures in `ImageSets/Main/trainval.txt` and `test.txt`, or else `train.txt` and
-            `val.txt`.
+            images in `ImageSets/Main/trainval.txt` and `test.txt`; or else in `train.txt` and
+            `val.txt`, and those to test on in `test.txt` if there is one.
+        strict: see `SizedImages`. Defaults to `False`.
 
     Returns:
         `DetectionData`. The classes are the sorted names in the training part. Objects marked as
@@ -54,42 +55,44 @@ def voc_folder(folder):
             f"The folder {quoted(folder)} must have the lists trainval.txt and test.txt, or "
             "train.txt and val.txt, in 'ImageSets/Main'."
         )
-    train, test = (_read(folder, path) for path in paths)
-    class_names = {key: key for key in train.class_names()}
+    found = [_read(folder, path, strict) for path in paths]
+    class_names = {key: key for key in found[0].class_names()}
     if not class_names:
         raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
-    return DetectionData(
-        train.collect(name, class_names, paths[0]), test.collect(name, class_names, paths[1])
-    )
+    parts = [part.collect(name, class_names, path) for part, path in zip(found, paths)]
+    return DetectionData(parts[0], parts[1], parts[-1])
 
 
-def _read(folder, list_path):
+def _read(folder, list_path, strict):
     try:
         with open(list_path, encoding="utf-8") as file:
             # The lists of a class have a second column.
             image_ids = [line.split()[0] for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{quoted(list_path)} cannot be read: {first_line(error)}.") from error
-    collector = Collector(folder)
-    collector.skipped["pictures listed before"] += len(image_ids) - len(set(image_ids))
+    collector = Collector(folder, strict)
+    collector.skipped["images listed before"] += len(image_ids) - len(set(image_ids))
     for image_id in dict.fromkeys(image_ids):
         annotation = collector.inside(os.path.join(folder, "Annotations"), image_id, ".xml")
         if annotation is None:
             continue
-        picture = collector.inside(os.path.join(folder, "JPEGImages"), image_id, ".jpg")
-        if picture is not None:
-            _add(collector, picture, annotation, image_id)
+        image = collector.inside(os.path.join(folder, "JPEGImages"), image_id, ".jpg")
+        if image is not None:
+            _add(collector, image, annotation, image_id)
     return collector
 
 
-def _add(collector, picture, annotation, image_id):
+def _add(collector, image, annotation, image_id):
     root = _parse(annotation)
     size = _numbers(root.find("size"), ("height", "width")) or (0, 0)
     if min(size) < 1:
         # Some programs write no size, or zeros.
-        size = _stored_size(picture)
-        if size is None:
-            collector.skipped["unreadable pictures"] += 1
+        try:
+            with decoding():
+                size = open_image(image).size[::-1]
+        except Exception as error:
+            # Pillow raises any of a dozen kinds on damaged files.
+            collector.unreadable.append(f"{printable(image)}: {why_unreadable(error)}")
             return
     boxes, classes, ignored = [], [], []
     for item in root.iter("object"):
@@ -102,7 +105,7 @@ def _add(collector, picture, annotation, image_id):
         boxes.append((left - 1, top - 1, right, bottom))
         classes.append(name)
         ignored.append((item.findtext("difficult") or "").strip() == "1")
-    collector.add(picture, tuple(map(int, size)), image_id, boxes, classes, ignored, None)
+    collector.add(image, tuple(map(int, size)), image_id, boxes, classes, ignored, None)
 
 
 def _parse(path):
@@ -125,12 +128,3 @@ def _numbers(element, names):
     except ValueError:
         return None
     return numbers if all(math.isfinite(n) and abs(n) < 1e9 for n in numbers) else None
-
-
-def _stored_size(path):
-    try:
-        with decoding(), open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-            return image.height, image.width
-    except Exception:
-        # Pillow raises any of a dozen kinds; the caller counts the picture.
-        return None

@@ -19,16 +19,16 @@ def coco_metrics(ground_truth, detections):
     AP is the mean over the classes and over the overlaps .5, .55, ... .95 of boxes, AP50 and AP75
     are at one overlap; APs, APm and APl are over objects of less than 32 x 32, up to 96 x 96, and
     more square pixels. ARmax1, ARmax10 and ARmax100 are the recall with at most so many boxes of a
-    picture. Of more than 100 boxes of a class in a picture the 100 best are taken. Objects of
+    image. Of more than 100 boxes of a class in an image the 100 best are taken. Objects of
     `DetectionSet.ignored` are crowds: what lies in one counts neither for nor against.
 
-    keras_cv's own `PyCOCOCallback` leaves out the pictures in which nothing was detected, and takes
+    keras_cv's own `PyCOCOCallback` leaves out the images in which nothing was detected, and takes
     class 0 for padding; so pycocotools is called here.
 
     Args:
         ground_truth: `DetectionSet`.
-        detections: list with a dict of arrays for each picture: `"boxes"` `(boxes, 4)`, edges in
-            pixels of that picture, left, top, right and bottom; `"classes"` `(boxes,)`;
+        detections: list with a dict of arrays for each image: `"boxes"` `(boxes, 4)`, edges in
+            pixels of that image, left, top, right and bottom; `"classes"` `(boxes,)`;
             `"confidence"` `(boxes,)`.
 
     Returns:
@@ -38,7 +38,7 @@ def coco_metrics(ground_truth, detections):
         -1, and left out of means.
 
     Raises:
-        ValueError: if there is not a detection dict for each picture.
+        ValueError: if there is not a detection dict for each image.
 
     Example:
 
@@ -122,7 +122,7 @@ def _evaluated(ground_truth, detections, overlaps=None):
 def check_length(ground_truth, detections):
     if len(detections) != len(ground_truth):
         raise ValueError(
-            f"`detections` must have a dict for each of the {len(ground_truth)} pictures. "
+            f"`detections` must have a dict for each of the {len(ground_truth)} images. "
             f"Received: len(detections)={len(detections)}"
         )
 

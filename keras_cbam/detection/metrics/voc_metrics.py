@@ -12,7 +12,7 @@ def voc_metrics(ground_truth, detections, overlap=OVERLAP):
 
     Precision at a recall is the best one at this or any higher recall, and 0 if it is not reached.
     Detections of a class are taken by falling confidence. Each is held against the object of its
-    class in the picture that it overlaps most: it is right if that overlap, intersection by union,
+    class in the image that it overlaps most: it is right if that overlap, intersection by union,
     is at least 0.5 and the object was not found before; it does not count if that object is in
     `DetectionSet.ignored`, as difficult ones are; else it is wrong.
 
@@ -26,7 +26,7 @@ def voc_metrics(ground_truth, detections, overlap=OVERLAP):
         `{class name: AP}`. What no object was there for is -1, as in `coco_metrics`.
 
     Raises:
-        ValueError: if there is not a detection dict for each picture.
+        ValueError: if there is not a detection dict for each image.
 
     Example:
 
@@ -77,7 +77,7 @@ def _average_precision(ground_truth, detections, kind, overlap):
 
 
 def _match(boxes, objects, ignored, overlap):
-    """Which detections of a picture, best first, are right, and which of them count."""
+    """Which detections of an image, best first, are right, and which of them count."""
     right, counted = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     if not len(objects):
         return right, counted

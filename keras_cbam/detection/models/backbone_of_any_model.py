@@ -16,7 +16,7 @@ def detection_backbone(model, levels=(3, 4, 5)):
     """Copies a network as a backbone of keras_cv, attended or not, for its detectors.
 
     Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are those of
-    the pictures divided by `2**n`: the attended one, where attention is last. Of the tensors of a
+    the images divided by `2**n`: the attended one, where attention is last. Of the tensors of a
     stride that is the last one that all the rest of the network is computed from, if there is one.
     In networks that expand before they stride, such as MobileNetV2, that is the expansion in the
     first layers of the next block, where SSDLite too takes its features.
@@ -26,7 +26,7 @@ def detection_backbone(model, levels=(3, 4, 5)):
     The given model is untouched and shares no variable with the backbone; weights, trainable flags
     and dtype policies are carried over. Layer names are kept, but where nested models have the
     same one. What goes into the backbone is what goes into the model: raw pixels if preprocessing
-    is part of it, preprocessed pictures otherwise.
+    is part of it, preprocessed images otherwise.
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
     levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With
@@ -59,7 +59,7 @@ def detection_backbone(model, levels=(3, 4, 5)):
 
 
 def pyramid_backbone(model, levels):
-    """`detection_backbone` for pictures of any size: SSD takes feature maps of any."""
+    """`detection_backbone` for images of any size: SSD takes feature maps of any."""
     if not isinstance(levels, (list, tuple)) or not levels:
         raise ValueError(f"`levels` must be a list of int. Received: levels={levels!r}")
     for level in levels:
@@ -76,7 +76,7 @@ def pyramid_backbone(model, levels):
         )
     if data_format(model) == "channels_first":
         raise ValueError(
-            "The detectors of keras_cv take pictures with their channels last. Build the model "
+            "The detectors of keras_cv take images with their channels last. Build the model "
             'with `keras.config.set_image_data_format("channels_last")`. '
             f"Received: model {model.name!r} with data_format='channels_first'"
         )

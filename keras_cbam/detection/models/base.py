@@ -10,7 +10,7 @@ from keras_cbam.errors import positive_integer
 
 
 class Detector(keras.Model):
-    """A detector: fitted on pictures and boxes, it predicts boxes, classes and confidences.
+    """A detector: fitted on images and boxes, it predicts boxes, classes and confidences.
 
     A subclass gives `call` (raw predictions), `targets` (what these should have been, with
     weights), and `candidates` (boxes and class probabilities of the raw predictions).
@@ -21,7 +21,7 @@ class Detector(keras.Model):
         confidence_threshold: float, below which a prediction is dropped. Defaults to `0.01`.
         iou_threshold: float in (0, 1]; of two boxes of a class that overlap by as much or more, the
             less confident is dropped. Defaults to `0.45`.
-        max_detections: int, predictions of a picture. Defaults to `200`.
+        max_detections: int, predictions of an image. Defaults to `200`.
     """
 
     # Candidates (a box with a class) that a detection is chosen from, per detection.
@@ -112,9 +112,22 @@ class Detector(keras.Model):
         _check_labels(y)
         boxes = ops.cast(y["boxes"], "float32")
         targets, predictions, weights = self.targets(boxes, y["classes"], y_pred)
+        # TensorFlow adds up the gradients of its devices; their losses are to be averaged.
+        replicas = _replicas()
+        weights = {name: weight / replicas for name, weight in weights.items()}
         return super().compute_loss(
             x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
         )
+
+    def make_predict_function(self, force=False):
+        if keras.backend.backend() != "tensorflow":
+            return super().make_predict_function(force)
+        # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
+        before, self.jit_compile = self.jit_compile, False
+        try:
+            return super().make_predict_function(force)
+        finally:
+            self.jit_compile = before
 
     def predict_step(self, *args):
         outputs = super().predict_step(*args)
@@ -130,7 +143,7 @@ class Detector(keras.Model):
             predictions: the raw predictions: what the model returns when it is called.
 
         Returns:
-            Dict of `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels, inside the picture;
+            Dict of `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels, inside the image;
             `"classes"` and `"confidence"` `(batch, max_detections)`; all padded with -1; and
             `"num_detections"` `(batch,)`.
         """
@@ -180,6 +193,14 @@ class Detector(keras.Model):
         return cls(**config)
 
 
+def _replicas():
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def _check_labels(labels):
     """Keras looks at no label before the loss does."""
     labels = labels if isinstance(labels, dict) else {}
@@ -198,19 +219,19 @@ def image_size(backbone):
     shape = backbone.input_shape
     if isinstance(shape, list) or len(shape) != 4 or shape[3] is None:
         raise ValueError(
-            "`backbone` must take one picture `(batch, height, width, channels)`. "
+            "`backbone` must take one image `(batch, height, width, channels)`. "
             f"Received: input_shape={shape!r}"
         )
     if None in shape[1:3]:
         raise ValueError(
-            "Anchors depend on the size of the pictures: `backbone` must have an input shape with "
+            "Anchors depend on the size of the images: `backbone` must have an input shape with "
             f"height and width. Received: input_shape={shape!r}"
         )
     return shape[1:3]
 
 
 def pyramid(backbone):
-    """A model from pictures to a list of the backbone's feature maps, the finest first."""
+    """A model from images to a list of the backbone's feature maps, the finest first."""
     levels = getattr(backbone, "pyramid_level_inputs", None)
     if not levels:
         raise ValueError(

@@ -3,6 +3,7 @@
 import keras_cv
 
 from keras_cbam.applications import application_names
+from keras_cbam.detection.arguments import DETECTORS, SMALL
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
 from keras_cbam.detection.models.named_backbones import (
     application_backbone,
@@ -15,11 +16,8 @@ from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.detection.models.stairnet import StairNet
 from keras_cbam.errors import near_names
 
-DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
-KERAS_CV_DETECTORS = ("retinanet", "yolov8")
 # The attention of these is before the classifiers, that of the others in the backbone's blocks.
 ATTENDED_HEADS = ("ssd", "stairnet")
-SMALL = "small"
 # Those that are not by their names in `keras.applications`.
 BACKBONES = (SMALL, "vgg16", "mobilenet")
 SMALL_FASTER_RCNN = {
@@ -42,13 +40,13 @@ def check_backbone(name):
 def build_detector(
     detector, num_classes, image_size, backbone=SMALL, attention="cbam", weights=None
 ):
-    """A detector for square pictures, uncompiled.
+    """A detector for square images, uncompiled.
 
     Args:
         detector: `"ssd"`, `"stairnet"`, `"faster_rcnn"`, `"retinanet"` or `"yolov8"`; the last two
             are keras-cv's.
         num_classes: int, classes without background.
-        image_size: int, side of the pictures in pixels.
+        image_size: int, side of the images in pixels.
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
             as in the SSD paper and its MobileNet), or any name in `keras.applications`.
             With `"small"`, Faster R-CNN has fewer proposals and a normalized head.
@@ -95,7 +93,7 @@ def build_detector(
             fpn_depth=1,
             prediction_decoder=_decoder(from_logits=False),
         )
-    # keras-cv's anchors are of 32 pixels at stride 8, for pictures of 512.
+    # keras-cv's anchors are of 32 pixels at stride 8, for images of 512.
     anchors = keras_cv.layers.AnchorGenerator(
         bounding_box_format="xyxy",
         sizes=[4.0 * 2**level * min(1.0, image_size / 256) for level in range(3, 8)],
@@ -143,7 +141,7 @@ def _backbone(name, image_size, attention, weights, detector):
     is_ssd = detector in ATTENDED_HEADS
     shape = (image_size, image_size, 3)
     levels = (2, 3, 4, 5) if detector == "faster_rcnn" else (3, 4, 5)
-    # Strides of 8 and 16 pixels suit pictures below SSD's 300.
+    # Strides of 8 and 16 pixels suit images below SSD's 300.
     coarse = (4, 5) if image_size >= 256 else (3, 4)
     if name == SMALL:
         if weights is not None:

@@ -34,7 +34,7 @@ def extra_levels(x, filters, padding, dtype, use_batch_norm):
         if size < 2:
             raise ValueError(
                 f"The feature maps have one position after {i - 1} further levels: `extra_filters` "
-                f"has too many entries for this size of pictures. Received: extra_filters={filters}"
+                f"has too many entries for this size of images. Received: extra_filters={filters}"
             )
         x = convolution(x, max(1, channels // 2), 1, f"extra_{i}_in", dtype, use_batch_norm)
         is_valid = padding == "valid" and 3 <= size <= 5

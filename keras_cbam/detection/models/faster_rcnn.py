@@ -10,7 +10,8 @@ from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
 from keras_cbam.detection.models.faster_rcnn_targets import anchor_targets, proposal_targets
 from keras_cbam.detection.models.proposals import (
     level_anchors,
-    level_index,
+    pyramid_strides,
+    region_head,
     region_proposal_network,
     select_proposals,
 )
@@ -32,7 +33,7 @@ class FasterRCNN(Detector):
     the positive ones divided by the number of samples.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for pictures `(height, width, 3)` of a known size, with
+        backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, with
             consecutive pyramid levels (with one there is no pyramid, as in C4 detectors): of
             `detection_backbone` or `application_backbone`, with `insert_attention` in it or not.
         num_classes: int, classes without background.
@@ -43,9 +44,9 @@ class FasterRCNN(Detector):
             Defaults to `(0.5, 1.0, 2.0)`.
         num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
             inference. Defaults to `(1000, 300)`.
-        sampled_anchors: int, anchors of a picture that learn, up to half of them positive.
+        sampled_anchors: int, anchors of an image that learn, up to half of them positive.
             Defaults to `256`.
-        sampled_proposals: int, proposals of a picture that learn, up to a quarter of them positive.
+        sampled_proposals: int, proposals of an image that learn, up to a quarter of them positive.
             Defaults to `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
         use_layer_norm: bool, whether the two fully connected layers are normalized. Otherwise, from
@@ -118,16 +119,7 @@ class FasterRCNN(Detector):
         inputs = self.pyramid_inputs()
         levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
         self.neck = keras.Model(inputs, levels, name="neck")
-        self.strides = [
-            2**level for level in sorted(map(level_index, backbone.pyramid_level_inputs))
-        ]
-        if any(2 * one != other for one, other in zip(self.strides, self.strides[1:])):
-            raise ValueError(
-                "The pyramid levels of `backbone` must be consecutive. "
-                f"Received: {sorted(backbone.pyramid_level_inputs)}"
-            )
-        if len(levels) > len(self.strides):
-            self.strides.append(2 * self.strides[-1])
+        self.strides = pyramid_strides(backbone, len(levels))
         self.anchors = level_anchors(
             self.image_size,
             self.strides,
@@ -138,31 +130,14 @@ class FasterRCNN(Detector):
         self.region_proposal = region_proposal_network(
             self.filters, len(self.aspect_ratios), self.dtype_policy
         )
-        self.head = self._head()
+        self.head = region_head(
+            (self._CELLS, self._CELLS, self.filters),
+            self.num_classes,
+            self.head_units,
+            self.use_layer_norm,
+            self.dtype_policy,
+        )
         self.built = True
-
-    def _layer(self, layer_class, *args, **kwargs):
-        return layer_class(*args, **{"dtype": self.dtype_policy, **kwargs})
-
-    def _head(self):
-        """From the features of regions to their class logits and offsets, four for each class."""
-        layer = self._layer
-        inputs = keras.Input((self._CELLS, self._CELLS, self.filters), dtype=self.compute_dtype)
-        x = layer(keras.layers.Flatten, name="flatten")(inputs)
-        for i in (1, 2):
-            x = layer(keras.layers.Dense, self.head_units, name=f"fc{i}")(x)
-            if self.use_layer_norm:
-                x = layer(keras.layers.LayerNormalization, name=f"fc{i}_norm")(x)
-            x = layer(keras.layers.ReLU, name=f"fc{i}_relu")(x)
-        logits = layer(keras.layers.Dense, 1 + self.num_classes, dtype="float32", name="class")(x)
-        offsets = layer(
-            keras.layers.Dense,
-            4 * self.num_classes,
-            dtype="float32",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            name="box",
-        )(x)
-        return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")
 
     def compile(
         self,

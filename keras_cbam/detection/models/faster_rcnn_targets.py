@@ -1,4 +1,4 @@
-"""What the two stages of Faster R-CNN learn from the boxes of pictures."""
+"""What the two stages of Faster R-CNN learn from the boxes of images."""
 
 from keras import ops
 
@@ -17,7 +17,7 @@ def anchor_targets(anchors, boxes, classes, count, seed):
         anchors: float array `(anchors, 4)`, "xyxy" in pixels.
         boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, padded with -1.
         classes: tensor `(batch, boxes)`, -1 where `boxes` is padding.
-        count: int, anchors of a picture that learn, up to half of them positive.
+        count: int, anchors of an image that learn, up to half of them positive.
         seed: `keras.random.SeedGenerator`.
 
     Returns:
@@ -46,7 +46,7 @@ def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
         is_proposal: boolean tensor `(batch, proposals)`, false where it is padding.
         boxes: see `anchor_targets`.
         classes: see `anchor_targets`.
-        count: int, regions of a picture that learn, up to a quarter of them positive.
+        count: int, regions of an image that learn, up to a quarter of them positive.
         seed: `keras.random.SeedGenerator`.
 
     Returns:

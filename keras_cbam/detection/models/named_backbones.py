@@ -66,7 +66,7 @@ def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
 
 
 def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
-    """A residual network for pictures of about 100 pixels, from random weights.
+    """A residual network for images of about 100 pixels, from random weights.
 
     Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two 3x3
     convolutions: one of 32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at
@@ -108,7 +108,7 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
         input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
         alpha: float, factor of the channels. Defaults to `1.0`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
-        levels: tuple of ints: level k has a stride of `2**k` pixels. Small pictures need finer
+        levels: tuple of ints: level k has a stride of `2**k` pixels. Small images need finer
             ones, `(3, 4)` for example. Defaults to `(4, 5)`.
 
     Returns:

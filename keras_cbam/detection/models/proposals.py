@@ -1,4 +1,4 @@
-"""Region proposals: anchors of a feature pyramid, their network, and the best of them."""
+"""Regions: anchors of a feature pyramid, the network of proposals, and that of their classes."""
 
 import keras
 from keras import ops
@@ -12,6 +12,17 @@ def level_index(name):
     return int(name[1:])
 
 
+def pyramid_strides(backbone, count):
+    """The strides of a backbone's pyramid levels and, of `count` levels, of a coarser one."""
+    levels = sorted(map(level_index, backbone.pyramid_level_inputs))
+    if levels != list(range(levels[0], levels[-1] + 1)):
+        raise ValueError(
+            "The pyramid levels of `backbone` must be consecutive. "
+            f"Received: {sorted(backbone.pyramid_level_inputs)}"
+        )
+    return [2 ** (levels[0] + i) for i in range(count)]
+
+
 def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
     """The anchors of each feature map: float32 arrays `(anchors, 4)`, "xyxy" in pixels.
 
@@ -23,7 +34,7 @@ def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
         aspect_ratios: tuple of floats, width by height.
 
     Raises:
-        ValueError: if a feature map does not have the picture's size divided by its stride.
+        ValueError: if a feature map does not have the image's size divided by its stride.
     """
     anchors = AnchorGenerator(
         bounding_box_format="xyxy",
@@ -37,7 +48,7 @@ def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
     for boxes, (height, width) in zip(anchors, feature_sizes, strict=True):
         if len(boxes) != height * width * len(aspect_ratios):
             raise ValueError(
-                "Each feature map must have the picture's size divided by its stride, rounded up. "
+                "Each feature map must have the image's size divided by its stride, rounded up. "
                 f"Received: input size {image_size}, strides {strides}, feature maps "
                 f"{feature_sizes}"
             )
@@ -71,9 +82,9 @@ def select_proposals(boxes, logits, count, iou_threshold, image_size):
 
     Args:
         boxes: list of tensors `(batch, anchors, 4)`, one for each level, "xyxy" in pixels, inside
-            the picture.
+            the image.
         logits: list of tensors `(batch, anchors, 1)`.
-        count: int, proposals of a picture.
+        count: int, proposals of an image.
         iou_threshold: float, above which the less likely of two boxes is dropped.
         image_size: tuple `(height, width)`, pixels.
 
@@ -105,3 +116,22 @@ def select_proposals(boxes, logits, count, iou_threshold, image_size):
         max_detections=min(count, best.shape[1]),
     )
     return ops.stop_gradient(proposals["boxes"]), proposals["classes"] >= 0
+
+
+def region_head(shape, num_classes, units, use_layer_norm, dtype):
+    """From the features of regions to their class logits and offsets, four for each class."""
+    inputs = keras.Input(shape, dtype=dtype.compute_dtype)
+    x = keras.layers.Flatten(dtype=dtype, name="flatten")(inputs)
+    for i in (1, 2):
+        x = keras.layers.Dense(units, dtype=dtype, name=f"fc{i}")(x)
+        if use_layer_norm:
+            x = keras.layers.LayerNormalization(dtype=dtype, name=f"fc{i}_norm")(x)
+        x = keras.layers.ReLU(dtype=dtype, name=f"fc{i}_relu")(x)
+    logits = keras.layers.Dense(1 + num_classes, dtype="float32", name="class")(x)
+    offsets = keras.layers.Dense(
+        4 * num_classes,
+        dtype="float32",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+        name="box",
+    )(x)
+    return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")

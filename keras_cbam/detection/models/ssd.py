@@ -14,7 +14,7 @@ from keras_cbam.detection.ops.boxes import (
 )
 from keras_cbam.detection.ops.default_boxes import boxes_of_position, default_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import one_of, positive_integer
 from keras_cbam.models.building import attended
 
 # The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.
@@ -30,10 +30,10 @@ class SSD(Detector):
     that is at least 0.5, and each box with its best default box. The loss of a batch with N
     matched default boxes is `(cross-entropy + smooth L1 of the offsets) / N`, where the
     cross-entropy is that of the matched boxes and of the three times as many worst others of each
-    picture.
+    image.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for pictures `(height, width, 3)` of a known size, as
+        backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, as
             `ssd_vgg16`, `ssd_mobilenet` and `detection_backbone` return.
         num_classes: int, classes without background.
         attention: `None`, `"cbam"`, `"se"` or anything that `insert_attention` takes; it refines
@@ -43,10 +43,10 @@ class SSD(Detector):
             Defaults to `(512, 256, 256, 256)`, SSD300's.
         extra_padding: `"valid"` or `"same"`: from 5 positions down, `"valid"` takes 2 off instead
             of halving, as in SSD300. Defaults to `"valid"`.
-        scales: tuple of floats, the default boxes' sizes by the shorter side of the picture, one
+        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one
             for each feature map and one more. Defaults to `None`: SSD300's for six feature maps,
             and for any other number equal steps from 0.17, two positions of a stride of 8 in
-            pictures of 96 pixels, to 1.05.
+            images of 96 pixels, to 1.05.
         aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands
             for its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others,
             which gives the parameters of the CBAM paper's table 7; SSD300 itself has `(2,)` for
@@ -75,8 +75,8 @@ class SSD(Detector):
     >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
     >>> model = SSD(backbone, num_classes=10, attention="cbam", extra_filters=(128, 128))
     >>> model.compile("adam")
-    >>> model.fit(pictures, {"boxes": boxes, "classes": classes})  # (n, m, 4) xyxy, (n, m)
-    >>> model.predict(pictures)["boxes"].shape
+    >>> model.fit(images, {"boxes": boxes, "classes": classes})  # (n, m, 4) xyxy, (n, m)
+    >>> model.predict(images)["boxes"].shape
     (n, 200, 4)
 
     Reference:
@@ -113,11 +113,7 @@ class SSD(Detector):
         self.extra_filters = tuple(
             positive_integer("extra_filters", filters) for filters in extra_filters
         )
-        if extra_padding not in ("valid", "same"):
-            raise ValueError(
-                f'`extra_padding` must be "valid" or "same". '
-                f"Received: extra_padding={extra_padding!r}"
-            )
+        one_of("valid", "same")("extra_padding", extra_padding)
         self.extra_padding = extra_padding
         self.head_kernel_size = positive_integer("head_kernel_size", head_kernel_size)
         self.use_batch_norm = use_batch_norm

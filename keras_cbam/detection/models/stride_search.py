@@ -45,21 +45,21 @@ def find_levels(calls, outputs, channels, dtype, levels):
         failed = ""
         if failures:
             failed = (
-                " Layers that cannot take pictures of that size, and what follows them, do not "
+                " Layers that cannot take images of that size, and what follows them, do not "
                 f"count; the first is {failures[0]}."
             )
         raise ValueError(
             f"The model has no tensor of stride {2 ** missing[0]} for level {missing[0]}: at "
-            f"pictures of {height}x{width} it would be {height >> missing[0]}x"
+            f"images of {height}x{width} it would be {height >> missing[0]}x"
             f"{width >> missing[0]}. It has the levels {there}.{failed} "
             f"Received: levels={tuple(levels)!r}"
         )
     return {level: found[level] for level in levels}
 
 
-def _shapes(calls, pictures):
+def _shapes(calls, images):
     """`{Source: shape}` of the tensors with height, width and channels; what failed, as text."""
-    specs, shapes, failures = {Source(-1, 0): pictures}, {}, []
+    specs, shapes, failures = {Source(-1, 0): images}, {}, []
     for index, call in enumerate(calls):
         if any(source not in specs for source in call.inputs):
             continue

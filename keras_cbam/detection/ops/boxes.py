@@ -86,7 +86,7 @@ def positive_numbers(name, values):
 
 
 def clip_boxes(boxes, height, width):
-    """Boxes `(..., 4)`, "xyxy" in pixels, cut at the edges of the picture."""
+    """Boxes `(..., 4)`, "xyxy" in pixels, cut at the edges of the image."""
     return ops.stack(
         [ops.clip(boxes[..., i], 0.0, float(width if i % 2 == 0 else height)) for i in range(4)],
         axis=-1,

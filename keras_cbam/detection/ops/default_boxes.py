@@ -6,7 +6,7 @@ import numpy as np
 def default_boxes(image_size, feature_sizes, scales, aspect_ratios):
     """SSD's default boxes: the anchors of every position of every feature map.
 
-    With `s_k` the scale of level k, of the shorter side of the picture, each position has a box
+    With `s_k` the scale of level k, of the shorter side of the image, each position has a box
     `s_k` wide and high, one of `sqrt(s_k * s_(k+1))`, and for each aspect ratio r the boxes
     `s_k * sqrt(r)` wide and `s_k / sqrt(r)` high, and the other way round.
 

@@ -6,7 +6,7 @@ from keras_cv.bounding_box import compute_iou
 
 
 def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
-    """Matches anchors with the boxes of pictures, by the intersection over union (IoU).
+    """Matches anchors with the boxes of images, by the intersection over union (IoU).
 
     An anchor is positive for the box with which its IoU is largest if that is at least `positive`,
     and negative if it is below `negative`; between these it is neither. With `keep_best`, the
@@ -28,7 +28,7 @@ def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
     """
     classes = ops.cast(classes, "int32")
     is_box = classes >= 0
-    # A column of zeros: a batch of pictures without boxes has a largest IoU as well.
+    # A column of zeros: a batch of images without boxes has a largest IoU as well.
     iou = compute_iou(anchors, boxes, bounding_box_format="xyxy")
     iou = ops.where(is_box[:, None, :], iou, -1.0)
     iou = ops.pad(iou, [[0, 0], [0, 0], [0, 1]])
@@ -74,7 +74,7 @@ def sample_matches(is_positive, is_negative, count, positive_fraction, seed):
     Args:
         is_positive: boolean tensor `(batch, entries)`.
         is_negative: boolean tensor `(batch, entries)`.
-        count: int, size of the sample of a picture.
+        count: int, size of the sample of an image.
         positive_fraction: float, the largest share of positives; one may always be.
         seed: `keras.random.SeedGenerator`.
 

@@ -82,10 +82,10 @@ def roi_align(features, boxes, strides, size=7, samples=2):
 
     row, column = on_grid(row, column)
     row_weight, column_weight = on_grid(row_weight, column_weight)
-    picture = ops.arange(batch, dtype="int32")[:, None, None] * rows.shape[1]
+    image = ops.arange(batch, dtype="int32")[:, None, None] * rows.shape[1]
     first, width = (
         ops.reshape(values, (batch, count, 1, 1, 1, 1))
-        for values in (picture + of_level(starts, "int32"), of_level(widths, "int32"))
+        for values in (image + of_level(starts, "int32"), of_level(widths, "int32"))
     )
     taps = (2 * samples) ** 2
     # One take and one product for all samples of a cell: each pass over them counts.

@@ -8,10 +8,10 @@ def suppress_in_groups(boxes, confidence, groups, num_groups, image_size, **kwar
     """The most confident boxes of which no two of a group overlap by as much as a threshold.
 
     All groups at once: each is moved to a place of its own, where it overlaps no other. Coordinates
-    are rounded as float32 is there: for 80 groups in a picture of 640 pixels to 1/128 pixel.
+    are rounded as float32 is there: for 80 groups in an image of 640 pixels to 1/128 pixel.
 
     Args:
-        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, inside the picture.
+        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, inside the image.
         confidence: float tensor `(batch, boxes)`, positive.
         groups: int tensor `(batch, boxes)`, from 0.
         num_groups: int.

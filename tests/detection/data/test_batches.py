@@ -1,22 +1,24 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_cbam.data import Devices, epoch_order, reading
 from keras_cbam.detection import (
     clothing_scenes,
     coco_folder,
     detection_batches,
     load_detection_data,
-    reading,
 )
-from keras_cbam.detection.data.augmentation import augmented
-from keras_cbam.detection.data.batches import fitted
 from keras_cbam.errors import DataError
-from tests.detection.folders import coco_box, coco_json, write_coco, write_picture
+from tests.detection.folders import (
+    coco_box,
+    coco_json,
+    cut_short,
+    write_coco,
+    write_image,
+    write_many,
+)
 from tests.detection.sets import make_set
 
 
@@ -33,7 +35,7 @@ def equal(one, other):
     return all(np.array_equal(a, b) for x, y in zip(one, other) for a, b in zip(x, y))
 
 
-def test_pictures_and_boxes_as_they_are(scenes):
+def test_images_and_boxes_as_they_are(scenes):
     batches = detection_batches(scenes, 4, 48)
     most = max(map(len, scenes.boxes))
     images, targets = batches.element_spec
@@ -44,7 +46,7 @@ def test_pictures_and_boxes_as_they_are(scenes):
     assert [len(each[0]) for each in arrays] == [4, 4, 2]
     assert len(batches) == 3
     images, boxes, classes = map(np.concatenate, zip(*arrays))
-    np.testing.assert_array_equal(images, scenes.pictures)
+    np.testing.assert_array_equal(images, scenes.images)
     for i, own in enumerate(scenes.boxes):
         np.testing.assert_array_equal(boxes[i, : len(own)], own)
         np.testing.assert_array_equal(classes[i, : len(own)], scenes.classes[i])
@@ -52,21 +54,10 @@ def test_pictures_and_boxes_as_they_are(scenes):
         assert (classes[i, len(own) :] == -1).all()
 
 
-def test_longer_side_fits_and_the_rest_is_black():
-    picture = np.full((30, 60, 3), 200, "uint8")
-    image, scale = fitted(picture, 20)
-    np.testing.assert_array_equal(image[:10], 200)
-    np.testing.assert_array_equal(image[10:], 0)
-    np.testing.assert_allclose(scale, 1 / 3)
-    image, scale = fitted(np.full((1000, 1, 3), 9, "uint8"), 20)
-    np.testing.assert_array_equal(image[:, 0], 9)
-    np.testing.assert_allclose(scale, [1, 20 / 1000])
-
-
-def test_boxes_follow_the_picture(tmp_path):
+def test_boxes_follow_the_image(tmp_path):
     pixels = np.zeros((1, 40, 40, 3), "uint8")
     pixels[0, 8:24, 4:12] = 255
-    square = make_set([[[4, 8, 12, 24]]], [[1]], size=40, pictures=pixels)
+    square = make_set([[[4, 8, 12, 24]]], [[1]], size=40, images=pixels)
     ((_, boxes, _),) = as_arrays(detection_batches(square, 1, 20))
     np.testing.assert_array_equal(boxes, [[[2, 4, 6, 12]]])
     write_coco(tmp_path)
@@ -84,13 +75,13 @@ def test_ignored_boxes_are_no_targets():
     np.testing.assert_array_equal(classes, [[1], [-1]])
 
 
-def test_pictures_without_any_boxes():
+@pytest.mark.parametrize("training", [False, True])
+def test_images_without_any_boxes(training):
     data = make_set([[], []], [[], []])
-    for training in (False, True):
-        ((images, boxes, classes),) = as_arrays(detection_batches(data, 2, 100, training=training))
-        assert images.shape == (2, 100, 100, 3)
-        np.testing.assert_array_equal(boxes, np.full((2, 1, 4), -1))
-        np.testing.assert_array_equal(classes, [[-1], [-1]])
+    ((images, boxes, classes),) = as_arrays(detection_batches(data, 2, 100, training=training))
+    assert images.shape == (2, 100, 100, 3)
+    np.testing.assert_array_equal(boxes, np.full((2, 1, 4), -1))
+    np.testing.assert_array_equal(classes, [[-1], [-1]])
 
 
 def test_an_epoch_is_a_function_of_seed_and_number(scenes):
@@ -100,66 +91,65 @@ def test_an_epoch_is_a_function_of_seed_and_number(scenes):
     assert equal(arrays, as_arrays(third))
     for other in ({"seed": 5, "epoch": 3}, {"seed": 6, "epoch": 2}):
         assert not equal(arrays, as_arrays(detection_batches(scenes, **other, **options)))
-    # Without a number each iteration is the next epoch.
-    every = detection_batches(scenes, seed=5, **options)
-    epochs = [as_arrays(every) for _ in range(3)]
-    assert equal(epochs[2], arrays)
-    assert not equal(epochs[0], epochs[1])
+    rest = detection_batches(scenes, seed=5, epoch=2, first_step=1, **options)
+    assert len(rest) == 2
+    assert equal(as_arrays(rest), arrays[1:])
+
+
+def test_devices_share_a_batch(scenes):
+    options = {"batch_size": 4, "image_size": 48, "training": True}
+    whole = as_arrays(detection_batches(scenes, **options))
+    parts = [
+        as_arrays(detection_batches(scenes, devices=Devices(2, 2, process), **options))
+        for process in (0, 1)
+    ]
+    for step, one, other in zip(whole, *parts):
+        for index, array in enumerate(step):
+            np.testing.assert_array_equal(array, np.concatenate([one[index], other[index]]))
 
 
 def test_shuffled_and_not_augmented(scenes):
-    options = {"training": True, "augment": False, "drop_remainder": True}
+    options = {"training": True, "augment": "none", "drop_remainder": True}
     batches = detection_batches(scenes, 4, 48, **options)
     assert len(batches) == 2
     images = np.concatenate([each[0] for each in as_arrays(batches)])
-    assert len({image.tobytes() for image in images}) == 8
-    known = {picture.astype("float32").tobytes() for picture in scenes.pictures}
-    assert {image.tobytes() for image in images} < known
-    assert (images[:4] != scenes.pictures[:4]).any()
+    order, _ = epoch_order(10, seed=0, epoch=0)
+    np.testing.assert_array_equal(images, scenes.images[order[:8]])
 
 
-def test_augmented_boxes_are_around_what_they_were():
-    """A white square on black: where it is after augmentation is where its box must be."""
-    pixels = np.zeros((64, 64, 64, 3), "uint8")
-    pixels[:, 30:50, 8:24] = 255
-    data = make_set([[[8, 30, 24, 50]]] * 64, [[1]] * 64, size=64, pictures=pixels)
-    ((images, boxes, classes),) = as_arrays(detection_batches(data, 64, 64, training=True))
-    lefts = set()
-    for image, box, kind in zip(images, boxes[:, 0], classes[:, 0]):
-        bright = image[..., 0] > 127
-        if kind == -1:
-            # Less than a quarter of it is left.
-            assert bright.sum() < 0.25 * 20 * 16 * 16 / 9 + 16
-            assert (box == -1).all()
-            continue
-        rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
-        edges = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-        np.testing.assert_allclose(box, edges, atol=1.01)
-        lefts.add(int(box[0]))
-    assert min(lefts) < 16 < 32 < max(lefts)
-    assert len({float(image.max()) for image in images}) > 10
-
-
-def test_slivers_become_padding_and_padding_comes_last():
-    images = tf.zeros((1, 90, 90, 3))
-    # Magnified by 4/3 and cut at the left and top: 30 pixels are lost on the right.
-    numbers = tf.constant([[0.999999, 0.0, 0.0, 0.5]])
-    boxes = tf.constant([[[66.0, 0, 90, 20], [60, 0, 75, 20], [-1] * 4, [0, 0, 1, 50]]])
-    _, boxes, classes = augmented(images, boxes, tf.constant([[3.0, 4, -1, 5]]), numbers)
-    np.testing.assert_allclose(classes, [[4, -1, -1, -1]])
-    np.testing.assert_allclose(boxes[0, 0], [80, 0, 90, 80 / 3], rtol=1e-5)
-    np.testing.assert_array_equal(boxes[0, 1:], np.full((3, 4), -1))
+def test_augmented_in_training_only(scenes):
+    plain, trained, none = (
+        np.concatenate([each[0] for each in as_arrays(detection_batches(scenes, 10, 48, **more))])
+        for more in ({}, {"training": True}, {"training": True, "augment": "none"})
+    )
+    known = {image.tobytes() for image in plain}
+    assert {image.tobytes() for image in none} == known
+    assert not {image.tobytes() for image in trained} & known
 
 
 def test_max_boxes(scenes):
     _, targets = detection_batches(scenes, 2, 48, max_boxes=9).element_spec
     assert targets["boxes"].shape == (None, 9, 4)
-    with pytest.raises(ValueError, match="Received: max_boxes=1"):
-        detection_batches(scenes, 2, 48, max_boxes=1)
-    for name in ("batch_size", "image_size"):
-        arguments = {"batch_size": 2, "image_size": 48, name: 0}
-        with pytest.raises(ValueError, match=f"Received: {name}=0"):
-            detection_batches(scenes, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_boxes": 1}, "Received: max_boxes=1"),
+        ({"batch_size": 0}, "Received: batch_size=0"),
+        ({"image_size": 0}, "Received: image_size=0"),
+        ({"seed": -1}, "Received: seed=-1"),
+        ({"augment": True}, "Received: augment=True"),
+    ],
+)
+def test_bad_arguments(scenes, given, message):
+    with pytest.raises(ValueError, match=message):
+        detection_batches(scenes, **{"batch_size": 2, "image_size": 48, **given})
+
+
+def test_an_empty_set(scenes):
+    with pytest.raises(ValueError, match="must have an image"):
+        detection_batches(scenes.select([]), 2, 48)
 
 
 def test_keras_trains_on_them(scenes):
@@ -176,39 +166,54 @@ def test_keras_trains_on_them(scenes):
     assert np.isfinite(history["loss"]).all()
 
 
-def test_a_picture_that_cannot_be_read_is_one_sentence(tmp_path):
-    folder = write_coco(tmp_path / "data")
-    whole = (folder / "train2017" / "a.png").read_bytes()
-    (folder / "train2017" / "a.png").write_bytes(whole[:60])
-    train = coco_folder(folder).train
-    with (
-        pytest.raises(DataError, match=r"^The picture '.*a\.png' cannot be read: .*\.$"),
-        reading(train),
-    ):
-        list(detection_batches(train, 2, 32))
-    # What has nothing to do with the pictures is left as it is.
-    with pytest.raises(tf.errors.InvalidArgumentError), reading(train):
-        tf.reshape(tf.zeros(3), (2, 2))
+@pytest.mark.parametrize("size", [4, 1])
+def test_a_bad_image_is_replaced_by_the_next_one(tmp_path, size):
+    """Each image has a colour of its own, by which it is known."""
+    data = coco_folder(write_many(tmp_path, 20)).train
+    broken = data.images.paths[5]
+    cut_short(broken)
+    with reading(data.images):
+        batches = as_arrays(detection_batches(data, size, 40))
+    assert [len(images) for images, *_ in batches] == [size] * (20 // size)
+    seen = np.concatenate([images[:, 5, 5, 0] for images, *_ in batches])
+    edges = np.concatenate([boxes[:, 0, 2] for _, boxes, _ in batches])
+    expected = np.arange(20)
+    # The batch of four is 4, 5, 6, 7; where it is alone the next one of the set follows.
+    expected[5] = 6
+    np.testing.assert_array_equal(seen, 10 * expected)
+    np.testing.assert_array_equal(edges, expected + 1)
+    assert list(data.images.failures) == [5]
+    assert len(data.readable()) == 19
+    (line,) = data.all_skipped()
+    assert line.startswith(f"{broken}: ")
 
 
-def test_pictures_of_many_sizes(tmp_path):
+def test_the_last_image_of_a_batch_is_replaced_by_its_first(tmp_path):
+    data = coco_folder(write_many(tmp_path, 20)).train
+    write_image(tmp_path / "train2017" / "07.png", width=41)
+    with reading(data.images):
+        batches = as_arrays(detection_batches(data, 4, 40))
+    assert batches[1][0][:, 5, 5, 0].tolist() == [40, 50, 60, 40]
+    assert "it is 41 pixels wide and 30 high, its boxes are for 40 and 30" in data.all_skipped()[0]
+
+
+@pytest.mark.parametrize(("bad", "strict"), [(3, False), (1, True)])
+def test_too_many_bad_images_are_one_sentence(tmp_path, bad, strict):
+    data = coco_folder(write_many(tmp_path, 20), strict=strict).train
+    for path in data.images.paths[:bad]:
+        cut_short(path)
+    message = rf"^{bad} of 20 images cannot be read, the first is .*00\.png: "
+    with pytest.raises(DataError, match=message), reading(data.images):
+        list(detection_batches(data, 20, 32))
+
+
+def test_images_of_many_sizes(tmp_path):
     for i in range(6):
-        write_picture(tmp_path / "images" / f"{i}.png", colour=40 * i)
+        write_image(tmp_path / "images" / f"{i}.png", colour=40 * i)
     names = {i: f"{i}.png" for i in range(6)}
     coco_json(tmp_path / "annotations.json", names, [coco_box(i, [9, 9, 9, 9]) for i in range(6)])
     data = load_detection_data(tmp_path)
-    with reading(data.train):
+    with reading(*data.sources()):
         for images, targets in detection_batches(data.train, 2, 24, training=True):
             assert images.shape[1:] == (24, 24, 3)
             assert np.isfinite(targets["boxes"]).all()
-
-
-def test_without_keras_cv_the_extra_is_named():
-    code = (
-        "import sys; sys.modules['keras_cv'] = None\n"
-        "import keras_cbam\n"
-        "try:\n    import keras_cbam.detection\n"
-        "except ImportError as error:\n    print(error)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install keras_cbam[detection]" in run.stdout

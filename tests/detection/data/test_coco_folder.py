@@ -6,7 +6,7 @@ import pytest
 
 from keras_cbam.detection import coco_folder, load_detection_data
 from keras_cbam.errors import DataError
-from tests.detection.folders import coco_box, coco_json, write_coco, write_picture
+from tests.detection.folders import coco_box, coco_json, write_coco, write_image
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def test_reads_both_parts(folder, capsys):
     np.testing.assert_array_equal(train.areas[0], [123, 16])
     assert train.boxes[1].shape == (0, 4)
     assert train.sizes.tolist() == [[30, 40]] * 2
-    assert train.pictures[0].shape == (30, 40, 3)
-    assert train.pictures[0].dtype == np.uint8
+    assert train.images[0].shape == (30, 40, 3)
+    assert train.images[0].dtype == np.uint8
     np.testing.assert_array_equal(test.boxes[0], [[5, 5, 10, 10]])
     assert train.skipped == test.skipped == {}
 
@@ -40,7 +40,7 @@ def test_reads_both_parts(folder, capsys):
 def test_splits_a_folder_without_parts(tmp_path):
     names = {i: f"{i}.png" for i in range(10)}
     for i, name in names.items():
-        write_picture(tmp_path / "images" / name, colour=i)
+        write_image(tmp_path / "images" / name, colour=i)
     boxes = [coco_box(i, [i, 0, 5, 5]) for i in range(10)]
     coco_json(tmp_path / "annotations.json", names, boxes)
     data = load_detection_data(tmp_path, seed=1)
@@ -49,7 +49,10 @@ def test_splits_a_folder_without_parts(tmp_path):
     for part in (data.train, data.test):
         for i, image_id in enumerate(part.image_ids):
             assert part.boxes[i][0, 0] == image_id
-            assert part.pictures[i][0, 0, 0] == image_id
+            assert part.images[i][0, 0, 0] == image_id
+    assert data.validation is data.test
+    whole = coco_folder(tmp_path, test_fraction=None)
+    assert len(whole.train) == len(whole.test) == 10
     assert coco_folder(tmp_path, seed=1).test.image_ids == data.test.image_ids
     assert coco_folder(tmp_path, seed=2).test.image_ids != data.test.image_ids
 
@@ -59,10 +62,10 @@ def test_splits_a_folder_without_parts(tmp_path):
     [
         (coco_box(3, [1, 1, 0, 5]), "zero-area boxes"),
         (coco_box(3, [9, 9, -3, 5]), "zero-area boxes"),
-        (coco_box(3, [40, 0, 5, 5]), "boxes outside the picture"),
-        (coco_box(3, [-9, -9, 5, 5]), "boxes outside the picture"),
+        (coco_box(3, [40, 0, 5, 5]), "boxes outside the image"),
+        (coco_box(3, [-9, -9, 5, 5]), "boxes outside the image"),
         (coco_box(3, [1, 1, 5, 5], 2), "boxes of unknown classes"),
-        (coco_box(8, [1, 1, 5, 5]), "boxes of unknown pictures"),
+        (coco_box(8, [1, 1, 5, 5]), "boxes of unknown images"),
         (coco_box(3, [1, 1, 5]), "malformed boxes"),
         (coco_box(3, None), "malformed boxes"),
         (coco_box(3, [1, 1, 5, float("nan")]), "malformed boxes"),
@@ -88,10 +91,10 @@ def test_areas_that_are_none_are_counted(folder, area):
     assert train.skipped == {"areas that are not positive numbers": 1}
 
 
-def test_pictures_are_taken_once(folder):
+def test_images_are_taken_once(folder):
     train_json(folder, {3: "a.png", 4: "a.png"}, [coco_box(3, [1, 1, 5, 5])])
     train = coco_folder(folder).train
-    assert (len(train), train.skipped) == (1, {"pictures listed before": 1})
+    assert (len(train), train.skipped) == (1, {"images listed before": 1})
 
 
 def test_training_without_boxes_is_an_error(folder):
@@ -120,34 +123,51 @@ def test_clips_boxes(folder):
     train_json(folder, annotations=[coco_box(3, [-5, 20, 10, 50])])
     train = coco_folder(folder).train
     np.testing.assert_array_equal(train.boxes[0], [[0, 20, 5, 30]])
-    assert train.skipped == {"boxes clipped to the picture": 1}
+    assert train.skipped == {"boxes clipped to the image": 1}
 
 
-def test_pictures_that_cannot_be_used_are_counted(folder):
-    (folder / "train2017" / "broken.png").write_text("no picture")
-    write_picture(folder.parent / "outside.png")
+def test_images_that_cannot_be_used_are_counted(folder):
+    (folder / "train2017" / "broken.png").write_text("no image")
+    write_image(folder.parent / "outside.png")
     os.symlink(folder.parent / "outside.png", folder / "train2017" / "link.png")
     names = ("a.png", "gone.png", "broken.png", "link.png", "../../outside.png", "../val2017/c.png")
     names = (*names, str(folder.parent / "outside.png"), "a\0.png")
-    whole = train_json(folder, dict(enumerate(names)), [coco_box(5, [1, 1, 5, 5])])
+    # One in ten images may be unreadable.
+    plain = [f"plain{i}.png" for i in range(8)]
+    for name in plain:
+        write_image(folder / "train2017" / name)
+    whole = train_json(folder, dict(enumerate((*names, *plain))), [coco_box(5, [1, 1, 5, 5])])
     whole["images"] += [{"id": 50, "file_name": "a.png"}, {**whole["images"][0], "width": -1}]
     (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(whole))
     train = coco_folder(folder).train
     # The last one took the id of the first.
-    assert [os.path.basename(path) for path in train.pictures.paths] == ["c.png"]
+    assert [os.path.basename(path) for path in train.images.paths] == ["c.png", *plain]
     assert train.skipped == {
-        "pictures with the id of another": 1,
-        "malformed pictures": 2,
-        "missing pictures": 2,
-        "unreadable pictures": 1,
+        "images with the id of another": 1,
+        "malformed images": 2,
+        "missing images": 2,
         "paths that lead outside the folder": 3,
     }
+    (line,) = train.unreadable
+    assert line.startswith(f"{folder / 'train2017' / 'broken.png'}: not a JPEG")
+    with pytest.raises(DataError, match=r"1 of 10 images cannot be read, .*broken\.png"):
+        coco_folder(folder, strict=True)
 
 
-def test_a_picture_of_another_size_is_an_error(folder):
-    write_picture(folder / "train2017" / "a.png", width=20)
-    with pytest.raises(DataError, match=r"must be 40 pixels wide and 30 high.*received 20 and 30"):
-        coco_folder(folder).train.pictures[0]
+def test_three_parts(folder):
+    write_image(folder / "test2017" / "d.png")
+    path = folder / "annotations" / "instances_test2017.json"
+    coco_json(path, {2: "d.png"}, [coco_box(2, [5, 5, 5, 5])])
+    data = coco_folder(folder)
+    assert [part.image_ids for part in (data.train, data.validation, data.test)] == [
+        [3, 4],
+        [9],
+        [2],
+    ]
+    path.unlink()
+    data = coco_folder(folder)
+    assert data.test is data.validation
+    assert data.test.image_ids == [9]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +194,7 @@ def test_a_picture_of_another_size_is_an_error(folder):
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}',
-            "must have readable pictures, received none",
+            "must have readable images, received none",
         ),
         (
             '{"images": [7], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}',
@@ -200,7 +220,7 @@ def test_bad_json_is_one_sentence(folder, text, message):
 
 def test_parts_of_other_categories(folder):
     train_json(folder, categories=[(1, "cat")])
-    with pytest.raises(DataError, match="received 'dog' in one only"):
+    with pytest.raises(DataError, match="received 'dog' not in all"):
         coco_folder(folder)
     train_json(folder, categories=[(5, "cat"), (1, "dog")])
     with pytest.raises(DataError, match="another order"):

@@ -14,8 +14,8 @@ def scenes():
 
 
 def test_format(scenes):
-    assert scenes.pictures.shape == (60, 96, 96, 3)
-    assert scenes.pictures.dtype == np.uint8
+    assert scenes.images.shape == (60, 96, 96, 3)
+    assert scenes.images.dtype == np.uint8
     assert scenes.class_names == load_data(None, 32).class_names
     assert {len(boxes) for boxes in scenes.boxes} >= {0, 1, 4}
     assert max(len(boxes) for boxes in scenes.boxes) <= 5
@@ -34,20 +34,20 @@ def test_format(scenes):
 
 def test_a_scene_is_a_function_of_seed_part_and_number(scenes):
     few = clothing_scenes(5)
-    np.testing.assert_array_equal(few.pictures, scenes.pictures[:5])
+    np.testing.assert_array_equal(few.images, scenes.images[:5])
     for name in ("boxes", "classes", "areas"):
         for one, other in zip(getattr(few, name), getattr(scenes, name)):
             np.testing.assert_array_equal(one, other)
-    assert (clothing_scenes(5, seed=1).pictures != few.pictures).any(axis=(1, 2, 3)).all()
-    assert (clothing_scenes(5, "test").pictures != few.pictures).any(axis=(1, 2, 3)).all()
+    assert (clothing_scenes(5, seed=1).images != few.images).any(axis=(1, 2, 3)).all()
+    assert (clothing_scenes(5, "test").images != few.images).any(axis=(1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_garments_are_those_of_the_part(part, monkeypatch):
-    # The pictures of the other part are black: nothing of them would be seen.
+    # The images of the other part are black: nothing of them would be seen.
     data = load_data(None, 32)
-    data.train_images[:] = 255 * (part == "train")
-    data.test_images[:] = 255 * (part == "test")
+    data.train.images.array[:] = 255 * (part == "train")
+    data.test.images.array[:] = 255 * (part == "test")
     monkeypatch.setattr(scenes_module, "load_data", lambda *_: data)
     scenes_module._garments.cache_clear()
     try:
@@ -76,12 +76,12 @@ def test_boxes_are_tight_around_what_is_seen(monkeypatch):
         monkeypatch.setattr(scenes_module, "_tint", lambda *_, c=colours: np.full(3, next(c), "f"))
         scene = clothing_scenes(1, seed=seed)
         for number, (box, area) in enumerate(zip(scene.boxes[0], scene.areas[0]), 1):
-            rows, columns = np.nonzero(scene.pictures[0, :, :, 0] == number)
+            rows, columns = np.nonzero(scene.images[0, :, :, 0] == number)
             edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             assert box.tolist() == edges
             assert area == len(rows)
             seen += 1
-        assert scene.pictures.max(initial=0) == len(scene.boxes[0])
+        assert scene.images.max(initial=0) == len(scene.boxes[0])
     assert seen > 40
 
 
@@ -111,5 +111,5 @@ def test_as_data():
     data = load_detection_data("scenes", seed=3, train_scenes=4, test_scenes=2, image_size=64)
     assert (len(data.train), len(data.test)) == (4, 2)
     np.testing.assert_array_equal(
-        data.test.pictures, clothing_scenes(2, "test", image_size=64, seed=3).pictures
+        data.test.images, clothing_scenes(2, "test", image_size=64, seed=3).images
     )

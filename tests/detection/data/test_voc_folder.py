@@ -5,7 +5,7 @@ import pytest
 
 from keras_cbam.detection import load_detection_data, voc_folder
 from keras_cbam.errors import DataError
-from tests.detection.folders import voc_object, voc_xml, write_picture, write_voc
+from tests.detection.folders import voc_object, voc_xml, write_image, write_voc
 
 BOMB = (
     '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
@@ -25,7 +25,7 @@ def test_reads_both_parts(tmp_path):
     np.testing.assert_array_equal(train.ignored[0], [False, True])
     np.testing.assert_array_equal(train.areas[0], [1200, 20])
     assert train.boxes[1].shape == (0, 4)
-    assert train.pictures[1].shape == (30, 40, 3)
+    assert train.images[1].shape == (30, 40, 3)
     np.testing.assert_array_equal(test.boxes[0], [[0, 0, 1, 1]])
     assert train.skipped == test.skipped == {}
 
@@ -33,14 +33,36 @@ def test_reads_both_parts(tmp_path):
 def test_train_and_val_where_there_is_no_public_test_part(tmp_path):
     data = voc_folder(write_voc(tmp_path, names=("train", "val")))
     assert data.test.image_ids == ["000003"]
+    assert data.validation is data.test
 
 
-def test_a_size_that_is_not_written_is_that_of_the_picture(tmp_path):
+def test_three_parts_where_there_is_no_trainval(tmp_path):
+    folder = write_voc(tmp_path)
+    lists = folder / "ImageSets" / "Main"
+    (lists / "trainval.txt").unlink()
+    (lists / "train.txt").write_text("000001\n")
+    (lists / "val.txt").write_text("000002\n")
+    data = voc_folder(folder)
+    parts = (data.train, data.validation, data.test)
+    assert [part.image_ids for part in parts] == [["000001"], ["000002"], ["000003"]]
+
+
+def test_a_size_that_is_not_written_is_that_of_the_image(tmp_path):
     box = voc_object("cat", (1, 1, 60, 5))
     train = {"a": f"<annotation>{box}</annotation>", "b": voc_xml(box, width=0, height=0)}
     data = voc_folder(write_voc(tmp_path, train))
     assert data.train.sizes.tolist() == [[30, 40]] * 2
-    assert data.train.skipped == {"boxes clipped to the picture": 2}
+    assert data.train.skipped == {"boxes clipped to the image": 2}
+
+
+def test_an_unreadable_image_without_a_written_size(tmp_path):
+    plain = {f"plain{i}": voc_xml(voc_object("cat", (1, 1, 9, 9))) for i in range(10)}
+    folder = write_voc(tmp_path, {**plain, "broken": voc_xml(width=0)})
+    (folder / "JPEGImages" / "broken.jpg").write_text("no image")
+    train = voc_folder(folder).train
+    assert (len(train), len(train.unreadable)) == (10, 1)
+    with pytest.raises(DataError, match=r"1 of 11 images cannot be read, .*broken\.jpg"):
+        voc_folder(folder, strict=True)
 
 
 def test_what_cannot_be_used_is_counted(tmp_path):
@@ -54,25 +76,29 @@ def test_what_cannot_be_used_is_counted(tmp_path):
         "<object><name>cat</name></object>",
     ]
     train = {"a": voc_xml(good, *bad), "gone": voc_xml(), "broken": voc_xml()}
+    # One in ten images may be unreadable.
+    train |= {f"plain{i}": voc_xml() for i in range(8)}
     test = {"c": voc_xml(good, voc_object("cow", (1, 1, 9, 9)))}
     folder = write_voc(tmp_path / "data", train, test)
     (folder / "JPEGImages" / "gone.jpg").unlink()
-    (folder / "JPEGImages" / "broken.jpg").write_text("no picture")
+    (folder / "JPEGImages" / "broken.jpg").write_text("no image")
     (folder / "JPEGImages" / "link.jpg").symlink_to(tmp_path / "outside.jpg")
     (folder / "Annotations" / "link.xml").write_text(voc_xml())
-    write_picture(tmp_path / "outside.jpg")
+    write_image(tmp_path / "outside.jpg")
     (tmp_path / "outside.xml").write_text(voc_xml())
     with open(folder / "ImageSets" / "Main" / "trainval.txt", "a") as file:
         file.write("link 1\n../../outside -1\nno_annotation\n")
     data = voc_folder(folder)
     np.testing.assert_array_equal(data.train.boxes[0], [[0, 0, 9, 9]])
-    assert data.train.image_ids == ["a"]
+    assert data.train.image_ids == ["a", *(f"plain{i}" for i in range(8))]
+    (line,) = data.train.unreadable
+    assert line.startswith(f"{folder / 'JPEGImages' / 'broken.jpg'}: not a JPEG")
+    assert line in data.train.all_skipped()
     assert data.train.skipped == {
         "zero-area boxes": 1,
-        "boxes outside the picture": 1,
+        "boxes outside the image": 1,
         "malformed boxes": 4,
-        "missing pictures": 1,
-        "unreadable pictures": 1,
+        "missing images": 1,
         "missing annotation files": 1,
         "paths that lead outside the folder": 2,
     }

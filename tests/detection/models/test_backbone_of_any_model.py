@@ -1,6 +1,3 @@
-import importlib
-import sys
-
 import keras
 import keras_cv
 import numpy as np
@@ -187,10 +184,3 @@ def test_what_cannot_be_a_backbone():
     tokens = keras.layers.Reshape((32, 128, 3), name="tokens")(inputs)
     with pytest.raises(ValueError, match="do not count; the first is 'tokens'"):
         detection_backbone(keras.Model(inputs, strided(tokens, "stage1")), [1])
-
-
-def test_without_keras_cv(monkeypatch):
-    monkeypatch.setitem(sys.modules, "keras_cv", None)
-    monkeypatch.delitem(sys.modules, "keras_cbam.detection")
-    with pytest.raises(ImportError, match=r"pip install keras_cbam\[detection\]"):
-        importlib.import_module("keras_cbam.detection")

@@ -1,0 +1,106 @@
+"""The verb `predict`: the likeliest classes of images."""
+
+import numpy as np
+
+from keras_cbam.classification.evaluate import load_classifier, preprocessing
+from keras_cbam.data.batches import reading
+from keras_cbam.data.image_sources import FileImages
+from keras_cbam.data.listing import find_images
+from keras_cbam.errors import DataError, ModelError, positive_integer
+from keras_cbam.serving.agreement import activated, missing_activation
+from keras_cbam.visualization.panels import class_label
+
+# Images at once.
+BATCH_SIZE = 32
+
+
+def predict_run(run, paths, top=5):
+    """Predicts the classes of images.
+
+    Images are prepared as in the training of the run, see `preprocessing`. Scores outside [0, 1]
+    are taken for logits.
+
+    Args:
+        run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
+        paths: list of paths of images, of folders of images, and of globs, see `find_images`.
+        top: int, at most how many classes each image gets. Defaults to `5`.
+
+    Returns:
+        Dict: `"images"`, a list of `{"image": path, "predictions": [{"class": name,
+        "probability": float}, ...]}`, the likeliest class first; and `"skipped"`, a line
+        `"path: reason"` for each image that could not be read. Where the names of the classes are
+        not known, they are `"class 0"`, `"class 1"` and so on.
+
+    Raises:
+        ValueError: if `top` is not a positive integer.
+        ModelError: if the model cannot be loaded, is not a classifier of square images, or gives
+            scores that are not finite.
+        DataError: if there is no image, or none can be read.
+
+    Example:
+
+    >>> found = predict_run("run", ["photos", "more/*.jpg"], top=1)
+    >>> found["images"][0]["predictions"][0]["class"]
+    'cat'
+    """
+    positive_integer("top", top)
+    run, model, size = load_classifier(run)
+    paths, skipped = find_images(paths)
+    read, scores = [], []
+    for batch, pixels in image_batches(paths, size, preprocessing(run), BATCH_SIZE, skipped):
+        read += batch
+        scores.append(model.predict(pixels, verbose=0))
+    scores = np.concatenate(scores).astype("float32")
+    if not np.isfinite(scores).all():
+        raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
+    probabilities = activated(scores, missing_activation(scores))
+    images = [
+        {"image": path, "predictions": likeliest_classes(row, run.class_names, top)}
+        for path, row in zip(read, probabilities)
+    ]
+    return {"images": images, "skipped": skipped}
+
+
+def likeliest_classes(probabilities, class_names, top):
+    """The likeliest classes of one image, `[{"class": name, "probability": float}, ...]`."""
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return [
+        {"class": class_label(index, class_names), "probability": float(probabilities[index])}
+        for index in best
+    ]
+
+
+def image_batches(paths, size, resize, batch_size, skipped):
+    """Reads image files in batches; those that cannot be decoded are left out.
+
+    Args:
+        paths: list of strings.
+        size: int, side of the images in pixels.
+        resize: string, see `FileImages`.
+        batch_size: int.
+        skipped: list, to which a line `"path: reason"` is added for each image that is left out.
+
+    Yields:
+        A list of paths, and a uint8 array `(paths, size, size, 3)`.
+
+    Raises:
+        DataError: at the end, if none could be decoded.
+    """
+    is_any_read = False
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
+        images = FileImages(batch, size, resize)
+        with reading(images):
+            try:
+                pixels, kept = images.read(np.arange(len(batch)))
+            except DataError:
+                # More than one in ten is the end of a training, not of this.
+                kept = ~np.isin(np.arange(len(batch)), list(images.failures))
+                good = images.select(np.flatnonzero(kept))
+                pixels, _ = good.read(np.arange(len(good)))
+        skipped += images.failure_lines()
+        if kept.any():
+            is_any_read = True
+            yield [path for path, is_kept in zip(batch, kept) if is_kept], pixels
+    if not is_any_read:
+        raise DataError(f"None of the images can be read, the first is {skipped[0]}.")

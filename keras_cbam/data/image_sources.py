@@ -1,0 +1,199 @@
+"""Images in files or in an array, read by their indices."""
+
+import os
+import threading
+
+import numpy as np
+from PIL import Image
+
+from keras_cbam.data.crops import evaluation_crop
+from keras_cbam.data.image_files import in_threads, open_image, square, why_unreadable
+from keras_cbam.data.order import spread
+from keras_cbam.errors import DataError, printable
+
+# How an image file is brought to the size of the others, where it is not augmented.
+RESIZE = ("square", "center_crop")
+# Bytes that the decoded images of one source may take to be kept in memory.
+LARGEST_IN_MEMORY = 2 * 10**9
+# Part of the images that may be unreadable.
+MOST_UNREADABLE = 0.1
+# Images by which an array is told from others.
+_SAMPLE = 256
+
+
+def stop_if_too_many(lines, images, strict):
+    """Raises DataError if there are lines on more than one image in ten, or on any if `strict`."""
+    if len(lines) > MOST_UNREADABLE * images or (strict and lines):
+        raise DataError(
+            f"{len(lines)} of {images} images cannot be read, the first is {lines[0].rstrip('.')}."
+        )
+
+
+class ArrayImages:
+    """The images of a uint8 array, with the interface of `FileImages`.
+
+    Args:
+        array: uint8 array `(images, size, size, 3)`.
+    """
+
+    def __init__(self, array):
+        self.array = array
+        self.shape = array.shape
+        self.failures = {}
+        self.error = None
+
+    def __len__(self):
+        return len(self.array)
+
+    def select(self, indices):
+        return ArrayImages(self.array[indices])
+
+    def read(self, indices, transform=None):
+        rows = self.array[indices]
+        if transform is not None:
+            made = in_threads(lambda i: transform(Image.fromarray(rows[i]), i), len(rows))
+            rows = np.stack(made)
+        return rows, np.ones(len(rows), bool)
+
+    def failure_lines(self):
+        return []
+
+    def facts(self, root):
+        """What tells these images from others, as bytes."""
+        yield from (self.array[index].tobytes() for index in spread(len(self), _SAMPLE))
+
+
+class FileImages:
+    """The images of files, decoded when they are asked for.
+
+    Images that are read without a transform are kept, if all of them take at most 2 GB.
+
+    Args:
+        paths: list of strings.
+        size: int, side of the images in pixels.
+        resize: `"square"`, the centre square resized, or `"center_crop"`, see `evaluation_crop`:
+            how images are brought to that size. Defaults to `"square"`.
+        strict: bool, whether an image that cannot be decoded is an error; else it is left out.
+            Defaults to `False`.
+
+    Attributes:
+        shape: tuple, `(images, size, size, 3)`.
+        failures: dict `{index: reason}` of the images that could not be decoded so far.
+        error: `None`, or the last `DataError` of `read`, as TensorFlow's threads do not keep it.
+
+    Example:
+
+    >>> images = FileImages(["cat.jpg", "dog.webp"], 224)
+    >>> pixels, kept = images.read([0, 1])
+    """
+
+    def __init__(self, paths, size, resize="square", strict=False):
+        if resize not in RESIZE:
+            raise ValueError(f"`resize` must be one of {RESIZE}. Received: resize={resize!r}")
+        self.paths = paths
+        self.resize = resize
+        self.strict = strict
+        self.shape = (len(paths), size, size, 3)
+        self.failures = {}
+        self.error = None
+        self._fits = int(np.prod(self.shape, dtype="int64")) <= LARGEST_IN_MEMORY
+        self._lock = threading.Lock()
+        self._pixels = None
+        self._is_held = np.zeros(len(paths), bool)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def select(self, indices):
+        """A source of some of the images.
+
+        Args:
+            indices: int array `(selected,)`.
+        """
+        paths = [self.paths[index] for index in indices]
+        return FileImages(paths, self.shape[1], self.resize, self.strict)
+
+    def read(self, indices, transform=None):
+        """Decodes images, by as many threads as there are cores.
+
+        Args:
+            indices: int array `(selected,)`.
+            transform: callable that takes a `PIL.Image.Image` of mode `"L"` or `"RGB"` and its
+                position in `indices`, and returns a uint8 array `(size, size, 3)`. Defaults to
+                `None`: the source's own `resize`.
+
+        Returns:
+            uint8 array `(kept, size, size, 3)` of the images that can be decoded, and a bool array
+            `(selected,)`, which they are.
+
+        Raises:
+            DataError: if an image cannot be decoded and the source is strict, or if more than one
+                in ten of its images could not be decoded so far.
+        """
+        indices = np.asarray(indices, "int64")
+        is_held = self._is_held[indices] if transform is None else np.zeros(len(indices), bool)
+        pixels = np.empty((len(indices), *self.shape[1:]), "uint8")
+        kept = is_held.copy()
+        if is_held.any():
+            pixels[is_held] = self._pixels[indices[is_held]]
+        missing = np.flatnonzero(~is_held)
+
+        def decode(number):
+            position = missing[number]
+            found = self._decoded(int(indices[position]), int(position), transform)
+            if found is not None:
+                pixels[position], kept[position] = found, True
+
+        in_threads(decode, len(missing))
+        self._check()
+        if transform is None and self._fits:
+            self._hold(indices, pixels, kept & ~is_held)
+        return (pixels if kept.all() else pixels[kept]), kept
+
+    def failure_lines(self):
+        """A line `"path: reason"` for each image that could not be decoded so far."""
+        # Copied, as other threads may be reading.
+        return [self.failure_line(index) for index in sorted(self.failures.copy())]
+
+    def failure_line(self, index):
+        return f"{printable(self.paths[index])}: {self.failures[index]}"
+
+    def facts(self, root):
+        """What tells these images from others, as bytes: where in `root` they are, and sizes."""
+        for path in self.paths:
+            place = os.path.relpath(path, root).replace(os.sep, "/")
+            yield repr((place, os.path.getsize(path))).encode()
+
+    def _check(self):
+        if self.strict or len(self.failures) > MOST_UNREADABLE * len(self):
+            try:
+                stop_if_too_many(self.failure_lines(), len(self), self.strict)
+            except DataError as error:
+                self.error = error
+                raise
+
+    def _decoded(self, index, position, transform):
+        """The pixels of an image; `None` if it cannot be decoded, now or before."""
+        if index in self.failures:
+            return None
+        size = self.shape[1]
+        # Twice the target keeps the filtering.
+        is_draft = transform is None and self.resize == "square"
+        try:
+            image = open_image(self.paths[index], draft_size=2 * size if is_draft else None)
+        except Exception as error:
+            # Pillow raises any of a dozen kinds on damaged files.
+            self.failures[index] = why_unreadable(error)
+            return None
+        if transform is not None:
+            return transform(image, position)
+        return square(image, size) if is_draft else evaluation_crop(image, size)
+
+    def _hold(self, indices, pixels, is_new):
+        if not is_new.any():
+            return
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = np.empty(self.shape, "uint8")
+        self._pixels[indices[is_new]] = pixels[is_new]
+        self._is_held[indices[is_new]] = True

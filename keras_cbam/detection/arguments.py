@@ -1,0 +1,131 @@
+"""The arguments of a training of a detector; nothing here imports Keras."""
+
+import dataclasses
+import os
+
+from keras_cbam.errors import one_of, positive_integer
+from keras_cbam.training.arguments import RunArguments, argument, existing_path
+
+DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
+KERAS_CV_DETECTORS = ("retinanet", "yolov8")
+SMALL = "small"
+SCENES = "scenes"
+IMAGENET = "imagenet"
+AUGMENTATIONS = ("flip_crop_color", "none")
+SMALLEST_IMAGE = 32
+DEFAULTS = {"epochs": 18, "batch_size": 16, "learning_rate": 3e-3}
+
+
+def _image_size(name, value):
+    if positive_integer(name, value) < SMALLEST_IMAGE:
+        raise ValueError(f"`{name}` must be at least {SMALLEST_IMAGE}. Received: {name}={value!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectorArguments(RunArguments):
+    """The arguments of `train_detector`."""
+
+    detector: str = argument(
+        "ssd", "what to train", one_of(*DETECTORS), choices=DETECTORS, group="network"
+    )
+    data: str = argument(
+        SCENES,
+        "scenes, drawn from embedded Fashion-MNIST images, or a folder in the layout of COCO "
+        "(annotations or annotations.json) or VOC (ImageSets)",
+        metavar="DATA",
+        group="data",
+        may_change=True,
+    )
+    backbone: str = argument(
+        SMALL,
+        "small, vgg16, mobilenet or a model of keras.applications",
+        metavar="NAME",
+        group="network",
+    )
+    attention: object = argument(
+        "cbam",
+        "cbam, se, bam, channel, spatial or none: before every classifier of ssd and stairnet, in "
+        "the blocks of the backbone of the others",
+        metavar="NAME",
+        group="network",
+    )
+    weights: str = argument(
+        None,
+        "of the backbone: imagenet, none or a weights file; small starts from random weights",
+        metavar="WEIGHTS",
+        group="network",
+    )
+    image_size: int = argument(
+        96,
+        "side of the square images in pixels; a multiple of 32 for retinanet and yolov8",
+        _image_size,
+        kind=int,
+        metavar="PIXELS",
+        group="data",
+    )
+    augment: str = argument(
+        "flip_crop_color",
+        "of the training images: flip_crop_color, which flips, magnifies, crops and brightens them "
+        "at random; or none",
+        one_of(*AUGMENTATIONS),
+        choices=AUGMENTATIONS,
+        group="data",
+    )
+    train_scenes: int = argument(
+        5000,
+        "scenes to train on",
+        positive_integer,
+        kind=int,
+        metavar="N",
+        group="data",
+    )
+    test_scenes: int = argument(
+        500, "scenes to test on", positive_integer, kind=int, metavar="N", group="data"
+    )
+
+    def completed(self):
+        missing = {name: value for name, value in DEFAULTS.items() if getattr(self, name) is None}
+        # The name of what is built in is never that of a file.
+        paths = {
+            name: value if value == built_in else existing_path(value)
+            for name, value, built_in in (
+                ("data", self.data, SCENES),
+                ("weights", _none_or(self.weights), IMAGENET),
+            )
+        }
+        attention = _none_or(self.attention)
+        return dataclasses.replace(self, attention=attention, **missing, **paths)._checked()
+
+    def _checked(self):
+        self.check()
+        if self.detector in KERAS_CV_DETECTORS:
+            if self.precision != "float32":
+                raise ValueError(
+                    "The detectors of keras_cv compute in float32. Received: "
+                    f"detector={self.detector!r}, precision={self.precision!r}"
+                )
+            if self.distribute is not None:
+                raise ValueError(
+                    "The detectors of keras_cv train on one device: their losses are sums. "
+                    f"Received: detector={self.detector!r}, distribute={self.distribute!r}"
+                )
+            if self.image_size % 32:
+                raise ValueError(
+                    "`image_size` must be a multiple of 32 for the detectors of keras_cv. "
+                    f"Received: detector={self.detector!r}, image_size={self.image_size}"
+                )
+        if self.weights not in (None, IMAGENET) and not os.path.isfile(self.weights):
+            raise ValueError(
+                '`weights` must be "imagenet", None or the path of a file. '
+                f"Received: weights={self.weights!r}"
+            )
+        if self.weights is not None and self.backbone == SMALL:
+            raise ValueError(
+                f"The small backbone starts from random weights. Received: weights={self.weights!r}"
+            )
+        return self
+
+
+def _none_or(value):
+    """`None` where the command line says none."""
+    return None if value == "none" else value

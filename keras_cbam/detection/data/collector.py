@@ -1,0 +1,127 @@
+"""Gathers what the annotations of a folder say into a `DetectionSet`."""
+
+import collections
+import os
+import pathlib
+
+import numpy as np
+
+from keras_cbam.data.image_files import check_headers
+from keras_cbam.data.image_sources import stop_if_too_many
+from keras_cbam.detection.data.detection_set import DetectionSet
+from keras_cbam.detection.data.sized_images import SizedImages
+from keras_cbam.errors import DataError, printable, quoted
+
+
+class Collector:
+    """Gathers the images of one folder into a `DetectionSet`, and tells what is left out.
+
+    Args:
+        root: string, path of the data folder, out of which no path and no link may lead.
+        strict: see `SizedImages`.
+    """
+
+    def __init__(self, root, strict):
+        self.strict = strict
+        self.root = pathlib.Path(os.path.realpath(root))
+        self.skipped = collections.Counter()
+        self.unreadable = []
+        self._rows = []
+
+    def inside(self, folder, name, suffix=""):
+        """The path of a file of the data; `None`, with a count, if there is none in `root`."""
+        path = os.path.join(folder, f"{name}{suffix}")
+        try:
+            is_inside = pathlib.Path(os.path.realpath(path)).is_relative_to(self.root)
+        except ValueError:
+            # The name of no file: it has a null byte, or cannot be encoded.
+            is_inside = True
+        if not is_inside:
+            self.skipped["paths that lead outside the folder"] += 1
+        elif os.path.isfile(path):
+            return path
+        else:
+            kind = "annotation files" if suffix == ".xml" else "images"
+            self.skipped[f"missing {kind}"] += 1
+        return None
+
+    def add(self, path, size, image_id, boxes, classes, ignored, areas):
+        """An image with its boxes, which are clipped to it.
+
+        Args:
+            path: string.
+            size: pair of ints, height and width.
+            image_id: what the data call the image.
+            boxes: list of `(left, top, right, bottom)`, in pixels.
+            classes: list of whatever stands for a class.
+            ignored: list of bools.
+            areas: list of floats, or `None`: those of the clipped boxes.
+        """
+        boxes = np.array(boxes, "float64").reshape(-1, 4)
+        height, width = size
+        clipped = np.clip(boxes, 0, [width, height, width, height])
+        is_kept = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+        is_empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+        for reason, mask in (
+            ("zero-area boxes", is_empty),
+            ("boxes outside the image", ~is_empty & ~is_kept),
+            ("boxes clipped to the image", is_kept & (clipped != boxes).any(axis=1)),
+        ):
+            self.skipped[reason] += int(mask.sum())
+        sides = (clipped[:, 2:] - clipped[:, :2]).astype("float32")
+        areas = sides.prod(axis=1) if areas is None else np.array(areas, "float32")
+        self._rows.append(
+            (
+                path,
+                size,
+                image_id,
+                clipped[is_kept].astype("float32"),
+                [name for name, kept in zip(classes, is_kept) if kept],
+                np.array(ignored, bool)[is_kept],
+                areas[is_kept],
+            )
+        )
+
+    def class_names(self):
+        return sorted({name for row in self._rows for name in row[4]})
+
+    def collect(self, name, class_names, where):
+        """The `DetectionSet` of what was added.
+
+        Args:
+            name: string, what the set is called.
+            class_names: dict `{what stands for a class: name}`, in their order. Boxes of other
+                classes are left out and counted.
+            where: string, path of what was read, for the message of an error.
+
+        Raises:
+            DataError: if no image is left, or too many cannot be opened, see `SizedImages`.
+        """
+        index = {key: i for i, key in enumerate(class_names)}
+        paths = [row[0] for row in self._rows]
+        reasons = check_headers(paths)
+        images = len(paths) + len(self.unreadable)
+        for path, why in zip(paths, reasons):
+            if why is not None:
+                self.unreadable.append(f"{printable(path)}: {why}")
+        stop_if_too_many(self.unreadable, images, self.strict)
+        rows = []
+        for (*start, boxes, classes, ignored, areas), why in zip(self._rows, reasons):
+            if why is None:
+                known = np.array([key in index for key in classes], bool)
+                classes = np.array([index.get(key, -1) for key in classes], "int32")
+                self.skipped["boxes of unknown classes"] += int((~known).sum())
+                rows.append((*start, boxes[known], classes[known], ignored[known], areas[known]))
+        skipped = {reason: count for reason, count in self.skipped.items() if count}
+        if not rows:
+            received = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+            raise DataError(
+                f"{quoted(where)} must have readable images, received none"
+                f"{f' ({received})' if received else ''}."
+            )
+        paths, sizes, image_ids, boxes, classes, ignored, areas = map(list, zip(*rows))
+        sizes = np.array(sizes, "int64")
+        images = SizedImages(paths, sizes, self.strict)
+        names = list(class_names.values())
+        columns = (boxes, classes, ignored, areas, image_ids)
+        return DetectionSet(name, names, images, sizes, *columns, skipped, self.unreadable)

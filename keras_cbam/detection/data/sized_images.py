@@ -1,0 +1,91 @@
+"""The images of a `DetectionSet`, which have sizes of their own, read by their indices."""
+
+import numpy as np
+from PIL import Image
+
+from keras_cbam.data.image_files import in_threads
+from keras_cbam.data.image_sources import FileImages
+from keras_cbam.errors import DataError, quoted
+
+
+class SizedImages(FileImages):
+    """Image files, each of a known size, decoded when they are asked for.
+
+    A file that cannot be decoded, or whose image is not of its size, is a failure, see
+    `FileImages`. `images[index]` is a uint8 array `(height, width, 3)`.
+
+    Args:
+        paths: list of strings.
+        sizes: int array `(images, 2)`, the height and width that the boxes are for.
+        strict: bool, whether a failure is an error; else the image is left out.
+            Defaults to `False`.
+
+    Raises:
+        DataError: by `images[index]`, if the image is a failure.
+
+    Example:
+
+    >>> images = SizedImages(["street.jpg"], np.array([[480, 640]]))
+    >>> images[0].shape
+    (480, 640, 3)
+    """
+
+    def __init__(self, paths, sizes, strict=False):
+        # There is no one size.
+        super().__init__(paths, 0, strict=strict)
+        self.sizes = sizes
+
+    def select(self, indices):
+        return SizedImages([self.paths[i] for i in indices], self.sizes[indices], self.strict)
+
+    def __getitem__(self, index):
+        pixels, _ = self.read([index], lambda image, _: np.asarray(image))
+        if not pixels:
+            raise DataError(
+                f"The image {quoted(self.paths[index])} cannot be used: {self.failures[index]}."
+            )
+        return pixels[0]
+
+    def read(self, indices, transform=None):
+        """Decodes images, by as many threads as there are cores.
+
+        Args:
+            indices: int array `(selected,)`.
+            transform: callable that takes an RGB `PIL.Image.Image` and its position in `indices`.
+
+        Returns:
+            List of what `transform` returned for the images that are no failures, and a bool array
+            `(selected,)`, which they are.
+
+        Raises:
+            DataError: see `FileImages.read`.
+        """
+
+        def of_its_size(image, position):
+            height, width = self.sizes[indices[position]]
+            if image.size == (width, height):
+                return transform(image.convert("RGB"), position)
+            self.failures[int(indices[position])] = (
+                f"it is {image.width} pixels wide and {image.height} high, its boxes are for "
+                f"{width} and {height}"
+            )
+            return None
+
+        def decode(position):
+            return self._decoded(int(indices[position]), position, of_its_size)
+
+        found = in_threads(decode, len(indices))
+        self._check()
+        kept = np.array([each is not None for each in found], bool)
+        return [each for each in found if each is not None], kept
+
+
+def read_images(images, indices, transform):
+    """`SizedImages.read` of any images of a `DetectionSet`."""
+    if isinstance(images, SizedImages):
+        return images.read(indices, transform)
+
+    def convert(position):
+        return transform(Image.fromarray(images[indices[position]]), position)
+
+    return in_threads(convert, len(indices)), np.ones(len(indices), bool)

@@ -1,0 +1,32 @@
+"""In which numbers a network computes, and how far apart two computations may be."""
+
+import contextlib
+
+import keras
+
+# Largest difference of probabilities between the model in memory and a reloaded one.
+TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Within the block, new layers have the dtype policy of that name."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def allowed_difference(model):
+    """The largest difference of probabilities that the model's dtype policies allow."""
+    policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    return max(TOLERANCE.get(policy, 0) for policy in policies)
+
+
+def jit_compile(xla):
+    """What `xla` is to `keras.Model.compile`: JAX compiles in any case."""
+    if xla and keras.backend.backend() == "torch":
+        raise ValueError(f"`xla` is not for the backend 'torch'. Received: xla={xla}")
+    return xla or keras.backend.backend() == "jax"

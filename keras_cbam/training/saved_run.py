@@ -1,0 +1,76 @@
+"""A trained model on the disk, as every verb takes it: the folder of a run, or a file alone."""
+
+import dataclasses
+import pathlib
+import zipfile
+
+from keras_cbam.errors import ModelError, first_line, printable, quoted
+from keras_cbam.training.run_folder import ARGUMENTS, MODEL, REPORT, read_json
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """A saved model, and what its run has told of it.
+
+    Attributes:
+        model_file: `pathlib.Path` of the `.keras` file.
+        task: string, the name of the task of the run, or `None` for a file alone.
+        arguments: dict, the arguments of the run; empty for a file alone.
+        report: dict, its `report.json`; empty for a file alone.
+    """
+
+    model_file: pathlib.Path
+    task: str | None = None
+    arguments: dict = dataclasses.field(default_factory=dict)
+    report: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def class_names(self):
+        """The names of the classes, in the order of the model's outputs, or `None`."""
+        names = self.report.get("data", {}).get("class_names")
+        return None if names is None else [printable(name) for name in names]
+
+    def load(self):
+        """The `keras.Model`, which is not compiled; code in the file is not run.
+
+        Raises:
+            ModelError: if it cannot be loaded.
+        """
+        from keras_cbam.files.model_files import load_keras_file
+
+        try:
+            return load_keras_file(self.model_file)
+        except Exception as error:
+            # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
+            raise ModelError(
+                f"The Keras model {quoted(self.model_file)} cannot be loaded: {first_line(error)}."
+            ) from error
+
+
+def find_run(path):
+    """The saved model at a path.
+
+    Args:
+        path: path of the folder of a run, of the `model.keras` in it, or of any `.keras` file.
+
+    Returns:
+        `SavedRun`.
+
+    Raises:
+        ModelError: if there is no trained model.
+    """
+    path = pathlib.Path(path)
+    folder = path if path.is_dir() else path.parent
+    told = read_json(folder / ARGUMENTS)
+    model_file = folder / MODEL if path.is_dir() else path
+    is_run = "task" in told and model_file.name == MODEL
+    if not model_file.is_file():
+        reason = f"it has no {MODEL}" if path.is_dir() else "there is no such file"
+        if is_run:
+            reason = "its training has not ended: --resume continues it"
+        raise ModelError(f"{quoted(path)} is not a trained model: {reason}.")
+    if model_file.suffix != ".keras" or not zipfile.is_zipfile(model_file):
+        raise ModelError(f"The file {quoted(model_file)} is not a Keras model saved as .keras.")
+    if not is_run:
+        return SavedRun(model_file)
+    return SavedRun(model_file, told["task"], told.get("arguments", {}), read_json(folder / REPORT))

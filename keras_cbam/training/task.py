@@ -1,0 +1,80 @@
+"""What a task tells the trainer, which knows nothing of classifiers and detectors."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+
+from keras_cbam.data.order import ONE_DEVICE
+from keras_cbam.training.arguments import RunArguments
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Epochs with one optimizer.
+
+    Attributes:
+        epochs: int, at least 1.
+        compiled: function that gives a context manager, within which the model is compiled for
+            these epochs; what it freezes is as before at its end.
+    """
+
+    epochs: int
+    compiled: Callable[[], contextlib.AbstractContextManager]
+
+
+class Data(Protocol):
+    """What a task trains on."""
+
+    name: str
+    class_names: list
+
+    def identity(self) -> str:
+        """A string that differs for other data: a run is resumed with the same."""
+
+    def describe(self) -> dict:
+        """What the report says: the number of images of each part, and what was skipped."""
+
+    def sources(self) -> list:
+        """The image sources that batches read, for `keras_cbam.data.reading`."""
+
+
+class Task(Protocol):
+    """A kind of model that can be trained: `ClassificationTask` or `DetectionTask`.
+
+    Attributes:
+        name: string, in the report of a run: a run is resumed and replaced by the same task only.
+        arguments: `RunArguments`.
+        files: the names of what `artefacts` may write.
+    """
+
+    name: str
+    arguments: RunArguments
+    files: tuple
+
+    def load(self) -> Data:
+        """The data of the arguments."""
+
+    def build(self, data: Data) -> keras.Model:
+        """The network, uncompiled, with its initial weights."""
+
+    def phases(self, model: keras.Model, steps: int) -> list[Phase]:
+        """How it is trained, for that number of steps an epoch."""
+
+    def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE):
+        """A `tf.data.Dataset` of batches: a pure function of its arguments.
+
+        `part` is `"train"` (augmented, in the order of the epoch, from a step on),
+        `"validation"`, `"test"`, or `"sample"`: a few images of the test part.
+        """
+
+    def measure(self, model: keras.Model, data: Data, part: str = "test") -> tuple[dict, Any]:
+        """The metrics of a part, for the report, and the predictions that they are of."""
+
+    def artefacts(self, model, data, history, report, predictions) -> dict[str, Callable]:
+        """`{name: function that writes it to a path}`; each may fail alone."""
+
+    def compare(self, expected, found, tolerance: float) -> dict:
+        """How far predictions of a reloaded model are off; TrainingError if they are others."""

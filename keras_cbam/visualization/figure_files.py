@@ -1,0 +1,70 @@
+"""Figures as files: named after the images that they show, and never in the place of one."""
+
+import io
+import os
+import pathlib
+import re
+import warnings
+
+from keras_cbam.errors import DataError, printable, quoted
+
+# Letters of an image's file name that are kept.
+STEM_LENGTH = 50
+
+
+def as_png(figure):
+    """The bytes of a PNG file of a Matplotlib figure."""
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():
+        # Matplotlib's own font lacks many scripts: their letters become boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(drawn, format="png", dpi=90)
+    return drawn.getvalue()
+
+
+def figure_names(paths, ending):
+    """A file name for each image, all of them different: `"cat_explained.png"`.
+
+    Args:
+        paths: list of the paths of the images.
+        ending: string, what follows the name of an image.
+    """
+    names, taken = [], set()
+    for path in paths:
+        stem = re.sub(r"[^\w.-]", "_", printable(pathlib.Path(path).stem))[:STEM_LENGTH]
+        name, number = f"{stem}_{ending}.png", 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{stem}_{ending}_{number}.png"
+        names.append(name)
+        taken.add(name.lower())
+    return names
+
+
+def refuse_to_lose_files(files, images, overwrite):
+    """Raises an error if writing files of one folder would replace an image, or another file.
+
+    Args:
+        files: list of `pathlib.Path`s in one folder.
+        images: list of the paths of the images that the files are made of.
+        overwrite: bool, whether other files may be replaced.
+
+    Raises:
+        NotADirectoryError: if the folder is a file.
+        DataError: if a file would replace one of the images.
+        FileExistsError: if a file exists, and `overwrite` is false.
+    """
+    folder = files[0].parent
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"The output {quoted(folder)} is a file, not a folder.")
+    own = set(map(os.path.realpath, images))
+    for path in files:
+        if os.path.realpath(path) in own:
+            raise DataError(
+                f"The figure {quoted(path)} would replace one of the images; choose another folder."
+            )
+        if os.path.lexists(path) and not overwrite:
+            raise FileExistsError(
+                f"The file {quoted(path)} exists already. "
+                "Choose another --output, or pass --overwrite to replace it."
+            )

@@ -1,0 +1,96 @@
+import subprocess
+import sys
+
+import pytest
+
+from keras_cbam.detection import DetectorArguments
+
+
+def test_defaults_are_filled_in():
+    found = DetectorArguments.given()
+    assert (found.epochs, found.batch_size, found.learning_rate) == (18, 16, 3e-3)
+    assert (found.data, found.weights, found.attention) == ("scenes", None, "cbam")
+    assert DetectorArguments.given(epochs=2).epochs == 2
+
+
+def test_what_the_command_calls_none():
+    found = DetectorArguments.given(attention="none", weights="none")
+    assert found.attention is found.weights is None
+
+
+def test_paths_are_whole_and_names_are_not_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("scenes", "photos"):
+        (tmp_path / name).mkdir()
+    for name in ("imagenet", "own.npz"):
+        (tmp_path / name).touch()
+    assert DetectorArguments.given(data="scenes").data == "scenes"
+    assert DetectorArguments.given(data="./scenes").data == str(tmp_path / "scenes")
+    assert DetectorArguments.given(data="photos").data == str(tmp_path / "photos")
+    given = {"backbone": "MobileNet"}
+    assert DetectorArguments.given(weights="imagenet", **given).weights == "imagenet"
+    assert DetectorArguments.given(weights="own.npz", **given).weights == str(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"detector": "sdd"}, "Received: detector='sdd'"),
+        ({"image_size": 31}, "at least 32. Received: image_size=31"),
+        ({"image_size": 96.0}, "Received: image_size=96.0"),
+        ({"epochs": 0}, "Received: epochs=0"),
+        ({"learning_rate": -1.0}, "Received: learning_rate=-1.0"),
+        ({"train_scenes": 0}, "Received: train_scenes=0"),
+        ({"test_scenes": 2.5}, "Received: test_scenes=2.5"),
+        ({"augment": True}, "Received: augment=True"),
+        ({"precision": "float8"}, "Received: precision='float8'"),
+        ({"detector": "yolov8", "precision": "mixed_float16"}, "compute in float32"),
+        ({"detector": "retinanet", "image_size": 48}, "multiple of 32"),
+        ({"detector": "yolov8", "distribute": "mirrored"}, "train on one device"),
+        ({"weights": "gone.h5", "backbone": "MobileNet"}, r"Received: weights='gone\.h5'"),
+        ({"weights": "imagenet"}, "starts from random weights"),
+    ],
+)
+def test_wrong_arguments(given, message):
+    with pytest.raises(ValueError, match=message):
+        DetectorArguments.given(**given)
+
+
+EARLIER = vars(DetectorArguments.given(attention="none"))
+
+
+def test_a_run_is_resumed_by_the_same_words():
+    assert DetectorArguments.given(EARLIER, attention="none", epochs=20).epochs == 20
+    with pytest.raises(ValueError, match=r"`attention` was None\. Received: attention='se'"):
+        DetectorArguments.given(EARLIER, attention="se")
+
+
+def test_they_are_read_without_keras():
+    code = (
+        "import sys; sys.argv = ['keras-cbam']\n"
+        "import keras_cbam.detection.arguments\n"
+        "print({'keras', 'tensorflow', 'numpy'} & set(sys.modules))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
+WITHOUT_KERAS_CV = """
+import sys
+sys.modules["keras_cv"] = None
+import keras_cbam.detection
+assert "train_detector" in dir(keras_cbam.detection)
+from keras_cbam.detection import DetectorArguments
+for name in ("train_detector", "coco_folder", "SSD", "coco_metrics", "evaluate_run", "export_run"):
+    try:
+        getattr(keras_cbam.detection, name)
+    except ImportError as error:
+        assert "pip install keras_cbam[detection]" in str(error), error
+        print(error)
+"""
+
+
+def test_the_extra_is_named_when_it_is_needed():
+    run = subprocess.run([sys.executable, "-c", WITHOUT_KERAS_CV], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == 6 * [run.stdout.splitlines()[0]]

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_cbam.detection import export, export_run
+from keras_cbam.errors import ExportError
+from tests.detection.folders import write_many
+
+
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory):
+    output = tmp_path_factory.mktemp("exported") / "served"
+    return export_run(finished.output, "saved_model", output, samples=4)
+
+
+def test_the_saved_model_finds_the_same(exported, finished):
+    assert (exported.format, exported.data, exported.images) == (
+        *("saved_model", "clothing_scenes", 4),
+    )
+    assert exported.differences["unpaired"] == 0
+    assert exported.skipped == []
+    loaded = tf.saved_model.load(str(exported.output))
+    images = finished.data.test.images.astype("float32")
+    expected = finished.model.predict(images, verbose=0)
+    serving = loaded.signatures["serving_default"]
+    # Any number of images.
+    for found in (loaded.serve(images), serving(pixels=tf.constant(images))):
+        assert set(found) == set(expected)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
+    assert loaded.serve(images[:1])["boxes"].shape == (1, *expected["boxes"].shape[1:])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"format": "onnx"}, {"format": "litert"}, {"quantize": "int8"}],
+)
+def test_other_formats_are_refused_in_one_sentence(given, tmp_path):
+    given = {"format": "saved_model", "output": tmp_path / "served", **given}
+    with pytest.raises(ValueError, match="Detectors are exported as saved_model only"):
+        export_run("no run is read", **given)
+
+
+def test_an_earlier_one_is_replaced_only_when_asked(exported, finished):
+    with pytest.raises(FileExistsError, match="exists already"):
+        export_run(finished.output, "saved_model", exported.output)
+
+
+def test_other_predictions_are_an_error(finished, tmp_path, monkeypatch):
+    def other(*_):
+        return {
+            "boxes": np.ones((3, 1, 4), "float32"),
+            "classes": np.zeros((3, 1)),
+            "confidence": np.ones((3, 1), "float32"),
+        }
+
+    monkeypatch.setattr(export, "_written_and_loaded", other)
+    with pytest.raises(ExportError, match=r"SavedModel predicts otherwise than Keras: .* others"):
+        export_run(finished.output, "saved_model", tmp_path / "served", samples=3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_other_data(finished, tmp_path, monkeypatch):
+    data = write_many(tmp_path / "data", 3)
+    seen = []
+    monkeypatch.setattr(
+        export,
+        "_written_and_loaded",
+        lambda _, path, images: seen.append(images) or finished.model.predict(images, verbose=0),
+    )
+    monkeypatch.setattr(export, "put_in_place", lambda *_: None)
+    given = {"format": "saved_model", "output": tmp_path / "served"}
+    found = export_run(finished.output / "model.keras", data=data, **given)
+    assert (found.images, found.data, seen[0].shape) == (1, "data", (1, 32, 32, 3))
