@@ -3,10 +3,7 @@
 import keras
 from keras import ops
 
-from keras_cbam.layers.compiled import refine_compiled
-from keras_cbam.ops.differentiation import remember
-from keras_cbam.ops.matrices import accumulation_dtype
-from keras_cbam.ops.refine import apply_gates, blend_with_identity
+from keras_cbam.ops.attention import accumulation_dtype, apply_gates, blend_with_identity
 
 
 def pooling_methods(name, value, allowed):
@@ -32,25 +29,32 @@ def clone_initializer(initializer):
 
 
 def validate_dtype(dtype):
-    """Raises ValueError for a dict that is no dtype policy, at which Keras fails in many ways."""
+    """Raises ValueError for a dict that is not a valid dtype policy: Keras fails in many ways."""
     if not isinstance(dtype, dict):
         return
     try:
         policy = keras.dtype_policies.deserialize(dtype)
     except Exception as error:
-        raise ValueError(f"`dtype` is no dtype policy. Received: dtype={dtype!r}") from error
+        raise ValueError(
+            f"`dtype` is not a valid dtype policy. Received: dtype={dtype!r}"
+        ) from error
     if not isinstance(policy, keras.dtype_policies.DTypePolicy):
-        raise ValueError(f"`dtype` is no dtype policy. Received: dtype={dtype!r}")
+        raise ValueError(f"`dtype` is not a valid dtype policy. Received: dtype={dtype!r}")
+
+
+class WideBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization whose weights keep their dtype when another layer reads them."""
+
+    def add_weight(self, *args, **kwargs):
+        return super().add_weight(*args, **{**kwargs, "autocast": False})
 
 
 class AttentionLayer(keras.layers.Layer):
     """Base of the attention layers: a feature map in, the same shape out.
 
-    A subclass with one gate gives `compute_logits(inputs, training, gate)`, another one
+    A subclass with one gate gives `compute_logits(inputs, training)`, another one
     `refine(inputs, training)`; every subclass gives `compute_scores_spec(input_shape)`, its
     symbolic attention scores.
-
-    `is_lean` tells whether the layer gains by a compiled training step.
 
     Args:
         gate_activation: activation of the gate's logits.
@@ -60,8 +64,6 @@ class AttentionLayer(keras.layers.Layer):
         kernel_regularizer, bias_regularizer: regularizers.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
     """
-
-    is_lean = True
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ class AttentionLayer(keras.layers.Layer):
 
     def make_batch_norm(self, name, momentum, gamma_initializer="ones"):
         # float16 could hold neither the sums nor their variance.
-        return keras.layers.BatchNormalization(
+        return WideBatchNormalization(
             momentum=momentum,
             epsilon=1e-5,
             gamma_initializer=gamma_initializer,
@@ -163,11 +165,9 @@ class AttentionLayer(keras.layers.Layer):
             name=name,
         )
 
-    def compute_gate(self, inputs, training=None, gate=None):
-        """The gate map for the inputs, or for the inputs times another `gate`."""
-        logits = self.compute_logits(inputs, training=training, gate=gate)
-        # Computed again, it could differ by a rounding, and the gated maxima would not be found.
-        return remember(self.blend(self.gate_activation(remember(logits))))
+    def compute_gate(self, inputs, training=None):
+        """The gate map for the inputs."""
+        return self.blend(self.gate_activation(self.compute_logits(inputs, training=training)))
 
     def blend(self, gate):
         """The gate map, blended with all ones if the layer starts as an identity."""
@@ -178,12 +178,11 @@ class AttentionLayer(keras.layers.Layer):
     def refine(self, inputs, training=None):
         """The outputs and the attention scores."""
         gate = self.compute_gate(inputs, training=training)
-        outputs = apply_gates(inputs, [gate], self.channel_axis(len(inputs.shape)))
-        return outputs, ops.cast(gate, self.compute_dtype)
+        return apply_gates(inputs, [gate]), ops.cast(gate, self.compute_dtype)
 
     def call(self, inputs, training=None, return_attention_scores=False):
         self.validate_input_dtype(inputs)
-        outputs, scores = refine_compiled(self, inputs, training)
+        outputs, scores = self.refine(inputs, training)
         return (outputs, scores) if return_attention_scores else outputs
 
     def compute_output_shape(self, input_shape):

@@ -5,8 +5,7 @@ from keras import ops
 
 from keras_cbam.errors import positive_integer
 from keras_cbam.layers.attention_layer import AttentionLayer
-from keras_cbam.ops.pooling import pool_over_space, project_channels
-from keras_cbam.ops.refine import apply_gates
+from keras_cbam.ops.attention import apply_gates, pool_over_space, project_channels
 
 COMBINATIONS = ("add", "multiply")
 
@@ -69,9 +68,6 @@ class BAM(AttentionLayer):
     - [Park et al., BAM: Bottleneck Attention Module, BMVC 2018](
       https://arxiv.org/abs/1807.06514), section 3
     """
-
-    # Its gate map is as large as the inputs: there is little to save.
-    is_lean = False
 
     def __init__(
         self,
@@ -165,8 +161,9 @@ class BAM(AttentionLayer):
         joint, *scores = (
             self.blend(1 + self.gate_activation(logits)) for logits in (combined, channel, spatial)
         )
-        outputs = apply_gates(inputs, [joint], self.channel_axis(len(inputs.shape)))
-        return outputs, tuple(ops.cast(score, self.compute_dtype) for score in scores)
+        return apply_gates(inputs, [joint]), tuple(
+            ops.cast(score, self.compute_dtype) for score in scores
+        )
 
     def multiply_adds(self, input_shape):
         """Of both branches, for one example of that shape (without the batch)."""

@@ -4,9 +4,7 @@ from keras import ops
 from keras_cbam.layers.attention_layer import AttentionLayer, clone_initializer
 from keras_cbam.layers.channel_attention import ChannelAttention
 from keras_cbam.layers.spatial_attention import SpatialAttention
-from keras_cbam.ops.compilation import is_lean
-from keras_cbam.ops.lean import gated
-from keras_cbam.ops.refine import apply_gates
+from keras_cbam.ops.attention import apply_gates, gated
 
 ARRANGEMENTS = ("channel_spatial", "spatial_channel", "parallel", "channel", "spatial")
 
@@ -179,24 +177,19 @@ class CBAM(AttentionLayer):
         )
 
     def _in_sequence(self, inputs, training):
-        axis = self.channel_axis(len(inputs.shape))
         layers = [self.channel_attention, self.spatial_attention]
         order = [layer for layer in layers if layer is not None]
         if self.arrangement == "spatial_channel":
             order.reverse()
-        features, gates, scores = inputs, [], {}
+        features, scores = inputs, {}
         for layer in order:
-            gate = gates[0] if gates else None
-            score = layer.compute_gate(features, training=training, gate=gate)
-            scores[layer.name] = score
-            gates.append(self.blend(score) if layer is order[-1] else score)
-            if layer is not order[-1] and not is_lean(inputs):
-                features, gates = gated(features, score), []
-        outputs = ops.cast(apply_gates(features, gates, axis), inputs.dtype)
+            scores[layer.name] = layer.compute_gate(features, training=training)
+            if layer is not order[-1]:
+                features = gated(features, scores[layer.name])
+        outputs = ops.cast(gated(features, self.blend(scores[order[-1].name])), inputs.dtype)
         return outputs, [None if layer is None else scores[layer.name] for layer in layers]
 
     def _in_parallel(self, inputs, training):
-        axis = self.channel_axis(len(inputs.shape))
         channel_logits = self.channel_attention.compute_logits(inputs)
         spatial_logits = self.spatial_attention.compute_logits(inputs, training=training)
         joint, *scores = (
@@ -205,7 +198,7 @@ class CBAM(AttentionLayer):
         )
         if not self.residual:
             scores = [self.blend(gate) for gate in scores]
-        return apply_gates(inputs, [self.blend(joint)], axis), scores
+        return apply_gates(inputs, [self.blend(joint)]), scores
 
     def blend(self, gate):
         if self.residual and self.identity_scale is not None:

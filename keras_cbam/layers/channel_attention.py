@@ -5,8 +5,7 @@ from keras import ops
 
 from keras_cbam.errors import positive_integer
 from keras_cbam.layers.attention_layer import AttentionLayer, pooling_methods
-from keras_cbam.ops.pooling import CHANNEL_DESCRIPTORS, pool_over_space
-from keras_cbam.ops.refine import channel_logits
+from keras_cbam.ops.attention import CHANNEL_DESCRIPTORS, channel_logits, pool_over_space
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -110,14 +109,11 @@ class ChannelAttention(AttentionLayer):
             self.output_bias = self.add_bias("output_bias", channels)
         self.add_identity_scale()
 
-    def compute_logits(self, inputs, training=None, gate=None):
-        """Logits of the gate, with size 1 on the spatial axes, in the accumulation dtype.
-
-        `gate` multiplies the inputs first.
-        """
+    def compute_logits(self, inputs, training=None):
+        """Logits of the gate, with size 1 on the spatial axes, in the accumulation dtype."""
         axis = self.channel_axis(len(inputs.shape))
         logits = channel_logits(
-            pool_over_space(inputs, self.pooling, axis, gate),
+            pool_over_space(inputs, self.pooling, axis),
             (self.hidden_kernel, self.output_kernel),
             (self.hidden_bias, self.output_bias) if self.use_bias else None,
             self.activation,

@@ -5,9 +5,12 @@ from keras import ops
 
 from keras_cbam.errors import positive_integer
 from keras_cbam.layers.attention_layer import AttentionLayer, pooling_methods
-from keras_cbam.ops.lean import gated
-from keras_cbam.ops.pooling import SPATIAL_DESCRIPTORS, pool_over_channels, project_channels
-from keras_cbam.ops.refine import spatial_logits
+from keras_cbam.ops.attention import (
+    SPATIAL_DESCRIPTORS,
+    pool_over_channels,
+    project_channels,
+    spatial_logits,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -121,21 +124,15 @@ class SpatialAttention(AttentionLayer):
             self.batch_norm.build((None,) * (len(input_shape) - 1) + (1,))
         self.add_identity_scale()
 
-    def compute_logits(self, inputs, training=None, gate=None):
-        """Logits of the gate, with size 1 on the channel axis, in the accumulation dtype.
-
-        `gate` multiplies the inputs first.
-        """
+    def compute_logits(self, inputs, training=None):
+        """Logits of the gate, with size 1 on the channel axis, in the accumulation dtype."""
         axis = self.channel_axis(len(inputs.shape))
-        methods = [method for method in self.pooling if method != "conv"]
-        pooled = dict(zip(methods, pool_over_channels(inputs, methods, axis, gate)))
         maps = []
         for method in self.pooling:
             if method == "conv":
-                features = inputs if gate is None else gated(inputs, gate)
-                maps.append(project_channels(features, self.pooling_kernel, axis))
+                maps.append(project_channels(inputs, self.pooling_kernel, axis))
             else:
-                maps.append(ops.expand_dims(pooled[method], -1))
+                maps += [ops.expand_dims(x, -1) for x in pool_over_channels(inputs, [method], axis)]
         logits = spatial_logits(ops.concatenate(maps, axis=-1), self.kernel, self.bias)
         if self.batch_norm is not None:
             logits = self.batch_norm(logits, training=training)
