@@ -93,6 +93,22 @@ def positive_integer(name, value):
     return int(value)
 
 
+def different_ones(name, value, allowed):
+    """`value`, one or several different ones of the allowed strings, as a tuple."""
+    values = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(values, (list, tuple))
+        or not values
+        or any(each not in allowed for each in values)
+        or len(set(values)) != len(values)
+    ):
+        raise ValueError(
+            f"`{name}` must be one or several different ones of {allowed}. "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(values)
+
+
 def validate_seed(name, seed):
     """Raises ValueError unless it is an integer that NumPy and Keras take."""
     if not is_number(seed) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:

@@ -32,18 +32,15 @@ class BAM(AttentionLayer):
         start_as_identity: bool. If `True` the map `M = 1 + sigmoid(...)` becomes `1 + s * (M - 1)`
             with a trainable scalar `s` that starts at 0: the new layer changes nothing.
             Defaults to `False`.
-        data_format: `"channels_last"` or `"channels_first"`. Defaults to
-            `keras.config.image_data_format()`.
-        kernel_initializer: initializer of all kernels. Defaults to `"glorot_uniform"`.
-        bias_initializer: initializer of all biases. Defaults to `"zeros"`.
-        kernel_regularizer: regularizer of all kernels. Defaults to `None`.
-        bias_regularizer: regularizer of all biases. Defaults to `None`.
+        data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
+        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
+            `"zeros"`.
+        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)`, or
-            `(batch, channels, ...)` with `data_format="channels_first"`. Every size but the
-            channels may be unknown.
+        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)` or, channels first,
+            `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: bool, mode of the batch normalizations (epsilon 1e-5, momentum 0.9).
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
 
@@ -54,8 +51,8 @@ class BAM(AttentionLayer):
         are multiplied by that of the combined branches).
 
     Raises:
-        ValueError: if an argument is outside its range, the inputs are not floating-point, their
-            rank is not 3 to 5, or their channels are unknown.
+        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
+            rank 3 to 5 and with known channels.
 
     Example:
 
@@ -84,13 +81,8 @@ class BAM(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            gate_activation=gate_activation,
-            start_as_identity=start_as_identity,
-            data_format=data_format,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
+            (gate_activation, start_as_identity, data_format),
+            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
             **kwargs,
         )
         self.reduction_ratio = positive_integer("reduction_ratio", reduction_ratio)
@@ -176,7 +168,7 @@ class BAM(AttentionLayer):
         )
 
     def compute_scores_spec(self, input_shape):
-        return self.channel_map_spec(input_shape), self.spatial_map_spec(input_shape)
+        return self.map_specs(input_shape)
 
     def get_config(self):
         return {

@@ -3,8 +3,8 @@ import math
 import keras
 from keras import ops
 
-from keras_cbam.errors import positive_integer
-from keras_cbam.layers.attention_layer import AttentionLayer, pooling_methods
+from keras_cbam.errors import different_ones, positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.ops.attention import CHANNEL_DESCRIPTORS, channel_logits, pool_over_space
 
 
@@ -30,21 +30,17 @@ class ChannelAttention(AttentionLayer):
         activation: activation of the hidden units. Defaults to `"relu"`.
         gate_activation: activation of the summed logits. Defaults to `"sigmoid"`.
         use_bias: bool, whether both layers of the MLP have a bias. Defaults to `True`.
-        start_as_identity: bool. If `True` the gate map `M` becomes `1 + s * (M - 1)` with a
-            trainable scalar `s` that starts at 0: the new layer changes nothing.
-            Defaults to `False`.
-        data_format: `"channels_last"` or `"channels_first"`. Defaults to
-            `keras.config.image_data_format()`.
-        kernel_initializer: initializer of both kernels. Defaults to `"glorot_uniform"`.
-        bias_initializer: initializer of both biases. Defaults to `"zeros"`.
-        kernel_regularizer: regularizer of both kernels. Defaults to `None`.
-        bias_regularizer: regularizer of both biases. Defaults to `None`.
+        start_as_identity: bool, whether the gate map `M` becomes `1 + s * (M - 1)` with a trainable
+            scalar `s` that starts at 0: the new layer changes nothing. Defaults to `False`.
+        data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
+        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
+            `"zeros"`.
+        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)`, or
-            `(batch, channels, ...)` with `data_format="channels_first"`. Every size but the
-            channels may be unknown.
+        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)` or, channels first,
+            `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: unused; the layer computes the same in training and in inference.
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
 
@@ -53,8 +49,8 @@ class ChannelAttention(AttentionLayer):
         `(batch, 1, 1, channels)` for images, the channel axis where the inputs have it.
 
     Raises:
-        ValueError: if an argument is outside its range, the inputs are not floating-point, their
-            rank is not 3 to 5, or their channels are unknown.
+        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
+            rank 3 to 5 and with known channels.
 
     Example:
 
@@ -85,17 +81,12 @@ class ChannelAttention(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            gate_activation=gate_activation,
-            start_as_identity=start_as_identity,
-            data_format=data_format,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
+            (gate_activation, start_as_identity, data_format),
+            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
             **kwargs,
         )
         self.reduction_ratio = positive_integer("reduction_ratio", reduction_ratio)
-        self.pooling = pooling_methods("pooling", pooling, CHANNEL_DESCRIPTORS)
+        self.pooling = different_ones("pooling", pooling, CHANNEL_DESCRIPTORS)
         self.activation = keras.activations.get(activation)
         self.use_bias = bool(use_bias)
 
@@ -128,7 +119,7 @@ class ChannelAttention(AttentionLayer):
         )
 
     def compute_scores_spec(self, input_shape):
-        return self.channel_map_spec(input_shape)
+        return self.map_specs(input_shape)[0]
 
     def get_config(self):
         return {

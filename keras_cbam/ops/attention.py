@@ -2,7 +2,10 @@
 
 Read from top to bottom, the paper's equations: the descriptors of the channels and their shared
 MLP (2), the descriptors of the positions and their convolution (3), and what a gate does to the
-feature map (1). Gradients are those of the backend. What is summed or gated is at least float32.
+feature map (1). Gradients are those of the backend.
+
+`inputs` are floating tensors of shape `(batch, ..., channels)` or `(batch, channels, ...)`, with
+the channels at `channel_axis`. What is pooled, summed or gated is at least float32.
 """
 
 import functools
@@ -25,21 +28,12 @@ def accumulation_dtype(dtype):
 
 
 def pool_over_space(inputs, methods, channel_axis):
-    """Descriptors of the channels: one number for each channel of each example.
+    """Descriptors of the channels: for each method a tensor of shape `(batch, channels)`.
 
     - `"avg"`: mean
-    - `"max"`: maximum
+    - `"max"`: maximum; tied maxima share its gradient equally
     - `"lp"`: `sqrt(sum(x ** 2))`, the L2 norm; its gradient at an all-zero channel is 0
     - `"lse"`: `log(sum(exp(x)))`
-
-    Args:
-        inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
-        methods: sequence of strings out of `CHANNEL_DESCRIPTORS`.
-        channel_axis: int, position of the channels.
-
-    Returns:
-        For each method a tensor of shape `(batch, channels)`, dtype
-        `accumulation_dtype(inputs.dtype)`.
     """
     space = tuple(axis for axis in range(1, len(inputs.shape)) if axis != channel_axis)
     wide = ops.cast(inputs, accumulation_dtype(inputs.dtype))
@@ -84,32 +78,13 @@ def channel_logits(descriptors, kernels, biases, activation):
 
 
 def pool_over_channels(inputs, methods, channel_axis):
-    """Mean (`"avg"`) or maximum (`"max"`) of the channels at each position.
-
-    Args:
-        inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
-        methods: sequence of strings, `"avg"` or `"max"`.
-        channel_axis: int, position of the channels.
-
-    Returns:
-        For each method a tensor of shape `(batch, ...)` without the channel axis, dtype
-        `accumulation_dtype(inputs.dtype)`.
-    """
+    """Descriptors of the positions, `"avg"` or `"max"`: for each method a tensor `(batch, ...)`."""
     wide = ops.cast(inputs, accumulation_dtype(inputs.dtype))
     return [POOLS[method](wide, axis=channel_axis) for method in methods]
 
 
 def project_channels(inputs, kernel, channel_axis):
-    """Learned 1x1 convolution: each position's channels times `kernel`.
-
-    Args:
-        inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
-        kernel: tensor of shape `(channels, maps)`.
-        channel_axis: int, position of the channels.
-
-    Returns:
-        Tensor of shape `(batch, ..., maps)`, dtype `accumulation_dtype(inputs.dtype)`.
-    """
+    """Learned 1x1 convolution by `kernel`, `(channels, maps)`: a tensor `(batch, ..., maps)`."""
     dtype = accumulation_dtype(inputs.dtype)
     inputs = ops.moveaxis(ops.cast(inputs, dtype), channel_axis, -1)
     # The PyTorch backend multiplies float64 matrices in float32.
@@ -136,7 +111,12 @@ def spatial_logits(maps, kernel, bias):
 
 
 def blend_with_identity(gate, scale):
-    """`1 + scale * (gate - 1)`, in a form that is exactly 1 at scale 0 and the gate at scale 1."""
+    """`1 + scale * (gate - 1)`, in a form that is exactly 1 at scale 0 and the gate at scale 1.
+
+    Without a scale, `None`, it is the gate.
+    """
+    if scale is None:
+        return gate
     scale = ops.cast(scale, gate.dtype)
     return (1 - scale) + scale * gate
 
@@ -150,13 +130,5 @@ def gated(inputs, *gates):
 
 
 def apply_gates(inputs, gates):
-    """`inputs` times every gate in the inputs' dtype, computed (and differentiated) in the gates'.
-
-    Args:
-        inputs: floating tensor of shape `(batch, ..., channels)` or `(batch, channels, ...)`.
-        gates: non-empty list of tensors that broadcast to the inputs' shape.
-
-    Returns:
-        Tensor of the shape and dtype of `inputs`.
-    """
+    """`inputs` times every gate, computed (and differentiated) in the gates' dtype, as `inputs`."""
     return ops.cast(gated(inputs, *gates), inputs.dtype)
