@@ -95,6 +95,7 @@ class ImageData:
             # Where it is the test part, the best epoch is one of the test images' own.
             "validation_part": validation,
             "class_names": self.class_names,
+            "digest": self.identity(),
             "skipped": self.all_skipped(),
         }
 

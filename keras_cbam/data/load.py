@@ -65,7 +65,7 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
               dropped. Integers are in [0, 255], or in [0, 65535] if they are uint16 and exceed
               255; floats are in [0, 1], or in [0, 255] if they exceed 1; `x` decides for all.
               Labels are integers from 0, `(images,)` or `(images, 1)`.
-        image_size: int, side of the square images in pixels, at least 32.
+        image_size: int, side of the square images in pixels.
         seed: int, of the split. Defaults to `0`.
         strict: bool, whether an image that cannot be read, or a link that leads outside, is an
             error; else it is skipped. Defaults to `False`.
@@ -108,7 +108,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
 
     Args:
         data: see `load_data`.
-        image_size: int, side of the square images in pixels, at least 32.
+        image_size: int, side of the square images in pixels.
         class_names: list of strings, the classes of the classifier, by which the labels are
             numbered; the data may have fewer. Defaults to `None`: those of the part.
         split: `"train"`, `"validation"`, `"val"` or `"test"`: which part. With two parts, the
@@ -152,8 +152,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
 @contextlib.contextmanager
 def _opened(data, image_size, resize, strict):
     """Yields the name of the data, and `ArrayParts` or `FolderParts`."""
-    if positive_integer("image_size", image_size) < 32:
-        raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size}")
+    positive_integer("image_size", image_size)
     if not isinstance(data, (str, os.PathLike, type(None))):
         raise DataError(f"The data must be None, a name or a path, received {data!r}.")
     try:

@@ -7,7 +7,7 @@ import signal
 import keras
 import numpy as np
 
-from keras_cbam import CBAM
+from keras_cbam import ChannelAttention
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
 from keras_cbam.errors import TrainingError
 from keras_cbam.training.arguments import RunArguments, argument
@@ -66,7 +66,7 @@ class ToyTask:
         x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
         x = keras.layers.Conv2D(4, 3, strides=2)(x)
         x = keras.layers.BatchNormalization()(x)
-        x = CBAM(reduction_ratio=2)(x)
+        x = ChannelAttention(reduction_ratio=2)(x)
         x = keras.layers.Dropout(0.3)(keras.layers.GlobalAveragePooling2D()(x))
         return keras.Model(inputs, keras.layers.Dense(CLASSES, "softmax", dtype="float32")(x))
 
