@@ -1,6 +1,7 @@
 """How good a classifier's predictions are, and the verb `evaluate`."""
 
 import os
+import warnings
 
 import numpy as np
 
@@ -165,6 +166,9 @@ def load_classifier(run):
     run = run if isinstance(run, SavedRun) else find_run(run)
     if run.task not in (None, "classification"):
         raise ModelError(f"{quoted(run.model_file)} must be a classifier, received a {run.task}.")
+    if run.task is None:
+        told = "is not in the folder of a run: images are cropped as for ImageNet"
+        warnings.warn(f"{quoted(run.model_file)} {told}.", stacklevel=3)
     model = run.load()
     size = input_size(model)
     if run.class_names is not None and len(run.class_names) != model.output_shape[-1]:
@@ -208,17 +212,15 @@ def own_data(run):
             "pass --data."
         )
     try:
-        data = ClassificationTask(ClassifierArguments(**run.arguments)).load()
+        data = ClassificationTask(run.complete(ClassifierArguments)).load()
     except DataError as error:
         raise DataError(
             f"The data of the training cannot be used any more, pass others by --data: "
             f"{first_line(error)}."
         ) from error
-    now, then = data.describe(), run.report.get("data", {})
-    if then.get("digest", now["digest"]) != now["digest"]:
-        raise DataError(
-            f"The data {quoted(data.name)} have changed since the training: pass others by --data."
-        )
+    then = (run.report.get("data") or {}).get("digest")
+    if then not in (None, data.identity()):
+        raise DataError(f"The data {quoted(data.name)} have changed: pass others by --data.")
     return data
 
 

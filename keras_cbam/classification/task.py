@@ -1,6 +1,5 @@
 """The task `classification`: what the trainer is told of image classifiers."""
 
-
 import keras
 import numpy as np
 

@@ -15,7 +15,8 @@ def batched(rows, batch_size, read, signature):
     """Reads rows in batches, several at a time and ahead of their use, in the given order.
 
     Args:
-        rows: int64 array `(n, columns)`.
+        rows: int64 array `(n, columns)`, or a function that gives one of that shape whenever an
+            iteration starts, and its length `n`, as a pair.
         batch_size: int. The last batch may be smaller.
         read: callable that takes the rows of one batch and returns a tuple of arrays.
         signature: tuple of `tf.TensorSpec`, of these arrays.
@@ -33,7 +34,16 @@ def batched(rows, batch_size, read, signature):
             tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, signature)
         )
 
-    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    if isinstance(rows, tuple):
+        draw, count = rows
+        # One element, which becomes the rows of an iteration.
+        dataset = tf.data.Dataset.from_tensors(0).map(
+            lambda _: tf.ensure_shape(tf.numpy_function(draw, [], tf.int64), (count, None))
+        )
+        dataset = dataset.unbatch().apply(tf.data.experimental.assert_cardinality(count))
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices(rows)
+    dataset = dataset.batch(batch_size)
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
 

@@ -24,7 +24,7 @@ def main(output, devices, *distributions):
     import keras
     import numpy as np
 
-    from keras_cbam import CBAM
+    from keras_cbam import ChannelAttention
     from keras_cbam.classification import task
 
     def classifier(*_, num_classes, **__):
@@ -32,7 +32,7 @@ def main(output, devices, *distributions):
         x = keras.layers.Conv2D(4, 3, strides=4)(keras.layers.Rescaling(1 / 127.5, -1)(inputs))
         # Its statistics are seen, but change nothing else.
         x += 0.0 * keras.layers.BatchNormalization(momentum=0.5)(x)
-        x = CBAM(reduction_ratio=2, start_as_identity=True)(x)
+        x = ChannelAttention(reduction_ratio=2, start_as_identity=True)(x)
         x = keras.layers.GlobalAveragePooling2D()(x)
         return keras.Model(inputs, keras.layers.Dense(num_classes, activation="softmax")(x))
 

@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import os
 import pathlib
@@ -30,7 +31,7 @@ def test_what_a_run_writes(finished):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [float(row["val_loss"]) for row in rows] == finished.history["val_loss"]
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("arguments.json", "best.weights.h5", "checkpoints", "figure.png", "history.csv"),
+        *(".lock", "arguments.json", "best.weights.h5", "checkpoints", "figure.png", "history.csv"),
         *("model.keras", "report.json"),
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
@@ -169,11 +170,12 @@ def test_what_fails_after_the_training_costs_nothing(
     finished, tmp_path, monkeypatch, failing, sentence
 ):
     monkeypatch.setattr(Failing, "failing", failing)
-    if failing == "check":
-        monkeypatch.setattr(trainer, "check_reloaded", check.check_reloaded)
-        monkeypatch.setenv("TOY_CHECK_FAILS", "1")
-    with pytest.warns(UserWarning, match=f"trained and saved, but {failing} failed"):
-        run = train_toy(Failing, output=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        if failing == "check":
+            patch.setattr(trainer, "check_reloaded", check.check_reloaded)
+            patch.setenv("TOY_CHECK_FAILS", "1")
+        with pytest.warns(UserWarning, match=f"trained and saved, but {failing} failed"):
+            run = train_toy(Failing, output=tmp_path / "run")
     written = json.loads((run.output / "report.json").read_text())
     assert written["problems"] == {failing: sentence}
     model = keras.models.load_model(run.output / "model.keras")
@@ -210,19 +212,45 @@ def _float(images):
     return keras.ops.cast(images, "float32")
 
 
-def test_early_stopping_takes_the_best_weights(tmp_path):
-    run = train_toy(
-        output=tmp_path / "run", epochs=40, early_stopping=2, learning_rate=3.0, images=24
-    )
+def test_early_stopping_takes_the_best_weights(tmp_path, monkeypatch):
+    given = {"epochs": 40, "early_stopping": 2, "learning_rate": 3.0, "images": 24}
+    run = train_toy(output=tmp_path / "whole", **given)
     losses = run.history["val_loss"]
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 40
     assert validation_loss(run) == pytest.approx(min(losses), rel=1e-5)
+    # Stopped in the epoch after the best one, it is known which that was.
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3 * (best + 1) + 1)
+        with pytest.raises(TrainingStopped, match=f"after {best + 1} epochs and 1 steps"):
+            train_toy(output=tmp_path / "run", **given)
+    assert_alike(train_toy(resume=tmp_path / "run"), run)
+
+
+def test_what_is_printed(capsys):
+    train_toy(epochs=2, verbose="auto")
+    printed = capsys.readouterr().out
+    assert printed.startswith("Compiling the first step: ")
+    assert [line for line in printed.splitlines() if line.startswith("Epoch")] == [
+        "Epoch 1/2",
+        "Epoch 2/2",
+    ]
+    # No bar that is drawn anew.
+    assert not set("\b\r") & set(printed)
+    train_toy(epochs=1)
+    assert not capsys.readouterr().out
 
 
 def test_tensorboard(tmp_path):
     train_toy(output=tmp_path / "run", epochs=1, tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*"))
+
+
+def test_without_tensorboard_nothing_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install keras_cbam\[tensorboard\]"):
+        train_toy(output=tmp_path / "run", tensorboard=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_everything_is_written_inside_the_output(tmp_path, monkeypatch):
