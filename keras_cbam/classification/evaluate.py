@@ -1,7 +1,6 @@
 """How good a classifier's predictions are, and the verb `evaluate`."""
 
 import os
-import warnings
 
 import numpy as np
 
@@ -166,9 +165,6 @@ def load_classifier(run):
     run = run if isinstance(run, SavedRun) else find_run(run)
     if run.task not in (None, "classification"):
         raise ModelError(f"{quoted(run.model_file)} must be a classifier, received a {run.task}.")
-    if run.task is None:
-        told = "is not in the folder of a run: images are cropped as for ImageNet"
-        warnings.warn(f"{quoted(run.model_file)} {told}.", stacklevel=3)
     model = run.load()
     size = input_size(model)
     if run.class_names is not None and len(run.class_names) != model.output_shape[-1]:

@@ -88,8 +88,11 @@ def find_run(path):
         raise ModelError(f"The file {quoted(model_file)} is not a Keras model saved as .keras.")
     if not is_run:
         return SavedRun(model_file)
-    arguments, names = told.get("arguments"), told.get("class_names")
+    report = read_json(folder / REPORT)
+    data = report.get("data", {})
+    arguments = told.get("arguments")
+    names = told.get("class_names", data.get("class_names") if isinstance(data, dict) else None)
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not isinstance(arguments, dict) or not is_list:
+    if not isinstance(arguments, dict) or not (names is None or is_list):
         raise ModelError(f"The {ARGUMENTS} beside {quoted(model_file)} is damaged.")
-    return SavedRun(model_file, told["task"], arguments, read_json(folder / REPORT), names)
+    return SavedRun(model_file, told["task"], arguments, report, names)

@@ -102,8 +102,8 @@ def test_the_folder_of_the_training_given_again_is_its_own(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda images: (images / "dark").rename(images / "zebra"), "changed since the"),
-        (lambda images: shutil.copy(images / "dark/00.png", images / "dark/a.png"), "changed sin"),
+        (lambda images: (images / "dark").rename(images / "zebra"), "have changed"),
+        (lambda images: shutil.copy(images / "dark/00.png", images / "dark/a.png"), "have changed"),
         (lambda images: images.rename(images.with_name("moved")), r"others by --data: .*no such"),
     ],
 )

@@ -81,7 +81,8 @@ def batches_of(task, data, part="train", epoch=0):
 
 def test_artefacts(trained_run):
     assert {path.name for path in trained_run.iterdir()} == {
-        *("arguments.json", "best.weights.h5", "checkpoints", "history.csv", "model.keras"),
+        *(".lock", "arguments.json", "best.weights.h5", "checkpoints", "history.csv"),
+        "model.keras",
         *("report.json", *ClassificationTask.files),
     }
     for path in trained_run.glob("*.png"):

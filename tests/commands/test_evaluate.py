@@ -61,7 +61,11 @@ def test_only_what_is_given_is_passed_on(monkeypatch):
     [
         ([], 2, "the following arguments are required: RUN"),
         (["run", "--split=dev"], 2, "invalid choice: 'dev'"),
-        (["nowhere.keras"], 1, "'nowhere.keras' is not a trained model: there is no such file."),
+        (
+            ["nowhere.keras"],
+            1,
+            "'nowhere.keras' is not a trained model: there is no such file or folder.",
+        ),
     ],
 )
 def test_errors_are_one_sentence(arguments, code, message, capsys):

@@ -37,8 +37,8 @@ def test_what_a_run_writes(finished):
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
 
 
-def validation_loss(run):
-    validation = ToyTask(ToyArguments()).batches(run.data, "validation")
+def validation_loss(run, task=ToyTask):
+    validation = task(ToyArguments()).batches(run.data, "validation")
     return run.model.evaluate(validation, verbose=0)[0]
 
 
@@ -212,19 +212,30 @@ def _float(images):
     return keras.ops.cast(images, "float32")
 
 
+class Overfitting(ToyTask):
+    """The more it learns, the worse is it on the validation images."""
+
+    def batches(self, data, part, *given, **more):
+        batches = super().batches(data, part, *given, **more)
+        if part == "validation":
+            batches = batches.map(lambda images, labels: (images, 1 - labels))
+        return batches
+
+
 def test_early_stopping_takes_the_best_weights(tmp_path, monkeypatch):
-    given = {"epochs": 40, "early_stopping": 2, "learning_rate": 3.0, "images": 24}
-    run = train_toy(output=tmp_path / "whole", **given)
+    given = {"epochs": 40, "early_stopping": 2, "images": 24}
+    run = train_toy(Overfitting, output=tmp_path / "whole", **given)
     losses = run.history["val_loss"]
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 40
-    assert validation_loss(run) == pytest.approx(min(losses), rel=1e-5)
+    assert losses[-1] > 1.05 * losses[best]
+    assert validation_loss(run, Overfitting) == pytest.approx(losses[best], rel=1e-5)
     # Stopped in the epoch after the best one, it is known which that was.
     with monkeypatch.context() as patch:
         stop_after(patch, 3 * (best + 1) + 1)
         with pytest.raises(TrainingStopped, match=f"after {best + 1} epochs and 1 steps"):
-            train_toy(output=tmp_path / "run", **given)
-    assert_alike(train_toy(resume=tmp_path / "run"), run)
+            train_toy(Overfitting, output=tmp_path / "run", **given)
+    assert_alike(train_toy(Overfitting, resume=tmp_path / "run"), run)
 
 
 def test_what_is_printed(capsys):
