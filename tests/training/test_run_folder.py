@@ -124,6 +124,12 @@ def test_a_resumed_run_keeps_its_files(tmp_path):
     assert read_json(tmp_path / "arguments.json")["arguments"]["epochs"] == 9
 
 
+def test_results_are_removed_before_others_are_made(tmp_path):
+    folder = run_folder(make_run(tmp_path, "model.keras", "report.json", "history.csv", FIGURE))
+    folder.remove_results()
+    assert names(tmp_path) == ["arguments.json", "checkpoints", "history.csv", "model.keras"]
+
+
 def end_after(monkeypatch, calls):
     """Lets so many calls change the disk, and none thereafter."""
     left = [calls]

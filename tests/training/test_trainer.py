@@ -209,7 +209,9 @@ def test_divergence_stops_at_its_step_and_keeps_checkpoints(tmp_path):
 
 
 def _float(images):
-    return keras.ops.cast(images, "float32")
+    import tensorflow as tf
+
+    return tf.cast(images, "float32")
 
 
 class Overfitting(ToyTask):
@@ -236,6 +238,13 @@ def test_early_stopping_takes_the_best_weights(tmp_path, monkeypatch):
         with pytest.raises(TrainingStopped, match=f"after {best + 1} epochs and 1 steps"):
             train_toy(Overfitting, output=tmp_path / "run", **given)
     assert_alike(train_toy(Overfitting, resume=tmp_path / "run"), run)
+
+
+def test_patience_counts_in_the_last_phase_only(tmp_path):
+    given = {"epochs": 8, "first_phase": 4, "early_stopping": 1, "images": 24, "seed": 1}
+    losses = train_toy(Overfitting, output=tmp_path / "run", **given).history["val_loss"]
+    assert int(np.argmin(losses)) == 0
+    assert len(losses) == 4 + 2
 
 
 def test_what_is_printed(capsys):
