@@ -219,8 +219,8 @@ def image_size(backbone):
     shape = backbone.input_shape
     if isinstance(shape, list) or len(shape) != 4 or None in shape[1:]:
         raise ValueError(
-            "`backbone` must take images `(batch, height, width, channels)` of a known size, on "
-            f"which the anchors depend. Received: input_shape={shape!r}"
+            "Anchors depend on the size of the images: `backbone` must take one image `(batch, "
+            f"height, width, channels)` of a known size. Received: input_shape={shape!r}"
         )
     return shape[1:3]
 
