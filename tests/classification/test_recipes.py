@@ -42,6 +42,8 @@ def fit(model, epochs, **given):
     (phase,) = phases(model, epochs=epochs, **given)
     assert phase.epochs == epochs
     with phase.compiled():
+        # Tracing takes longer than the steps.
+        model.run_eagerly = True
         return model.fit(X, Y, epochs=epochs, batch_size=len(X), verbose=0).history
 
 
@@ -199,7 +201,6 @@ def test_what_each_phase_of_a_fine_tuning_trains():
     for phase in phases(model, epochs=2, freeze_epochs=1, weight_decay=0.0, **FINE_TUNING):
         before = weights_of(model)
         with phase.compiled():
-            # Tracing takes longer than the steps.
             model.run_eagerly = True
             model.fit(images, np.arange(8) % 2, epochs=2, verbose=0)
         found.append(changed(model, before))

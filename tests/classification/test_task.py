@@ -61,11 +61,21 @@ def tiny_classifier(name, num_classes, input_shape, **_):
     return keras.Model(inputs, dense(keras.layers.Flatten()(x)))
 
 
+compile_model = keras.Model.compile
+
+
+def compile_eagerly(model, *given, jit_compile, **more):
+    """Tracing takes longer than the few steps of these tests."""
+    more["run_eagerly"] = not jit_compile
+    compile_model(model, *given, jit_compile=jit_compile, **more)
+
+
 @pytest.fixture
 def tiny(monkeypatch):
-    """Networks that compile in a moment, in the places of those that do not."""
+    """Networks that train in a moment, in the places of those that do not."""
     monkeypatch.setattr(task_module, "attention_classifier", tiny_classifier)
     monkeypatch.setattr(models, "ResNet18", one_layer_network)
+    monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
 
 
 def task_of(**given):
@@ -161,8 +171,7 @@ def test_other_arguments_give_other_weights(data, plain, given):
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
-    ("class_weights", "label_smoothing"),
-    [(None, 0.0), ("balanced", 0.0), (None, 0.3), ("balanced", 0.3)],
+    ("class_weights", "label_smoothing"), [(None, 0.0), ("balanced", 0.0), ("balanced", 0.3)]
 )
 def test_loss(data, class_weights, label_smoothing):
     given = {"class_weights": class_weights, "label_smoothing": label_smoothing}

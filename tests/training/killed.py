@@ -91,7 +91,7 @@ def run(task, folder, output, precision):
 
     def slowly(*arguments):
         # About as long for the steps as for the artefacts, so that the kills fall on both.
-        time.sleep(0.1)
+        time.sleep(0.05)
         end_step(*arguments)
 
     Progress.end_step = slowly

@@ -10,6 +10,8 @@ import numpy as np
 from keras_cbam import ChannelAttention
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
 from keras_cbam.errors import TrainingError
+from keras_cbam.files.fresh_process import FreshProcessError
+from keras_cbam.training import check
 from keras_cbam.training.arguments import RunArguments, argument
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.progress import Progress
@@ -114,6 +116,14 @@ class ToyTask:
 def train_toy(task=ToyTask, **given):
     earlier = resumable(given["resume"], "toy") if given.get("resume") else None
     return train(task(ToyArguments.given(earlier, **{"verbose": 0, **given})))
+
+
+def check_in_this_process(module, arguments):
+    """As `run_module` does, which takes seconds."""
+    try:
+        return check._compare(**arguments)
+    except TrainingError as error:
+        raise FreshProcessError(str(error)) from error
 
 
 def assert_alike(run, other):
