@@ -25,7 +25,7 @@ SETTINGS = ("epochs", "batch_size", "learning_rate", "image_size", "train_scenes
 def run(case, seed, options):
     """The metrics of one detector and seed."""
     done = train_detector(
-        case["detector"],
+        detector=case["detector"],
         attention=None if case["attention"] == "none" else case["attention"],
         seed=seed,
         verbose=0,

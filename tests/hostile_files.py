@@ -166,7 +166,7 @@ def main(folder):
         if path.name.startswith("data"):
             result = {"result": outcome(load_data, path, 32)}
         elif path.name.startswith("model"):
-            result = {"result": outcome(lambda: find_run(path).load())}
+            result = {"result": outcome(lambda path=path: find_run(path).load())}
             arguments = ("explain", path, "none.png", "--output", f"{folder}/../output")
             result["command"] = try_command(*arguments)
         else:

@@ -2,15 +2,9 @@
 
 import dataclasses
 
-from keras_cbam.errors import near_names
-from keras_cbam.training.arguments import (
-    RunArguments,
-    argument,
-    at_least,
-    existing_path,
-    number,
-    one_of,
-)
+from keras_cbam.data.class_names import CLASS_NAMES
+from keras_cbam.errors import at_least, near_names, number, one_of
+from keras_cbam.training.arguments import RunArguments, argument, existing_path
 
 RECIPES = {
     # A network that fits small images and two CPU cores, with attention at the end of each of
@@ -68,10 +62,6 @@ AUGMENTATIONS = ("flip", "crop", "none")
 SMALLEST_IMAGE = 32
 
 
-def _image_size(name, value):
-    at_least(SMALLEST_IMAGE)(name, value)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierArguments(RunArguments):
     """The arguments of `train_classifier`."""
@@ -122,15 +112,15 @@ class ClassifierArguments(RunArguments):
     image_size: int = argument(
         None,
         "side of the square images in pixels",
-        _image_size,
+        at_least(SMALLEST_IMAGE),
         kind=int,
         metavar="PIXELS",
         group="data",
     )
     augment: str = argument(
         None,
-        "of the training images: flip, left to right at random, not for digits; crop, the paper's "
-        "random parts, resized and flipped; or none",
+        "of the training images: flip, left to right at random, which is wrong for digits; crop, "
+        "the paper's random parts, resized and flipped; or none",
         one_of(*AUGMENTATIONS),
         choices=AUGMENTATIONS,
         group="data",
@@ -194,7 +184,10 @@ class ClassifierArguments(RunArguments):
         if self.recipe == "paper":
             del defaults["where"]
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        paths = {"data": existing_path(self.data), "weights": existing_path(self.weights)}
+        paths = {
+            "data": existing_path(self.data, *CLASS_NAMES),
+            "weights": existing_path(self.weights, "imagenet"),
+        }
         paths |= {name: None for name in ("attention", "weights") if getattr(self, name) == "none"}
         return dataclasses.replace(self, **missing, **paths)._checked()
 

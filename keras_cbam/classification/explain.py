@@ -38,7 +38,7 @@ section { border-top: 1px solid #ccc }
 </head>
 <body>
 <h1>$title</h1>
-<p>Grad-CAM shows where a image speaks for the class named above it. Attention: the maps by which
+<p>Grad-CAM shows where an image speaks for the class named above it. Attention: the maps by which
 the model multiplies its features, the last layer of each resolution, and its strongest channels.
 </p>
 $skipped$sections</body>

@@ -1,6 +1,5 @@
 """The task `classification`: what the trainer is told of image classifiers."""
 
-
 import keras
 import numpy as np
 
@@ -10,6 +9,8 @@ from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.classification.evaluate import classification_report, top_errors
 from keras_cbam.classification.recipes import recipe_phases
 from keras_cbam.data.batches import evaluation_batches, reading, training_batches
+from keras_cbam.data.image_sources import ArrayImages
+from keras_cbam.data.labelled_images import LabelledImages
 from keras_cbam.data.load import load_data
 from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.errors import ModelError, TrainingError
@@ -92,7 +93,9 @@ class ClassificationTask:
     def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE):
         arguments, size = self.arguments, self.arguments.batch_size
         if part == "sample":
-            few = data.test.select(spread(len(data.test), SAMPLE_SIZE))
+            indices = spread(len(data.test), SAMPLE_SIZE)
+            images, kept = data.test.images.read(indices)
+            few = LabelledImages(ArrayImages(images), data.test.labels[indices[kept]])
             return evaluation_batches(few, SAMPLE_SIZE)
         if part == "train":
             batches = training_batches(
@@ -126,13 +129,16 @@ class ClassificationTask:
         return batches
 
     def measure(self, model, data, part="test"):
-        images, labels = getattr(data, part).images, getattr(data, part).labels
-        batches = evaluation_batches(getattr(data, part), self.arguments.batch_size)
+        part = getattr(data, part)
+        batches = evaluation_batches(part, self.arguments.batch_size)
         probabilities = model.predict(batches, verbose=0)
         if not np.isfinite(probabilities).all():
             raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
-        # What could not be read has no prediction.
-        labels = np.delete(labels, sorted(images.failures))
+        # What stands in for an image that cannot be read is not of it.
+        failures = sorted(part.images.failures)
+        labels, probabilities = (
+            np.delete(array, failures, axis=0) for array in (part.labels, probabilities)
+        )
         report = classification_report(labels, probabilities, data.class_names)
         return {**top_errors(labels, probabilities), **report}, probabilities
 

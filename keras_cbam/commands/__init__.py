@@ -39,6 +39,8 @@ def call_task(verb, path, *arguments, **options):
         from keras_cbam.training.saved_run import find_run
 
     run = find_run(path)
+    if run.task is None:
+        print("There is no run beside the file: images are cropped as for ImageNet.")
     task = run.task or "classification"
     if task not in TASKS:
         raise ModelError(f"{path!r} is a run of {task!r}, which is not one of {', '.join(TASKS)}.")

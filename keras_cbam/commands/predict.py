@@ -20,7 +20,7 @@ def add(commands):
     ).add_argument
     add("run_path", metavar="RUN", help=RUN)
     add("images", nargs="+", metavar="IMAGE", help=IMAGES)
-    add("--top", type=int, default=5, metavar="N", help="classes an image (default: %(default)s)")
+    add("--top", type=int, metavar="N", help="of a classifier: classes an image (default: 5)")
     add("--csv", metavar="FILE", help="also write the predictions to a .csv file")
 
 
@@ -33,7 +33,8 @@ def run(options):
         raise ValueError(f"There is no folder {str(target.parent)!r} for the file to write.")
     found = call_task("predict", options.run_path, options.images, top=options.top)
     if target is not None:
-        with open(target, "w", newline="") as file:
+        # Names that are not Unicode stay the bytes that they are.
+        with open(target, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file).writerows(_rows(found["images"]))
     return found
 

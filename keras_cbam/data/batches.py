@@ -7,7 +7,6 @@ import numpy as np
 from keras_cbam.data.crops import training_crop
 from keras_cbam.data.image_files import decoding
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
-from keras_cbam.errors import DataError
 
 AUGMENT = ("none", "flip", "crop")
 
@@ -16,7 +15,8 @@ def batched(rows, batch_size, read, signature):
     """Reads rows in batches, several at a time and ahead of their use, in the given order.
 
     Args:
-        rows: int64 array `(n, columns)`.
+        rows: int64 array `(n, columns)`, or a function that gives one of that shape whenever an
+            iteration starts, and its length `n`, as a pair.
         batch_size: int. The last batch may be smaller.
         read: callable that takes the rows of one batch and returns a tuple of arrays.
         signature: tuple of `tf.TensorSpec`, of these arrays.
@@ -34,7 +34,16 @@ def batched(rows, batch_size, read, signature):
             tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, signature)
         )
 
-    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    if isinstance(rows, tuple):
+        draw, count = rows
+        # One element, which becomes the rows of an iteration.
+        dataset = tf.data.Dataset.from_tensors(0).map(
+            lambda _: tf.ensure_shape(tf.numpy_function(draw, [], tf.int64), (count, None))
+        )
+        dataset = dataset.unbatch().apply(tf.data.experimental.assert_cardinality(count))
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices(rows)
+    dataset = dataset.batch(batch_size)
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
@@ -74,23 +83,12 @@ def training_batches(
         raise ValueError(f"`augment` must be one of {AUGMENT}. Received: augment={augment!r}")
     images = part.images
 
-    def pixels_of(rows):
+    def read(rows):
         def crop(image, position):
             generator = np.random.default_rng(rows[position, 1])
             return training_crop(image, images.shape[1], True, generator)
 
-        return images.read(rows[:, 0], crop if augment == "crop" else None)
-
-    def read(rows):
-        pixels, kept = pixels_of(rows)
-        while not kept.any():
-            # Those that follow; this ends, as the source raises if too many are unreadable.
-            rows = np.stack([(rows[:, 0] + 1) % len(part), rows[:, 1]], axis=1)
-            pixels, kept = pixels_of(rows)
-        if not kept.all():
-            readable = np.flatnonzero(kept)
-            places = np.searchsorted(readable, np.arange(len(rows))) % len(readable)
-            pixels, rows = pixels[places], rows[readable[places]]
+        pixels, rows = _read_whole(images, rows, crop if augment == "crop" else None)
         if augment == "flip":
             is_flipped = rows[:, 1] % 2 == 1
             pixels[is_flipped] = pixels[is_flipped, :, ::-1]
@@ -102,7 +100,10 @@ def training_batches(
 
 
 def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
-    """Batches of images and labels in the given order, without those that cannot be decoded.
+    """Batches of images and labels in the given order.
+
+    An image that cannot be decoded is replaced as in `training_batches`: what a model predicts for
+    it is not to be counted, see `part.images.failures`.
 
     Args:
         part: `LabelledImages`.
@@ -114,17 +115,25 @@ def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
     """
 
     def read(rows):
-        pixels, kept = part.images.read(rows[:, 0])
-        if not kept.any():
-            part.images.error = DataError(
-                f"None of the {len(rows)} images of a batch can be read, the first is "
-                f"{part.images.failure_line(int(rows[0, 0]))}."
-            )
-            raise part.images.error
-        return pixels, part.labels[rows[kept, 0]]
+        pixels, rows = _read_whole(part.images, rows, None)
+        return pixels, part.labels[rows[:, 0]]
 
     rows = share(np.arange(len(part))[:, None], batch_size, devices)
     return batched(rows, batch_size // devices.processes, read, _signature(part))
+
+
+def _read_whole(images, rows, transform):
+    """The pixels of a whole batch, and its rows: with others for what cannot be decoded."""
+    pixels, kept = images.read(rows[:, 0], transform)
+    while not kept.any():
+        # Those that follow; this ends, as the source raises if too many are unreadable.
+        rows = np.concatenate([(rows[:, :1] + 1) % len(images), rows[:, 1:]], axis=1)
+        pixels, kept = images.read(rows[:, 0], transform)
+    if kept.all():
+        return pixels, rows
+    readable = np.flatnonzero(kept)
+    places = np.searchsorted(readable, np.arange(len(rows))) % len(readable)
+    return pixels[places], rows[readable[places]]
 
 
 def _signature(part):

@@ -160,8 +160,8 @@ def _refuse_parts(folder, files):
         places = [file[len(path) + 1 :].split(os.sep) for file in found]
         inner.append({place[0] for place in places} if min(map(len, places)) > 1 else set())
     shared = set.intersection(*inner) if len(inner) > 1 else ()
-    # One that is shared is a habit of naming, as of the folders images in Tiny ImageNet.
-    if len(shared) > 1:
+    # One that is shared is a habit of naming, if it is alone, as images in Tiny ImageNet.
+    if shared and max(map(len, inner)) > 1:
         raise DataError(
             f"The subfolders {_names(files)} of {quoted(folder)} all hold the subfolders "
             f"{_names(shared)}, as parts of the data do and classes do not: call them train and "

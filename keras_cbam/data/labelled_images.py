@@ -1,6 +1,7 @@
 """Labelled images in parts: to train on, to validate with, and to test with."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 
@@ -69,6 +70,10 @@ class ImageData:
         Of files, their paths in the data folder and sizes are digested; of arrays, up to 256 images
         of each part; and the labels and class names of both.
         """
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self):
         parts = self._parts()
         digest = hashlib.sha256(repr(self.class_names).encode())
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]
@@ -95,6 +100,7 @@ class ImageData:
             # Where it is the test part, the best epoch is one of the test images' own.
             "validation_part": validation,
             "class_names": self.class_names,
+            "digest": self.identity(),
             "skipped": self.all_skipped(),
         }
 

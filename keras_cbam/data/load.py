@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_cbam.data.arrays import ArrayParts, read_npz
 from keras_cbam.data.class_folders import FolderParts
+from keras_cbam.data.class_names import CLASS_NAMES
 from keras_cbam.data.labelled_images import KINDS, WHOLE, ImageData, split_off
 from keras_cbam.errors import (
     DataError,
@@ -18,27 +19,6 @@ from keras_cbam.errors import (
     quoted,
     validate_seed,
 )
-
-_CLASS_NAMES = {
-    "mnist": "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
-    "fashion_mnist": (
-        "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
-    ),
-    "cifar10": "airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck",
-    "cifar100": (
-        "apple, aquarium_fish, baby, bear, beaver, bed, bee, beetle, bicycle, bottle, bowl, boy, "
-        "bridge, bus, butterfly, camel, can, castle, caterpillar, cattle, chair, chimpanzee, "
-        "clock, cloud, cockroach, couch, crab, crocodile, cup, dinosaur, dolphin, elephant, "
-        "flatfish, forest, fox, girl, hamster, house, kangaroo, keyboard, lamp, lawn_mower, "
-        "leopard, lion, lizard, lobster, man, maple_tree, motorcycle, mountain, mouse, mushroom, "
-        "oak_tree, orange, orchid, otter, palm_tree, pear, pickup_truck, pine_tree, plain, plate, "
-        "poppy, porcupine, possum, rabbit, raccoon, ray, road, rocket, rose, sea, seal, shark, "
-        "shrew, skunk, skyscraper, snail, snake, spider, squirrel, streetcar, sunflower, "
-        "sweet_pepper, table, tank, telephone, television, tiger, tractor, train, trout, tulip, "
-        "turtle, wardrobe, whale, willow_tree, wolf, woman, worm"
-    ),
-}
-_CLASS_NAMES = {name: names.split(", ") for name, names in _CLASS_NAMES.items()}
 
 
 def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize="square"):
@@ -65,7 +45,7 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
               dropped. Integers are in [0, 255], or in [0, 65535] if they are uint16 and exceed
               255; floats are in [0, 1], or in [0, 255] if they exceed 1; `x` decides for all.
               Labels are integers from 0, `(images,)` or `(images, 1)`.
-        image_size: int, side of the square images in pixels, at least 32.
+        image_size: int, side of the square images in pixels.
         seed: int, of the split. Defaults to `0`.
         strict: bool, whether an image that cannot be read, or a link that leads outside, is an
             error; else it is skipped. Defaults to `False`.
@@ -108,7 +88,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
 
     Args:
         data: see `load_data`.
-        image_size: int, side of the square images in pixels, at least 32.
+        image_size: int, side of the square images in pixels.
         class_names: list of strings, the classes of the classifier, by which the labels are
             numbered; the data may have fewer. Defaults to `None`: those of the part.
         split: `"train"`, `"validation"`, `"val"` or `"test"`: which part. With two parts, the
@@ -152,8 +132,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
 @contextlib.contextmanager
 def _opened(data, image_size, resize, strict):
     """Yields the name of the data, and `ArrayParts` or `FolderParts`."""
-    if positive_integer("image_size", image_size) < 32:
-        raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size}")
+    positive_integer("image_size", image_size)
     if not isinstance(data, (str, os.PathLike, type(None))):
         raise DataError(f"The data must be None, a name or a path, received {data!r}.")
     try:
@@ -166,9 +145,9 @@ def _open(data, image_size, resize, strict):
     if data is None:
         folder = importlib.resources.files("keras_cbam.data") / "fashion_mnist"
         arrays = read_npz(folder / "fashion_mnist_7k.npz")
-        arrays["class_names"] = _CLASS_NAMES["fashion_mnist"]
+        arrays["class_names"] = CLASS_NAMES["fashion_mnist"]
         return "fashion_mnist_7k", ArrayParts("fashion_mnist_7k", arrays, image_size)
-    if data in _CLASS_NAMES:
+    if data in CLASS_NAMES:
         return data, ArrayParts(data, _download(data), image_size)
     data = os.fspath(data)
     name = printable(os.path.basename(os.path.abspath(data)))
@@ -180,7 +159,7 @@ def _open(data, image_size, resize, strict):
         raise DataError(f"Expected a folder of images or an .npz file, received {quoted(data)}.")
     raise DataError(
         f"There is no such file or folder as {quoted(data)}, and it is none of the known data "
-        f"sets {', '.join(map(repr, _CLASS_NAMES))}."
+        f"sets {', '.join(map(repr, CLASS_NAMES))}."
     )
 
 
@@ -196,4 +175,4 @@ def _download(name):
         ) from error
     if x.ndim == 4 and keras.config.image_data_format() == "channels_first":
         x, x_test = np.moveaxis(x, 1, -1), np.moveaxis(x_test, 1, -1)
-    return {"x": x, "y": y, "xt": x_test, "yt": y_test, "class_names": _CLASS_NAMES[name]}
+    return {"x": x, "y": y, "xt": x_test, "yt": y_test, "class_names": CLASS_NAMES[name]}

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from keras_cbam.errors import one_of, positive_integer
+from keras_cbam.errors import at_least, one_of, positive_integer
 from keras_cbam.training.arguments import RunArguments, argument, existing_path
 
 DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
@@ -14,11 +14,6 @@ IMAGENET = "imagenet"
 AUGMENTATIONS = ("flip_crop_color", "none")
 SMALLEST_IMAGE = 32
 DEFAULTS = {"epochs": 18, "batch_size": 16, "learning_rate": 3e-3}
-
-
-def _image_size(name, value):
-    if positive_integer(name, value) < SMALLEST_IMAGE:
-        raise ValueError(f"`{name}` must be at least {SMALLEST_IMAGE}. Received: {name}={value!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +53,7 @@ class DetectorArguments(RunArguments):
     image_size: int = argument(
         96,
         "side of the square images in pixels; a multiple of 32 for retinanet and yolov8",
-        _image_size,
+        at_least(SMALLEST_IMAGE),
         kind=int,
         metavar="PIXELS",
         group="data",
@@ -87,11 +82,8 @@ class DetectorArguments(RunArguments):
         missing = {name: value for name, value in DEFAULTS.items() if getattr(self, name) is None}
         # The name of what is built in is never that of a file.
         paths = {
-            name: value if value == built_in else existing_path(value)
-            for name, value, built_in in (
-                ("data", self.data, SCENES),
-                ("weights", _none_or(self.weights), IMAGENET),
-            )
+            "data": existing_path(self.data, SCENES),
+            "weights": existing_path(_none_or(self.weights), IMAGENET),
         }
         attention = _none_or(self.attention)
         return dataclasses.replace(self, attention=attention, **missing, **paths)._checked()

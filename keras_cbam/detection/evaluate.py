@@ -204,7 +204,7 @@ def run_data(run, image_size, data=None, split=None):
         data: see `evaluate_run`.
         split: see `evaluate_run`.
     """
-    arguments = DetectorArguments(**run.arguments)
+    arguments = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
     test_fraction = 0.2
     if data is not None and existing_path(data) != arguments.data and split is None:
         test_fraction = None

@@ -10,13 +10,12 @@ from keras_cbam.errors import DataError, printable
 from keras_cbam.visualization import panels
 
 
-def predict_run(run, paths, top=5):
+def predict_run(run, paths):
     """Finds objects in images.
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         paths: list of strings, see `find_images`.
-        top: not for detectors.
 
     Returns:
         Dict: `"images"`, a list of dicts with `"image"`, the path; `"width"` and `"height"`; and

@@ -10,7 +10,6 @@ import json
 import os
 
 from keras_cbam.errors import (
-    at_least,  # noqa: F401  (for the arguments of tasks)
     is_number,
     near_names,
     number,
@@ -217,9 +216,14 @@ def _plain(value):
     return value.item() if is_number(value) else os.fspath(value)
 
 
-def existing_path(value):
-    """The absolute path of what exists, so that a run can be resumed from another folder."""
-    is_path = isinstance(value, (str, os.PathLike)) and os.path.exists(value)
+def existing_path(value, *names):
+    """The absolute path of what exists, so that a run can be resumed from another folder.
+
+    Args:
+        value: what an argument was given.
+        *names: strings that are no paths, whatever there is of that name.
+    """
+    is_path = isinstance(value, (str, os.PathLike)) and value not in names and os.path.exists(value)
     return os.path.abspath(value) if is_path else value
 
 

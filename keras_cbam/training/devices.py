@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from keras_cbam.data.order import ONE_DEVICE, Devices
-from keras_cbam.errors import DataError
+from keras_cbam.errors import DataError, one_of
+from keras_cbam.training.arguments import DISTRIBUTIONS
 
-DISTRIBUTIONS = ("mirrored", "data_parallel")
 _BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 
 
@@ -17,11 +17,7 @@ def validate_distribution(distribute, batch_size):
     """Raises ValueError if the backend cannot distribute so, or a batch cannot be divided."""
     if distribute is None:
         return
-    if distribute not in DISTRIBUTIONS:
-        raise ValueError(
-            f"`distribute` must be None or one of {DISTRIBUTIONS}. "
-            f"Received: distribute={distribute!r}"
-        )
+    one_of(*DISTRIBUTIONS)("distribute", distribute)
     backend, needed = keras.backend.backend(), _BACKENDS[distribute]
     if backend != needed:
         raise ValueError(

@@ -28,14 +28,15 @@ class Progress:
     Args:
         folder: `RunFolder`, or `None` to keep no checkpoint. Defaults to `None`.
         every: int, steps between checkpoints within an epoch. Defaults to `None`: one an epoch.
-        identity: dict that JSON has a form for, of what must be the same for a training to be
+        identity: dict that JSON has a form for, what must be the same for a training to be
             continued. Defaults to `None`: nothing.
         seed: int, of the training. Defaults to `0`.
         patience: int, epochs without a lower validation loss that end it. Defaults to `None`.
 
     Attributes:
         epoch, step: ints, epochs that are complete, and further steps.
-        history: dict of lists, one number for each complete epoch.
+        history: dict of lists, a number for each epoch.
+        patient_from: int, the epoch from which the patience counts, or `None` if it does not.
         seconds: float, of training before it was stopped.
     """
 
@@ -46,19 +47,15 @@ class Progress:
         self.patience = patience
         self.identity = json.loads(json.dumps(identity or {}))
         self.stop_request = StopRequest()
-        self.epoch = self.step = self._steps = 0
+        self.epoch = self.step = self._steps = self.patient_from = 0
         self.history = {}
         self.seconds = 0.0
         self._restored = self._metrics = None
-        self._random = []
+        self.random = []
         self._start = time.perf_counter()
 
     def resume(self):
-        """Goes to where the newest whole checkpoint is; to the start if there is none.
-
-        Raises:
-            TrainingError: if the checkpoint is of other data or devices.
-        """
+        """Goes to where the newest whole checkpoint is; to the start if there is none."""
         found, damaged = None, {}
         if self.folder.checkpoints.is_dir():
             found, damaged = read_checkpoint(self.folder.checkpoints)
@@ -90,9 +87,9 @@ class Progress:
     @property
     def has_run_out_of_patience(self):
         """Whether the validation loss has not fallen for so many epochs."""
-        losses = self.history.get("val_loss", [])
-        if self.patience is None or not losses:
+        if self.patience is None or self.patient_from is None:
             return False
+        losses = finite_losses(self.history)[self.patient_from :] or [np.inf]
         return len(losses) - 1 - int(np.argmin(losses)) >= self.patience
 
     def restore(self, model, first_epoch, stop_epoch, batch):
@@ -111,7 +108,7 @@ class Progress:
         state, arrays = self._restored
         model_part, rest = arrays[: state["weights"]], arrays[state["weights"] :]
         count = len(rest) - state["random"]
-        rest, self._random = rest[:count], rest[count:]
+        rest, self.random = rest[:count], rest[count:]
         assign_arrays(model.variables, model_part)
         if self.epoch < stop_epoch:
             self._restored = None
@@ -174,10 +171,6 @@ class Progress:
             assign_arrays(model.metrics_variables, self._metrics)
             self._metrics = None
 
-    def begin_step(self):
-        set_random_state(self._random)
-        self._random = []
-
     def end_step(self, model, step, is_last):
         """Counts a step, and writes a checkpoint if one is due."""
         self._steps += 1
@@ -227,6 +220,11 @@ class Progress:
             raise TrainingStopped(self.stop_request.signal, self.epoch, self.step)
 
 
+def finite_losses(history):
+    """The validation losses, infinite where they are not numbers: none of these is the best."""
+    return [loss if np.isfinite(loss) else np.inf for loss in history.get("val_loss", [])]
+
+
 class _Keeper(keras.callbacks.Callback):
     """Tells a `Progress` what a `fit` of one epoch has done."""
 
@@ -240,7 +238,8 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         # Not before: the iterator of a PyTorch data loader draws a number first.
-        self.progress.begin_step()
+        set_random_state(self.progress.random)
+        self.progress.random = []
 
     def on_train_batch_end(self, batch, logs=None):
         is_last = batch + 1 == self.params["steps"]

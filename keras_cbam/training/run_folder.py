@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import fcntl
 import json
 import os
 import pathlib
@@ -14,13 +15,14 @@ ARGUMENTS, REPORT, HISTORY, MODEL = "arguments.json", "report.json", "history.cs
 BEST, CHECKPOINTS, TENSORBOARD = "best.weights.h5", "checkpoints", "tensorboard"
 # What is written here moves to its place when it is whole.
 _PARTIAL = ".partial"
+_LOCK = ".lock"
 _COMMON = (ARGUMENTS, REPORT, HISTORY, MODEL, BEST, CHECKPOINTS, TENSORBOARD)
 # What a mount point may hold besides.
 _FOREIGN_ALLOWED = ("lost+found",)
 
 
 class RunFolder:
-    """Where a run writes.
+    """Where a run writes: a context, at the end of which others may write there.
 
     Args:
         path: path of the folder, which need not exist, or `None` to write nothing.
@@ -32,6 +34,14 @@ class RunFolder:
         self.path = None if path is None else pathlib.Path(path).absolute()
         self.task = task
         self.is_writing = is_writing and path is not None
+        self.lock = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.lock is not None:
+            self.lock.close()
 
     @property
     def checkpoints(self):
@@ -68,20 +78,47 @@ class RunFolder:
                 f"--overwrite to replace it{'' if is_whole else ' or --resume to continue it'}."
             )
 
-    def begin(self):
-        """Makes the folder, empty unless a run is resumed, and writes its arguments."""
+    def begin(self, class_names):
+        """Makes the folder, empty unless a run is resumed, and writes its arguments.
+
+        Args:
+            class_names: list of strings, which the model file alone does not tell.
+
+        Raises:
+            FileExistsError: if another process is training in it.
+        """
         if not self.is_writing:
             return
         self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
         arguments = self.task.arguments
         if arguments.resume is None:
             # Its arguments last: until then it is known as a run, which --overwrite replaces.
             for name in (_PARTIAL, *self.task.files, *reversed(_COMMON)):
                 _remove(self.path / name)
-        told = {"task": self.task.name, "arguments": stored(vars(arguments))}
+        told = {
+            "task": self.task.name,
+            "class_names": class_names,
+            "arguments": stored(vars(arguments)),
+        }
         # First: without it, what else is here is not known as a run.
         self.write_json(ARGUMENTS, told)
         self.checkpoints.mkdir(exist_ok=True)
+
+    def _lock(self):
+        # It is given back when the block or the process ends, however it does.
+        self.lock = open(self.path / _LOCK, "w")  # noqa: SIM115
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FileExistsError(
+                f"Another process is training in {quoted(self.path)}. Choose another --output."
+            ) from error
+
+    def remove_results(self):
+        """Removes what was made of an earlier state of the model: all of it is made again."""
+        for name in (*self.task.files, REPORT):
+            _remove(self.path / name)
 
     def write_json(self, name, content):
         self._whole(name, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))

@@ -17,18 +17,33 @@ class SavedRun:
         task: string, the name of the task of the run, or `None` for a file alone.
         arguments: dict, the arguments of the run; empty for a file alone.
         report: dict, its `report.json`; empty for a file alone.
+        names: list of strings, the classes of the run, or `None`.
     """
 
     model_file: pathlib.Path
     task: str | None = None
     arguments: dict = dataclasses.field(default_factory=dict)
     report: dict = dataclasses.field(default_factory=dict)
+    names: list | None = None
 
     @property
     def class_names(self):
         """The names of the classes, in the order of the model's outputs, or `None`."""
-        names = self.report.get("data", {}).get("class_names")
-        return None if names is None else [printable(name) for name in names]
+        return None if self.names is None else [printable(name) for name in self.names]
+
+    def complete(self, arguments):
+        """The arguments of the run as a dataclass of its task, `ClassifierArguments` for example.
+
+        Raises:
+            ModelError: if they are those of another version.
+        """
+        try:
+            return arguments(**self.arguments).completed()
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"The {ARGUMENTS} beside {quoted(self.model_file)} is not of this version: "
+                f"{first_line(error)}."
+            ) from error
 
     def load(self):
         """The `keras.Model`, which is not compiled; code in the file is not run.
@@ -65,7 +80,7 @@ def find_run(path):
     model_file = folder / MODEL if path.is_dir() else path
     is_run = "task" in told and model_file.name == MODEL
     if not model_file.is_file():
-        reason = f"it has no {MODEL}" if path.is_dir() else "there is no such file"
+        reason = f"it has no {MODEL}" if path.is_dir() else "there is no such file or folder"
         if is_run:
             reason = "its training has not ended: --resume continues it"
         raise ModelError(f"{quoted(path)} is not a trained model: {reason}.")
@@ -73,4 +88,11 @@ def find_run(path):
         raise ModelError(f"The file {quoted(model_file)} is not a Keras model saved as .keras.")
     if not is_run:
         return SavedRun(model_file)
-    return SavedRun(model_file, told["task"], told.get("arguments", {}), read_json(folder / REPORT))
+    report = read_json(folder / REPORT)
+    data = report.get("data", {})
+    arguments = told.get("arguments")
+    names = told.get("class_names", data.get("class_names") if isinstance(data, dict) else None)
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not isinstance(arguments, dict) or not (names is None or is_list):
+        raise ModelError(f"The {ARGUMENTS} beside {quoted(model_file)} is damaged.")
+    return SavedRun(model_file, told["task"], arguments, report, names)

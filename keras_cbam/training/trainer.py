@@ -21,7 +21,7 @@ from keras_cbam.training.devices import (
     validate_distribution,
 )
 from keras_cbam.training.precision import dtype_policy
-from keras_cbam.training.progress import Progress
+from keras_cbam.training.progress import Progress, finite_losses
 from keras_cbam.training.report import describe
 from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
 from keras_cbam.visualization.panels import figure_class
@@ -70,11 +70,15 @@ def train(task):
         OSError: if the model cannot be written.
         ImportError: without a library that the run needs; it names the extra.
     """
-    start = time.perf_counter()
     arguments = task.arguments
     validate_distribution(arguments.distribute, arguments.batch_size)
     devices = find_devices(arguments.distribute)
-    folder = RunFolder(arguments.output, task, is_writing=not devices.process)
+    with RunFolder(arguments.output, task, is_writing=not devices.process) as folder:
+        return _train(task, folder, devices)
+
+
+def _train(task, folder, devices):
+    start, arguments = time.perf_counter(), task.arguments
     folder.check()
     if folder.is_writing:
         _check_libraries(arguments)
@@ -94,28 +98,29 @@ def train(task):
             # One that has no share in the devices.
             trained, model = model, build()
             model.set_weights(trained.get_weights())
-        if arguments.early_stopping is not None and folder.is_writing:
+        if arguments.early_stopping is not None and (folder.path / BEST).exists():
             with warnings.catch_warnings():
                 # The optimizer's state in the file, which may be of an earlier phase.
                 warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
                 model.load_weights(folder.path / BEST)
-        _check_finite(model)
+        if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+            raise DivergenceError("The training diverged: the weights are not finite.")
         report = {
             "task": task.name,
             "problems": {},
-            "data": data.describe(),
+            "data": {"class_names": data.class_names},
             **describe(model, arguments, progress.trained_seconds),
         }
         if folder.is_writing:
+            folder.remove_results()
             folder.save(MODEL, model.save)
             folder.write_json(REPORT, report)
         _finish(task, model, data, history, report, folder)
-    report["data"] = data.describe()
     report["seconds"]["total"] = round(time.perf_counter() - start + progress.seconds, 1)
     if folder.is_writing:
         folder.write_json(REPORT, report)
     for what, sentence in report["problems"].items():
-        warnings.warn(f"{PROBLEM} {what} failed: {sentence}", stacklevel=3)
+        warnings.warn(f"{PROBLEM} {what} failed: {sentence}", stacklevel=4)
     return Run(model, data, history, report, folder.path if folder.is_writing else None)
 
 
@@ -147,6 +152,8 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
     done = 0
     for phase in phases:
         stop = done + phase.epochs
+        # The epochs before the last phase are a preparation for it.
+        progress.patient_from = done if stop == epochs else None
         with phase.compiled():
             progress.restore(model, done, stop, batch)
             progress.fit(
@@ -192,34 +199,25 @@ def _start(task, data, folder, devices):
         check_same_in_all_processes([progress.epoch, progress.step], devices)
         if not progress.epoch and not progress.step:
             warnings.warn("There is no checkpoint to resume: the training begins.", stacklevel=3)
-    folder.begin()
+    folder.begin(data.class_names)
     return progress
 
 
 def _callbacks(folder, arguments, history):
     if folder is None or not folder.is_writing:
         return []
-    losses = history.get("val_loss")
     found = [
         keras.callbacks.ModelCheckpoint(
             folder.path / BEST,
             monitor="val_loss",
             save_best_only=True,
             save_weights_only=True,
-            initial_value_threshold=min(losses) if losses else None,
+            initial_value_threshold=min(finite_losses(history), default=np.inf),
         )
     ]
     if arguments.tensorboard:
         found.append(keras.callbacks.TensorBoard(folder.path / TENSORBOARD, write_graph=False))
     return found
-
-
-def _check_finite(model):
-    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
-        raise DivergenceError(
-            "The training diverged in its last steps: the weights are not finite. Lower the "
-            "learning rate."
-        )
 
 
 def _finish(task, model, data, history, report, folder):
@@ -234,13 +232,18 @@ def _finish(task, model, data, history, report, folder):
                 raise
             report["problems"][what] = f"{first_line(error)}."
 
-    predictions = None
+    predictions, writers = None, {}
     with attempt("measuring"):
         measured, predictions = task.measure(model, data)
         report.update(measured)
-    if not folder.is_writing or predictions is None:
+    with attempt("describing the data"):
+        report["data"] = data.describe()
+    if not folder.is_writing:
         return
-    for name, write in task.artefacts(model, data, history, report, predictions).items():
+    folder.write_json(REPORT, report)
+    with attempt("drawing"):
+        writers = task.artefacts(model, data, history, report, predictions)
+    for name, write in writers.items():
         with attempt(name):
             folder.save(name, write)
     with attempt("check"):

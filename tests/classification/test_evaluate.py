@@ -10,10 +10,12 @@ from keras_cbam.classification.evaluate import (
     evaluate_run,
     input_size,
     load_classifier,
+    own_data,
     top_errors,
 )
 from keras_cbam.classification.task import ClassificationTask
 from keras_cbam.errors import DataError, ModelError
+from keras_cbam.training import find_run
 from tests.classification.runs import CLASSES, cut_short, framed_images, network, train, write_run
 
 
@@ -100,13 +102,14 @@ def test_the_folder_of_the_training_given_again_is_its_own(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda images: (images / "dark").rename(images / "zebra"), "their class names have"),
-        (lambda images: shutil.copy(images / "dark/00.png", images / "dark/a.png"), "training im"),
+        (lambda images: (images / "dark").rename(images / "zebra"), "have changed"),
+        (lambda images: shutil.copy(images / "dark/00.png", images / "dark/a.png"), "have changed"),
         (lambda images: images.rename(images.with_name("moved")), r"others by --data: .*no such"),
     ],
 )
 def test_own_data_that_have_changed(run, tmp_path, change, message):
-    report = {"data": {"class_names": list(CLASSES), "training_images": 16, "test_images": 4}}
+    digest = own_data(find_run(run)).identity()
+    report = {"data": {"class_names": list(CLASSES), "digest": digest}}
     (run / "report.json").write_text(json.dumps(report))
     assert evaluate_run(run)["images"] == 4
     change(tmp_path / "images")

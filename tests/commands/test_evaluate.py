@@ -21,6 +21,8 @@ def test_the_metrics_of_each_task(task, report, line, monkeypatch, capsys):
     put_in_place(monkeypatch, task, "evaluate", lambda run: {**report, **TOLD})
     assert main(["evaluate", "run"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    if task is None:
+        assert "cropped as for ImageNet" in lines.pop(0)
     assert lines[:3] == [
         "Skipped 1 files or images:",
         "  a.png: cut short",
@@ -61,7 +63,11 @@ def test_only_what_is_given_is_passed_on(monkeypatch):
     [
         ([], 2, "the following arguments are required: RUN"),
         (["run", "--split=dev"], 2, "invalid choice: 'dev'"),
-        (["nowhere.keras"], 1, "'nowhere.keras' is not a trained model: there is no such file."),
+        (
+            ["nowhere.keras"],
+            1,
+            "'nowhere.keras' is not a trained model: there is no such file or folder.",
+        ),
     ],
 )
 def test_errors_are_one_sentence(arguments, code, message, capsys):

@@ -39,7 +39,7 @@ BOXES = {
 @pytest.fixture(params=["classification", "detection"])
 def found(request, monkeypatch):
     result = {"classification": CLASSES, "detection": BOXES}[request.param]
-    put_in_place(monkeypatch, request.param, "predict", lambda run, paths, top: result)
+    put_in_place(monkeypatch, request.param, "predict", lambda run, paths, top=5: result)
     return result
 
 
@@ -88,7 +88,7 @@ def test_a_table_json_and_csv(found, tmp_path, capsys):
 def test_what_is_passed_on(monkeypatch):
     calls = []
 
-    def predict(run, paths, top):
+    def predict(run, paths, top=5):
         calls.append((str(run.model_file), paths, top))
         return CLASSES
 

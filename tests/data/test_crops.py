@@ -73,7 +73,7 @@ def test_boxes_are_inside_and_everywhere():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)])
-def test_boxes_of_tiny_pictures(size):
+def test_boxes_of_tiny_images(size):
     for seed in range(20):
         left, top, right, bottom = random_box(*size, np.random.default_rng(seed))
         assert 0 <= left < right <= size[0]
@@ -109,7 +109,7 @@ def test_evaluation_crop_is_resizing_and_cutting(size, side):
     np.testing.assert_allclose(crop.astype(int), expected.astype(int), atol=1)
 
 
-def test_long_and_narrow_picture_is_not_resized_whole():
+def test_long_and_narrow_image_is_not_resized_whole():
     # The whole would take 13 gigabytes.
     assert evaluation_crop(Image.new("RGB", (1, 65000), "red"), 224).shape == (224, 224, 3)
 

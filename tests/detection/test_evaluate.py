@@ -8,6 +8,7 @@ import pytest
 from keras_cbam.detection import (
     clothing_scenes,
     coco_folder,
+    evaluate,
     evaluate_detector,
     evaluate_run,
     predict_detections,
@@ -150,6 +151,19 @@ def test_a_run_is_measured_as_its_report_says(finished, given):
     assert result["data"] == "clothing_scenes"
     # Scenes have two parts.
     assert result["split"] == ("validation" if "split" in given else "test")
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 4), ({"batch_size": 3}, 3)])
+def test_the_batch_size(finished, monkeypatch, given, expected):
+    seen = []
+
+    def spy(model, detection_set, image_size, batch_size):
+        seen.append((image_size, batch_size))
+        return {}
+
+    monkeypatch.setattr(evaluate, "evaluate_detector", spy)
+    evaluate_run(finished.output, **given)
+    assert seen == [(32, expected)]
 
 
 def test_the_training_part(finished):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_cbam import CBAM
-from keras_cbam.data import reading
+from keras_cbam.data import ONE_DEVICE, Devices, reading
 from keras_cbam.detection import (
     SSD,
     DetectionTask,
@@ -103,11 +103,14 @@ def data_of(task, _):
 
 def network(task, data):
     model = task.build(data)
-    return [type(model), model.backbone.input_shape, *(x.name for x in model._flatten_layers())]
+    # Not their names, which Keras counts up.
+    return str(
+        [type(layer).__name__ for layer in model._flatten_layers()]
+    ), model.backbone.input_shape[1]
 
 
-def optimizer(task, data):
-    return keras.saving.serialize_keras_object(compiled(task).optimizer)
+def rates(task, data):
+    return [float(compiled(task).optimizer._learning_rate(step)) for step in (0, 9, 15)]
 
 
 def compiled(task, steps=10):
@@ -137,14 +140,32 @@ def is_jitted(task, data):
         ({"attention": "none"}, network),
         ({"detector": "stairnet"}, network),
         ({"backbone": "MobileNet"}, network),
-        ({"learning_rate": 1e-4}, optimizer),
-        ({"epochs": 3}, optimizer),
+        ({"learning_rate": 1e-4}, rates),
+        ({"epochs": 3}, rates),
         ({"xla": True}, is_jitted),
     ],
 )
 def test_every_option_changes_something(data, given, observe):
-    one, other = (observe(make_task(**each), data) for each in ({}, given))
+    one, again, other = (observe(make_task(**each), data) for each in ({}, {}, given))
+    assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+def test_every_epoch_is_augmented_anew(data):
+    epochs = [
+        next(make_task().batches(data, "train", epoch).as_numpy_iterator())[0] for epoch in (0, 1)
+    ]
+    assert not np.array_equal(*epochs)
+
+
+def test_devices_share_the_batches(data):
+    task = make_task()
+    for part in ("train", "validation"):
+        whole, half = (
+            next(task.batches(data, part, devices=devices).as_numpy_iterator())[0]
+            for devices in (ONE_DEVICE, Devices(2, 2, process=1))
+        )
+        np.testing.assert_array_equal(half, whole[2:])
 
 
 def test_xla_compiles_the_training_and_not_the_suppression(data, monkeypatch):

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam.training import find_run
 from keras_cbam.errors import ModelError
+from keras_cbam.training import find_run
 from tests.hostile_files import (
     archive_of_streams,
     hostile_h5,

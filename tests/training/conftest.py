@@ -1,20 +1,23 @@
+import gc
 import signal
 
 import pytest
 
-from keras_cbam.training import trainer
-from tests.training.toy_task import train_toy
+from keras_cbam.training import check, trainer
+from tests.training.toy_task import check_in_this_process, train_toy
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A run that was not disturbed, and that is never changed."""
-    return train_toy(output=tmp_path_factory.mktemp("undisturbed") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "run_module", check_in_this_process)
+        return train_toy(output=tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 @pytest.fixture(autouse=True)
 def no_fresh_process(monkeypatch):
-    """The check after a training takes seconds: `finished` has had it, and those that test it."""
+    """The check after a training takes time: `finished` has had it, and those that test it."""
     monkeypatch.setattr(trainer, "check_reloaded", lambda *_: {})
 
 
@@ -24,3 +27,17 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_libraries():
+    """What the libraries hold is not searched for garbage by `little_garbage`."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def little_garbage():
+    """Freed all at once, the graphs of many trainings can take TensorFlow ten seconds."""
+    yield
+    gc.collect()

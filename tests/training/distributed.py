@@ -1,7 +1,8 @@
 """Run as a fresh process: trains on several devices and writes the weights.
 
-`python -m tests.training.distributed OUTPUT DEVICES DISTRIBUTE`; a further process of the same
-training is told so by the environment, see `keras.distribution.initialize`.
+`python -m tests.training.distributed OUTPUT DEVICES DISTRIBUTE...`, with none for one device; a
+further process of the same training is told so by the environment, see
+`keras.distribution.initialize`.
 """
 
 import json
@@ -10,7 +11,7 @@ import pathlib
 import sys
 
 
-def main(output, devices, distribute):
+def main(output, devices, *distributions):
     devices = int(devices)
     # Before the backend is loaded.
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
@@ -23,7 +24,7 @@ def main(output, devices, distribute):
     import keras
     import numpy as np
 
-    from keras_cbam import CBAM
+    from keras_cbam import ChannelAttention
     from keras_cbam.classification import task
 
     def classifier(*_, num_classes, **__):
@@ -31,7 +32,7 @@ def main(output, devices, distribute):
         x = keras.layers.Conv2D(4, 3, strides=4)(keras.layers.Rescaling(1 / 127.5, -1)(inputs))
         # Its statistics are seen, but change nothing else.
         x += 0.0 * keras.layers.BatchNormalization(momentum=0.5)(x)
-        x = CBAM(reduction_ratio=2, start_as_identity=True)(x)
+        x = ChannelAttention(reduction_ratio=2, start_as_identity=True)(x)
         x = keras.layers.GlobalAveragePooling2D()(x)
         return keras.Model(inputs, keras.layers.Dense(num_classes, activation="softmax")(x))
 
@@ -42,20 +43,21 @@ def main(output, devices, distribute):
     output = pathlib.Path(output)
     data = output.with_suffix(f".{os.getpid()}.npz")
     np.savez(data, x=images.astype("uint8"), y=labels)
-    run = task.train_classifier(
-        data=data,
-        epochs=2,
-        batch_size=16,
-        learning_rate=0.05,
-        distribute=None if distribute == "none" else distribute,
-        verbose=0,
-    )
-    data.unlink()
     rank = os.environ.get("KERAS_DISTRIBUTION_PROCESS_ID", "0")
-    names = [f"{index} {weight.name}" for index, weight in enumerate(run.model.weights)]
-    weights = dict(zip(names, run.model.get_weights()))
-    np.savez(output.with_suffix(f".{rank}.npz"), **weights)
-    output.with_suffix(f".{rank}.json").write_text(json.dumps(run.history))
+    for distribute in distributions:
+        run = task.train_classifier(
+            data=data,
+            epochs=2,
+            batch_size=16,
+            learning_rate=0.05,
+            distribute=None if distribute == "none" else distribute,
+            verbose=0,
+        )
+        names = [f"{index} {weight.name}" for index, weight in enumerate(run.model.weights)]
+        weights = dict(zip(names, run.model.get_weights()))
+        np.savez(output.with_suffix(f".{distribute}.{rank}.npz"), **weights)
+        output.with_suffix(f".{distribute}.{rank}.json").write_text(json.dumps(run.history))
+    data.unlink()
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ from tests.training.toy_task import train_toy
 # A child of a process that has computed nothing starts without loading the libraries again.
 FORK = multiprocessing.get_context("fork")
 SIZE = 32
-# A training has 4 epochs of 6 steps.
-ARGUMENTS = {"epochs": 4, "checkpoint_steps": 2, "verbose": 0}
+# A training has 3 epochs of 6 steps.
+ARGUMENTS = {"epochs": 3, "checkpoint_steps": 2, "verbose": 0}
 
 
 def tiny_classifier(*_, num_classes, **__):
@@ -91,7 +91,7 @@ def run(task, folder, output, precision):
 
     def slowly(*arguments):
         # About as long for the steps as for the artefacts, so that the kills fall on both.
-        time.sleep(0.1)
+        time.sleep(0.05)
         end_step(*arguments)
 
     Progress.end_step = slowly

@@ -89,7 +89,7 @@ def test_what_writes_needs_an_output(name):
         ({"seed": 0, "learning_rate": np.float64(0.1)}, {}),
         # What does not change the result.
         ({"verbose": 1, "checkpoint_steps": 3, "tensorboard": True}, {"checkpoint_steps": 3}),
-        ({"early_stopping": 2, "output": "elsewhere"}, {"early_stopping": 2}),
+        ({"early_stopping": 2, "output": pathlib.Path("run")}, {"early_stopping": 2}),
     ],
 )
 def test_resumed(given, expected):
@@ -131,6 +131,11 @@ def test_what_changes_the_result_cannot_change(arguments, tmp_path):
         value = tmp_path / "w.npz" if name == "weights" else OTHER[name]
         with pytest.raises(ValueError, match=rf"its own arguments: `{name}` was .*{name}="):
             arguments.given(earlier, resume="run", **{name: value})
+
+
+def test_a_run_is_resumed_in_its_own_folder():
+    with pytest.raises(ValueError, match=r"`output` was 'run'. Received: output='elsewhere'"):
+        ToyArguments.given(EARLIER, resume="run", output=pathlib.Path("elsewhere"))
 
 
 def test_epochs_are_not_lowered():

@@ -14,8 +14,8 @@ BACKEND = keras.backend.backend()
 DISTRIBUTE = {"tensorflow": "mirrored", "jax": "data_parallel"}.get(BACKEND)
 
 
-def start(output, devices, distribute, **environment):
-    command = [sys.executable, "-m", "tests.training.distributed", output, devices, distribute]
+def start(output, devices, *distributions, **environment):
+    command = [sys.executable, "-m", "tests.training.distributed", output, devices, *distributions]
     return subprocess.Popen(
         [*map(str, command)],
         env={**os.environ, **environment},
@@ -31,11 +31,11 @@ def finish(*processes):
         assert process.returncode == 0, errors[-2000:]
 
 
-def result(output, process=0):
+def result(output, distribute=DISTRIBUTE, process=0):
     """Weights and history that a process has written."""
-    with np.load(output.with_suffix(f".{process}.npz")) as arrays:
+    with np.load(output.with_suffix(f".{distribute}.{process}.npz")) as arrays:
         weights = dict(arrays)
-    return weights, json.loads(output.with_suffix(f".{process}.json").read_text())
+    return weights, json.loads(output.with_suffix(f".{distribute}.{process}.json").read_text())
 
 
 def assert_close(ours, theirs, except_for=()):
@@ -46,16 +46,16 @@ def assert_close(ours, theirs, except_for=()):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    output = tmp_path_factory.mktemp("alone") / "run"
-    finish(start(output, 1, "none"))
-    return result(output)
+def two_devices(tmp_path_factory):
+    """What a process of two devices has written, which has trained on one of them too."""
+    output = tmp_path_factory.mktemp("two_devices") / "run"
+    finish(start(output, 2, "none", DISTRIBUTE))
+    return output
 
 
 @pytest.mark.skipif(DISTRIBUTE is None, reason="PyTorch has no distribution in Keras")
-def test_two_devices_end_with_the_weights_of_one(alone, tmp_path):
-    finish(start(tmp_path / "run", 2, DISTRIBUTE))
-    ours = result(tmp_path / "run")
+def test_two_devices_end_with_the_weights_of_one(two_devices):
+    ours, alone = result(two_devices), result(two_devices, "none")
     statistics = [name for name in ours[0] if "moving" in name]
     # A batch is one on all devices of JAX; each device of TensorFlow normalizes its own images.
     assert_close(ours, alone, () if BACKEND == "jax" else statistics)
@@ -65,7 +65,7 @@ def test_two_devices_end_with_the_weights_of_one(alone, tmp_path):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="several processes are for JAX")
-def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
+def test_two_processes_end_with_the_weights_of_one(two_devices, tmp_path):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{found.getsockname()[1]}"
@@ -82,13 +82,14 @@ def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
     ]
     finish(*processes)
     for process in range(2):
-        assert_close(result(tmp_path / "run", process), alone)
+        ours = result(tmp_path / "run", process=process)
+        assert_close(ours, result(two_devices, "none"))
 
 
 @pytest.mark.parametrize(
     ("distribute", "message"),
     [
-        ("miror", r"must be None or one of .*Received: distribute='miror'"),
+        ("miror", r"must be one of .*Received: distribute='miror'"),
         *(
             (name, f"set the environment variable KERAS_BACKEND={backend}")
             for name, backend in (("mirrored", "tensorflow"), ("data_parallel", "jax"))

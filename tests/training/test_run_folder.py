@@ -21,17 +21,22 @@ def run_folder(path, task="toy", is_writing=True, **given):
     )
 
 
+def begin(folder):
+    with folder:
+        folder.begin(["dark", "light"])
+
+
 def make_run(path, *files, task="toy", **given):
     """A run that has begun, with further files in it."""
     folder = run_folder(path, task, **given)
-    folder.begin()
+    begin(folder)
     for name in files:
         folder.save(name, lambda path: path.write_text("old"))
     return path
 
 
 def names(path):
-    return sorted(entry.name for entry in path.iterdir())
+    return sorted(entry.name for entry in path.iterdir() if entry.name != ".lock")
 
 
 def test_a_run_that_begins(tmp_path):
@@ -39,7 +44,7 @@ def test_a_run_that_begins(tmp_path):
     folder = run_folder(path, seed=5, resume=None)
     folder.check()
     assert not path.parent.exists()
-    folder.begin()
+    begin(folder)
     assert names(path) == ["arguments.json", "checkpoints"]
     told = json.loads((path / "arguments.json").read_text())
     assert (told["task"], told["arguments"]["seed"]) == ("toy", 5)
@@ -49,7 +54,7 @@ def test_a_run_that_begins(tmp_path):
 def test_no_output():
     folder = run_folder(None)
     folder.check()
-    folder.begin()
+    begin(folder)
     folder.write_history({"loss": [1.0]})
     assert not folder.is_writing
     assert folder.checkpoints is folder.last_checkpoint() is None
@@ -105,7 +110,7 @@ def test_overwrite_replaces_its_own_files_only(tmp_path):
     folder = run_folder(tmp_path, overwrite=True, seed=3)
     folder.check()
     assert len(names(tmp_path)) == 13
-    folder.begin()
+    begin(folder)
     assert names(tmp_path) == sorted(["arguments.json", "checkpoints", *kept])
     assert not names(tmp_path / "checkpoints")
     assert read_json(tmp_path / "arguments.json")["arguments"]["seed"] == 3
@@ -114,9 +119,15 @@ def test_overwrite_replaces_its_own_files_only(tmp_path):
 def test_a_resumed_run_keeps_its_files(tmp_path):
     make_run(tmp_path, "model.keras", FIGURE)
     before = names(tmp_path)
-    run_folder(tmp_path, resume=tmp_path, epochs=9).begin()
+    begin(run_folder(tmp_path, resume=tmp_path, epochs=9))
     assert names(tmp_path) == before
     assert read_json(tmp_path / "arguments.json")["arguments"]["epochs"] == 9
+
+
+def test_results_are_removed_before_others_are_made(tmp_path):
+    folder = run_folder(make_run(tmp_path, "model.keras", "report.json", "history.csv", FIGURE))
+    folder.remove_results()
+    assert names(tmp_path) == ["arguments.json", "checkpoints", "history.csv", "model.keras"]
 
 
 def end_after(monkeypatch, calls):
@@ -142,7 +153,7 @@ def test_a_run_that_is_killed_as_it_begins_blocks_nothing(tmp_path, monkeypatch)
         with monkeypatch.context() as patch:
             end_after(patch, calls)
             try:
-                run_folder(path, overwrite=True).begin()
+                begin(run_folder(path, overwrite=True))
             except KeyboardInterrupt:
                 pass
             else:
@@ -175,7 +186,7 @@ def test_other_processes_write_nothing(tmp_path):
         folder = run_folder(path, is_writing=False, overwrite=True)
         folder.check()
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-        folder.begin()
+        begin(folder)
         folder.write_history({"loss": [1.0]})
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
         # They read the checkpoints.
@@ -286,3 +297,14 @@ def test_damaged_arguments_cannot_be_resumed(told, tmp_path):
     (tmp_path / "arguments.json").write_text(json.dumps(told))
     with pytest.raises(TrainingError, match="no run of toy to resume"):
         resumable(tmp_path, "toy")
+
+
+def test_two_trainings_in_one_folder(tmp_path):
+    with run_folder(tmp_path) as one:
+        one.begin(["dark", "light"])
+        with (
+            run_folder(tmp_path, resume=tmp_path) as other,
+            pytest.raises(FileExistsError, match="Another process is training in"),
+        ):
+            other.begin(["dark", "light"])
+    begin(run_folder(tmp_path, resume=tmp_path))

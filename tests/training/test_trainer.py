@@ -1,11 +1,11 @@
 import csv
+import importlib.util
 import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -14,7 +14,14 @@ import pytest
 from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
 from keras_cbam.training import check, trainer
 from keras_cbam.training.checkpoints import checkpoint_files
-from tests.training.toy_task import ToyArguments, ToyTask, assert_alike, stop_after, train_toy
+from tests.training.toy_task import (
+    ToyArguments,
+    ToyTask,
+    assert_alike,
+    check_in_this_process,
+    stop_after,
+    train_toy,
+)
 
 
 def test_what_a_run_writes(finished):
@@ -31,14 +38,14 @@ def test_what_a_run_writes(finished):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [float(row["val_loss"]) for row in rows] == finished.history["val_loss"]
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("arguments.json", "best.weights.h5", "checkpoints", "figure.png", "history.csv"),
+        *(".lock", "arguments.json", "best.weights.h5", "checkpoints", "figure.png", "history.csv"),
         *("model.keras", "report.json"),
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
 
 
-def validation_loss(run):
-    validation = ToyTask(ToyArguments()).batches(run.data, "validation")
+def validation_loss(run, task=ToyTask):
+    validation = task(ToyArguments()).batches(run.data, "validation")
     return run.model.evaluate(validation, verbose=0)[0]
 
 
@@ -49,32 +56,26 @@ def test_best_weights_are_of_the_lowest_validation_loss(finished):
     finished.model.set_weights(last)
 
 
-@pytest.mark.parametrize("steps", [1, 6, 9, 12])
-def test_stopped_and_resumed_is_the_undisturbed_run(finished, tmp_path, monkeypatch, steps):
-    with monkeypatch.context() as patch:
-        stop_after(patch, steps)
-        with pytest.raises(TrainingStopped, match=r"SIGINT.*--resume"):
-            train_toy(output=tmp_path / "run")
+def test_stopped_and_resumed_is_the_undisturbed_run(finished, tmp_path, monkeypatch):
+    """Stopped in the first epoch, at its end, and in the second."""
+    given = {"output": tmp_path / "run"}
+    for steps, place in ((1, "0 epochs and 1 steps"), (5, "1 epochs and 0"), (3, "1 epochs and 3")):
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps)
+            with pytest.raises(TrainingStopped, match=f"SIGINT after {place}.*--resume"):
+                train_toy(**given)
+        given = {"resume": tmp_path / "run"}
     assert not (tmp_path / "run" / "model.keras").exists()
-    assert_alike(train_toy(resume=tmp_path / "run"), finished)
+    assert_alike(train_toy(**given), finished)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"precision": "mixed_float16"},
-        # All batches are of one size, as XLA compiles for each.
-        {"precision": "mixed_bfloat16", "xla": True, "images": 40},
-        {"first_phase": 1},
-        {"seed": 5, "checkpoint_steps": 2},
-    ],
-)
-def test_resumed_with_other_arguments(tmp_path, monkeypatch, given):
-    whole = train_toy(output=tmp_path / "whole", epochs=2, **given)
+def test_resumed_with_other_arguments(tmp_path, monkeypatch):
+    given = {"epochs": 2, "precision": "mixed_float16", "first_phase": 1, "seed": 5}
+    whole = train_toy(**given)
     with monkeypatch.context() as patch:
         stop_after(patch, 9, signal.SIGTERM)
         with pytest.raises(TrainingStopped, match="SIGTERM"):
-            train_toy(output=tmp_path / "run", epochs=2, **given)
+            train_toy(output=tmp_path / "run", checkpoint_steps=2, **given)
     assert_alike(train_toy(resume=tmp_path / "run"), whole)
 
 
@@ -151,11 +152,9 @@ class Failing(ToyTask):
 
         return {"broken.png": broken, **super().artefacts(*arguments)}
 
-    @staticmethod
-    def compare(*arguments):
-        if os.environ.get("TOY_CHECK_FAILS"):
-            raise TrainingError("another one")
-        return ToyTask.compare(*arguments)
+
+def find_another(*_):
+    raise TrainingError("another one")
 
 
 @pytest.mark.parametrize(
@@ -170,11 +169,13 @@ def test_what_fails_after_the_training_costs_nothing(
     finished, tmp_path, monkeypatch, failing, sentence
 ):
     monkeypatch.setattr(Failing, "failing", failing)
-    if failing == "check":
-        monkeypatch.setattr(trainer, "check_reloaded", check.check_reloaded)
-        monkeypatch.setenv("TOY_CHECK_FAILS", "1")
-    with pytest.warns(UserWarning, match=f"trained and saved, but {failing} failed"):
-        run = train_toy(Failing, output=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        if failing == "check":
+            patch.setattr(trainer, "check_reloaded", check.check_reloaded)
+            patch.setattr(check, "run_module", check_in_this_process)
+            patch.setattr(Failing, "compare", staticmethod(find_another))
+        with pytest.warns(UserWarning, match=f"trained and saved, but {failing} failed"):
+            run = train_toy(Failing, output=tmp_path / "run")
     written = json.loads((run.output / "report.json").read_text())
     assert written["problems"] == {failing: sentence}
     model = keras.models.load_model(run.output / "model.keras")
@@ -183,16 +184,16 @@ def test_what_fails_after_the_training_costs_nothing(
     assert not (run.output / "broken.png").exists() or failing != "broken.png"
     # What failed is done again.
     monkeypatch.setattr(Failing, "failing", "")
-    monkeypatch.delenv("TOY_CHECK_FAILS", raising=False)
     again = train_toy(Failing, resume=run.output)
     assert again.report["problems"] == {}
     assert (run.output / "broken.png").read_text() == "half"
 
 
-def test_without_an_output_a_failure_is_an_error(monkeypatch):
+def test_without_an_output_a_failure_is_an_error(monkeypatch, capsys):
     monkeypatch.setattr(Failing, "failing", "measuring")
     with pytest.raises(ValueError, match="no numbers"):
-        train_toy(Failing, epochs=1)
+        train_toy(Failing, epochs=1, verbose=0)
+    assert not capsys.readouterr().out
 
 
 def test_divergence_stops_at_its_step_and_keeps_checkpoints(tmp_path):
@@ -209,22 +210,66 @@ def test_divergence_stops_at_its_step_and_keeps_checkpoints(tmp_path):
 
 
 def _float(images):
-    return keras.ops.cast(images, "float32")
+    import tensorflow as tf
+
+    return tf.cast(images, "float32")
 
 
-def test_early_stopping_takes_the_best_weights(tmp_path):
-    run = train_toy(
-        output=tmp_path / "run", epochs=40, early_stopping=2, learning_rate=3.0, images=24
-    )
+class Overfitting(ToyTask):
+    """The more it learns, the worse is it on the validation images."""
+
+    def batches(self, data, part, *given, **more):
+        batches = super().batches(data, part, *given, **more)
+        if part == "validation":
+            batches = batches.map(lambda images, labels: (images, 1 - labels))
+        return batches
+
+
+def test_early_stopping_takes_the_best_weights(tmp_path, monkeypatch):
+    given = {"epochs": 40, "early_stopping": 2, "images": 24}
+    run = train_toy(Overfitting, output=tmp_path / "whole", **given)
     losses = run.history["val_loss"]
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 40
-    assert validation_loss(run) == pytest.approx(min(losses), rel=1e-5)
+    assert losses[-1] > 1.05 * losses[best]
+    assert validation_loss(run, Overfitting) == pytest.approx(losses[best], rel=1e-5)
+    # Stopped in the epoch after the best one, it is known which that was.
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3 * (best + 1) + 1)
+        with pytest.raises(TrainingStopped, match=f"after {best + 1} epochs and 1 steps"):
+            train_toy(Overfitting, output=tmp_path / "run", **given)
+    assert_alike(train_toy(Overfitting, resume=tmp_path / "run"), run)
+
+
+def test_patience_counts_in_the_last_phase_only(tmp_path):
+    given = {"epochs": 8, "first_phase": 4, "early_stopping": 1, "images": 24, "seed": 1}
+    losses = train_toy(Overfitting, output=tmp_path / "run", **given).history["val_loss"]
+    assert int(np.argmin(losses)) == 0
+    assert len(losses) == 4 + 2
+
+
+def test_what_is_printed(capsys):
+    train_toy(epochs=2, verbose="auto")
+    printed = capsys.readouterr().out
+    assert printed.startswith("Compiling the first step: ")
+    assert [line for line in printed.splitlines() if line.startswith("Epoch")] == [
+        "Epoch 1/2",
+        "Epoch 2/2",
+    ]
+    # No bar that is drawn anew.
+    assert not set("\b\r") & set(printed)
 
 
 def test_tensorboard(tmp_path):
     train_toy(output=tmp_path / "run", epochs=1, tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.*"))
+
+
+def test_without_tensorboard_nothing_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install keras_cbam\[tensorboard\]"):
+        train_toy(output=tmp_path / "run", tensorboard=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_everything_is_written_inside_the_output(tmp_path, monkeypatch):
@@ -246,26 +291,16 @@ def test_everything_is_written_inside_the_output(tmp_path, monkeypatch):
 
 
 def test_a_mount_point(tmp_path):
-    code = (
-        "import sys; from keras_cbam.training import trainer\n"
-        "from tests.training.toy_task import train_toy\n"
-        "trainer.check_reloaded = lambda *_: {}\n"
-        "run = train_toy(output=sys.argv[1], epochs=1); print(run.report['problems'])"
-    )
-    folder = tmp_path / "run"
-    folder.mkdir()
-    script = (
-        f'mount -t tmpfs none "{folder}" && "{sys.executable}" -c "$1" "{folder}" && ls "{folder}"'
-    )
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+    # It can be neither moved nor removed.
+    command = ["mount", "-t", "tmpfs", "none", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("needs the right to mount")
-    process = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", code], capture_output=True, text=True
-    )
-    if "mount:" in process.stderr:
-        pytest.skip("needs the right to mount")
-    assert process.stdout.splitlines()[0] == "{}"
-    assert "model.keras" in process.stdout
+    try:
+        run = train_toy(output=tmp_path, epochs=1)
+        assert run.report["problems"] == {}
+        assert (tmp_path / "model.keras").exists()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_the_only_fit(finished):

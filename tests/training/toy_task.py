@@ -7,9 +7,11 @@ import signal
 import keras
 import numpy as np
 
-from keras_cbam import CBAM
+from keras_cbam import ChannelAttention
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
 from keras_cbam.errors import TrainingError
+from keras_cbam.files.fresh_process import FreshProcessError
+from keras_cbam.training import check
 from keras_cbam.training.arguments import RunArguments, argument
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.progress import Progress
@@ -66,7 +68,7 @@ class ToyTask:
         x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
         x = keras.layers.Conv2D(4, 3, strides=2)(x)
         x = keras.layers.BatchNormalization()(x)
-        x = CBAM(reduction_ratio=2)(x)
+        x = ChannelAttention(reduction_ratio=2)(x)
         x = keras.layers.Dropout(0.3)(keras.layers.GlobalAveragePooling2D()(x))
         return keras.Model(inputs, keras.layers.Dense(CLASSES, "softmax", dtype="float32")(x))
 
@@ -114,6 +116,14 @@ class ToyTask:
 def train_toy(task=ToyTask, **given):
     earlier = resumable(given["resume"], "toy") if given.get("resume") else None
     return train(task(ToyArguments.given(earlier, **{"verbose": 0, **given})))
+
+
+def check_in_this_process(module, arguments):
+    """As `run_module` does, which takes seconds."""
+    try:
+        return check._compare(**arguments)
+    except TrainingError as error:
+        raise FreshProcessError(str(error)) from error
 
 
 def assert_alike(run, other):

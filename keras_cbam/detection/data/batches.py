@@ -1,5 +1,7 @@
 """Images with boxes as a `tf.data.Dataset` of batches."""
 
+import itertools
+
 import numpy as np
 
 from keras_cbam.data.batches import batched
@@ -17,14 +19,14 @@ def detection_batches(
     image_size,
     training=False,
     seed=0,
-    epoch=0,
+    epoch=None,
     first_step=0,
     augment="flip_crop_color",
     max_boxes=None,
     drop_remainder=False,
     devices=ONE_DEVICE,
 ):
-    """Batches of images and their boxes, as the detectors take them, for one epoch.
+    """Batches of images and their boxes, as the detectors take them.
 
     Images are resized by antialiased bilinear filtering so that the longer side fits, and padded
     with black on the right and below; boxes of `DetectionSet.ignored` are left out. An image that
@@ -38,7 +40,8 @@ def detection_batches(
         training: bool, whether the images are shuffled and augmented. Defaults to `False`.
         seed: int of at least 0, of the order and the augmentation. Defaults to `0`.
         epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone.
-            Defaults to `0`.
+            Defaults to `None`: each iteration is another epoch, from 0, so that
+            `model.fit(batches, epochs=10, shuffle=False)` sees ten.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
         augment: string, of the images in training: `"flip_crop_color"`, see `augmented`, or
             `"none"`. Defaults to `"flip_crop_color"`.
@@ -60,9 +63,8 @@ def detection_batches(
     Example:
 
     >>> scenes = clothing_scenes(64)
-    >>> for epoch in range(10):
-    ...     batches = detection_batches(scenes, 16, 96, training=True, epoch=epoch)
-    ...     model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False)
+    >>> batches = detection_batches(scenes, 16, 96, training=True)
+    >>> model.fit(batches, epochs=10, shuffle=False)
     """
     import tensorflow as tf
 
@@ -74,12 +76,17 @@ def detection_batches(
         raise ValueError("`detection_set` must have an image. Received: an empty set")
     count = len(detection_set)
     reader = _Reader(detection_set, image_size, training and augment != "none", max_boxes)
-    rows = np.stack([np.arange(count)] * 2, axis=1)
-    if training:
-        rows = np.stack(epoch_order(count, seed, epoch), axis=1)
-    if drop_remainder:
-        rows = rows[: count - count % batch_size]
-    rows = share(rows, batch_size, devices, first_step)
+
+    def rows_of(epoch):
+        order = epoch_order(count, seed, epoch) if training else [np.arange(count)] * 2
+        rows = np.stack(order, axis=1)
+        kept = count - count % batch_size if drop_remainder else count
+        return share(rows[:kept], batch_size, devices, first_step)
+
+    rows = rows_of(epoch or 0)
+    if epoch is None:
+        epochs = itertools.count()
+        rows = (lambda: rows_of(next(epochs))), len(rows)
     signature = (
         tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
         tf.TensorSpec((None, reader.max_boxes, 4), tf.float32),

@@ -217,15 +217,10 @@ def _check_labels(labels):
 def image_size(backbone):
     """The height and width that a backbone was made for, on which the anchors depend."""
     shape = backbone.input_shape
-    if isinstance(shape, list) or len(shape) != 4 or shape[3] is None:
+    if isinstance(shape, list) or len(shape) != 4 or None in shape[1:]:
         raise ValueError(
-            "`backbone` must take one image `(batch, height, width, channels)`. "
-            f"Received: input_shape={shape!r}"
-        )
-    if None in shape[1:3]:
-        raise ValueError(
-            "Anchors depend on the size of the images: `backbone` must have an input shape with "
-            f"height and width. Received: input_shape={shape!r}"
+            "Anchors depend on the size of the images: `backbone` must take one image `(batch, "
+            f"height, width, channels)` of a known size. Received: input_shape={shape!r}"
         )
     return shape[1:3]
 

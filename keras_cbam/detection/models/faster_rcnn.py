@@ -181,12 +181,9 @@ class FasterRCNN(Detector):
             clip_boxes(decode_boxes(own, anchors), *self.image_size)
             for own, anchors in zip(offsets, self.anchors, strict=True)
         ]
+        count = self.num_proposals[0 if training else 1]
         proposals, is_proposal = select_proposals(
-            boxes,
-            logits,
-            self.num_proposals[0 if training else 1],
-            self._PROPOSAL_IOU,
-            self.image_size,
+            boxes, logits, count, self._PROPOSAL_IOU, self.image_size
         )
         predictions = {
             "features": features,

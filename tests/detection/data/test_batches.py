@@ -217,3 +217,13 @@ def test_images_of_many_sizes(tmp_path):
         for images, targets in detection_batches(data.train, 2, 24, training=True):
             assert images.shape[1:] == (24, 24, 3)
             assert np.isfinite(targets["boxes"]).all()
+
+
+def test_without_an_epoch_each_iteration_is_another_one():
+    scenes = clothing_scenes(10)
+    batches = detection_batches(scenes, 4, 96, training=True)
+    assert len(batches) == 3
+    for epoch in range(2):
+        expected = detection_batches(scenes, 4, 96, training=True, epoch=epoch)
+        for (ours, _), (theirs, _) in zip(batches, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
