@@ -18,7 +18,6 @@ def validate_dtype(dtype):
     if not isinstance(dtype, dict):
         return
     message = f"`dtype` is not a valid dtype policy. Received: dtype={dtype!r}"
-    message = f"`dtype` is not a valid dtype policy. Received: dtype={dtype!r}"
     try:
         policy = keras.dtype_policies.deserialize(dtype)
     except Exception as error:

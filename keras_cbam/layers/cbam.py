@@ -184,7 +184,7 @@ class CBAM(AttentionLayer):
             self.channel_attention.activation,
             self.gate_activation,
             None if norm is None else norm.epsilon,
-            fused_cbam.compiles_for_cpu(),
+            fused_cbam.is_on_cpu(),
         )
         outputs, *scores, moments = fused_cbam.cbam(inputs, (channel, spatial), settings)
         moving = (norm.moving_mean, norm.moving_variance) if moments else ()

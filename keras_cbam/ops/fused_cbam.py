@@ -49,13 +49,17 @@ class Settings(NamedTuple):
 def takes(inputs):
     """Whether inputs take this path: XLA compiles what is traced, and only the batch is unknown.
 
-    In three dimensions XLA's convolution takes longer than TensorFlow's whole layer.
+    In three dimensions XLA's convolution takes longer than TensorFlow's whole layer. JAX's XLA on a
+    CPU reduces by a library for which it writes each product to memory: there this path takes two
+    to three times as long as plain operations.
     """
     is_static = all(isinstance(size, numbers.Integral) for size in inputs.shape[1:])
-    return is_static and len(inputs.shape) < 5 and is_compiled_around(inputs)
+    if not is_static or len(inputs.shape) == 5 or not is_compiled_around(inputs):
+        return False
+    return keras.backend.backend() == "tensorflow" or not is_on_cpu()
 
 
-def compiles_for_cpu():
+def is_on_cpu():
     if keras.backend.backend() == "jax":
         return importlib.import_module("jax").default_backend() == "cpu"
     return not importlib.import_module("tensorflow").config.list_physical_devices("GPU")

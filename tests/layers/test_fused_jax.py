@@ -68,7 +68,21 @@ def test_reverse_mode(transformation, fused_calls, monkeypatch):
         assert_close(inner, expected, 1e-6)
 
 
-def test_forward_mode_is_one_clear_error():
+def test_plain_operations_on_a_cpu():
+    """Where forward mode works too."""
+    import jax
+
+    with float64():
+        f, x, t = prepared()
+        assert "custom_vjp" not in str(jax.make_jaxpr(f)(x))
+        step = 1e-4 * t
+        expected = to_numpy((f(x + step) - f(x - step)) / 2e-4)
+        # JAX's products of float64 matrices are hardly better than float32's.
+        for function in (f, jax.jit(f), jax.checkpoint(f)):
+            assert_close(jax.jvp(function, (x,), (t,))[1], expected, 1e-3)
+
+
+def test_forward_mode_is_one_clear_error_on_an_accelerator(fused_calls):
     """JAX differentiates a `custom_vjp` in reverse only, and says so."""
     import jax
 
