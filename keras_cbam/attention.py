@@ -1,7 +1,6 @@
-"""The registry of attention: what a user may name, as a layer for one site of a network."""
+"""Resolves an attention spec to a layer for one site of a network."""
 
 import re
-import typing
 
 import keras
 
@@ -20,28 +19,15 @@ ATTENTION = {
 }
 
 
-def _snake_case(name):
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+def snake_case(layer_class):
+    """The name that Keras gives to a layer of the class, without a number."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer_class.__name__).lower()
 
 
-class Template(typing.NamedTuple):
-    """A layer to copy the config of, and its short name."""
-
-    layer: keras.layers.Layer
-    short_name: str
-
-    @property
-    def default_name(self):
-        """Keras' own name for a layer of this class."""
-        return _snake_case(self.layer.__class__.__name__)
-
-
-def attention_template(attention):
-    """What `attention_layer` takes, but for a callable, as a `Template`: for many layers."""
-    if isinstance(attention, Template):
-        return attention
+def _template(attention):
+    """The layer whose config is copied, and its short name."""
     if isinstance(attention, keras.layers.Layer):
-        return Template(attention, _snake_case(attention.__class__.__name__))
+        return attention, snake_case(type(attention))
     if isinstance(attention, str):
         attention = {"class_name": attention}
     if not isinstance(attention, dict) or not isinstance(attention.get("class_name"), str):
@@ -52,18 +38,12 @@ def attention_template(attention):
     name = attention["class_name"]
     if name in ATTENTION:
         layer_class, arguments = ATTENTION[name]
-        layer = layer_class(**{**arguments, **(attention.get("config") or {})})
-        return Template(layer, name)
+        return layer_class(**{**arguments, **(attention.get("config") or {})}), name
     if "module" in attention or "registered_name" in attention:
-        return attention_template(keras.saving.deserialize_keras_object(attention))
+        return _template(keras.saving.deserialize_keras_object(attention))
     raise ValueError(
         f"Unknown attention. {near_names(name, ATTENTION)} Received: attention={name!r}"
     )
-
-
-def is_choice(attention):
-    """Whether it is a function of the site, which names the attention of each."""
-    return callable(attention) and not isinstance(attention, (keras.layers.Layer, type))
 
 
 def attention_layer(attention, site, start_as_identity=True, dtype=None, data_format=None):
@@ -76,12 +56,12 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
               alone), `"channel"`, `"spatial"`, `"bam"`;
             - a dict `{"class_name": ..., "config": {...}}`: a name as above with arguments, or
               what `keras.saving.serialize_keras_object` gives for a layer;
-            - a layer: a template, of which the config is copied and no weight is;
+            - a layer, whose config is copied without its weights;
             - a callable `site name -> any of these, or None` for no attention at that site.
-        site: string, name of the layer that is attended.
+        site: string, name of the layer that gets attention.
         start_as_identity: bool, overrides the attention's own argument. Defaults to `True`.
-        dtype: dtype policy of the layer. Defaults to `None`, the template's own.
-        data_format: data format of the layer. Defaults to `None`, the template's own.
+        dtype: dtype policy of the layer. Defaults to `None`: the attention's own.
+        data_format: data format of the layer. Defaults to `None`: the attention's own.
 
     Returns:
         An unbuilt `keras.layers.Layer` named `<site>_<attention>`, or `None`.
@@ -95,11 +75,11 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
     >>> attention_layer("cbam", "conv1").name
     'conv1_cbam'
     """
-    if is_choice(attention):
+    if callable(attention) and not isinstance(attention, (keras.layers.Layer, type)):
         attention = attention(site)
         if attention is None:
             return None
-    template, short_name = attention_template(attention)
+    template, short_name = _template(attention)
     config = template.get_config()
     if "start_as_identity" in config:
         config["start_as_identity"] = start_as_identity

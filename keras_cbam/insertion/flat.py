@@ -8,7 +8,7 @@ from keras_cbam.insertion.graph import graph_nodes, is_searchable
 
 
 class Source(typing.NamedTuple):
-    """A tensor of the list: which output of which call, or an input of the model (`call == -1`)."""
+    """A tensor: the index of its call (-1: an input of the model), and which output of it."""
 
     call: int
     output: int
@@ -22,7 +22,7 @@ class Call:
         operation: `keras.Operation`.
         node: Keras' record of the call.
         inputs: list of `Source`, one for each of the node's input tensors.
-        training: bool or `None`, what a nested model around it was called with.
+        training: bool or `None`, the argument of the nested model around it.
     """
 
     operation: typing.Any
@@ -31,7 +31,7 @@ class Call:
     training: bool | None
 
     def arguments(self, values):
-        """`(args, kwargs)` of the call, with the values of its inputs, dict by `Source`."""
+        """The call's `(args, kwargs)`, where `values` are `{Source: value}`."""
         tensors = {
             id(tensor): values[source]
             for tensor, source in zip(self.node.input_tensors, self.inputs, strict=True)
@@ -46,8 +46,7 @@ class Call:
 def flat_calls(model):
     """The calls from the model's inputs to its outputs, each after the calls it needs.
 
-    A nested model with one input is not a call: its own calls are there instead, once for each
-    time that it is called.
+    A nested model with one input is replaced by its own calls, each time that it is called.
 
     Args:
         model: Functional or built Sequential `keras.Model`.

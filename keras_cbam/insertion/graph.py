@@ -37,11 +37,9 @@ def require_searchable(model):
 
 
 def data_format(model):
-    """The data format of a model's first layer that has one; its other layers need not say."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "data_format", None) is not None:
-            return layer.data_format
-    return None
+    """The data format of a model's first layer that has one, or `None`."""
+    formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers())
+    return next(filter(None, formats), None)
 
 
 def graph_nodes(model):
@@ -64,36 +62,40 @@ def graph_nodes(model):
     return ordered
 
 
-def candidates(model, prefix=""):
-    """`{path: layer}` of the layers whose output attention can refine, nested models and theirs.
+def layer_calls(model, prefix=""):
+    """Yields the calls of all layers, those of a nested model before its own.
 
-    The path of a layer in a nested model is `<model>/<layer>`.
+    Yields:
+        Path of the layer (`<model>/<layer>` in a nested model), Keras' record of the call, and the
+        data format of the model around it.
     """
     require_searchable(model)
-    found = {}
     model_format = data_format(model)
     for node in graph_nodes(model):
         layer = node.operation
-        if not isinstance(layer, keras.layers.Layer):
-            continue
-        if is_searchable(layer):
-            found.update(candidates(layer, prefix=f"{prefix}{layer.name}/"))
-        if is_attendable(layer, node, model_format):
-            found[prefix + layer.name] = layer
-    return found
+        if isinstance(layer, keras.layers.Layer):
+            path = f"{prefix}{layer.name}"
+            if is_searchable(layer):
+                yield from layer_calls(layer, prefix=f"{path}/")
+            yield path, node, model_format
 
 
-def is_attendable(layer, node, model_format):
-    if not isinstance(layer, keras.layers.Layer) or len(node.outputs) != 1:
-        return False
-    if isinstance(layer, (keras.layers.InputLayer, AttentionLayer)):
-        return False
-    output = node.outputs[0]
+def candidates(model):
+    """`{path: layer}` of the layers whose output attention can refine."""
+    calls = layer_calls(model)
+    return {path: node.operation for path, node, form in calls if is_attendable(node, form)}
+
+
+def is_attendable(node, model_format):
+    """Whether attention can refine the output of a call."""
+    layer, output = node.operation, node.outputs[0]
     layer_format = getattr(layer, "data_format", None) or model_format
-    channel_axis = 1 if layer_format == "channels_first" else -1
     return (
-        3 <= len(output.shape) <= 5
-        and output.shape[channel_axis] is not None
+        isinstance(layer, keras.layers.Layer)
+        and not isinstance(layer, (keras.layers.InputLayer, AttentionLayer))
+        and len(node.outputs) == 1
+        and 3 <= len(output.shape) <= 5
+        and output.shape[1 if layer_format == "channels_first" else -1] is not None
         and "float" in keras.backend.standardize_dtype(output.dtype)
     )
 
@@ -104,7 +106,7 @@ def choose(possible, where, argument="where"):
     Args:
         possible: dict of layers by path.
         where: regular expression, collection of names or paths, or predicate on the layer.
-        argument: string, what the caller calls `where`. Defaults to `"where"`.
+        argument: string, the caller's name for `where`. Defaults to `"where"`.
 
     Raises:
         ValueError: if `where` is none of these or names an unknown layer.

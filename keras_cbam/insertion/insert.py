@@ -1,6 +1,6 @@
 """A copy of a Functional model with attention in it."""
 
-from keras_cbam.attention import attention_layer, attention_template, is_choice
+from keras_cbam.attention import attention_layer
 from keras_cbam.insertion.copying import Copier
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.insertion.sites import select_sites
@@ -9,45 +9,41 @@ from keras_cbam.insertion.sites import select_sites
 def insert_attention(model, attention="cbam", where="auto", start_as_identity=True):
     """Copies a model, with an attention layer after each chosen layer.
 
-    The given model is untouched and shares no variable with the copy. Weights, layer names,
-    trainable flags and dtype policies are carried over. An inserted layer is named
-    `<site>_<attention>`, `conv5_block3_3_bn_cbam` for example, and has its site's dtype policy.
-    A layer that is called several times gets one attention layer for each call. The copy is not
-    compiled.
+    The given model is untouched and shares no variable with the copy, which is not compiled.
+    Weights, layer names, trainable flags and dtype policies are carried over. An inserted layer is
+    named `<site>_<attention>`, `conv5_block3_3_bn_cbam` for example, and has its site's dtype
+    policy. A layer that is called several times gets one attention layer for each call.
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.
         attention: string (`"cbam"`, `"se"`, `"channel"`, `"spatial"`, `"bam"`), config dict, layer
-            (a template whose config is copied) or callable `site name -> one of these, or None`.
+            (its config is copied) or callable `site name -> one of these, or None`.
             Defaults to `"cbam"`.
-        where: which layers to attend. `"auto"` for those of `find_sites`, a regular expression
-            that is searched for in the layers' names (`<model>/<layer>` in nested models), a
-            collection of names, or a predicate on the layer. Defaults to `"auto"`.
+        where: the layers that get attention. `"auto"` for those of `find_sites`, a regular
+            expression that is searched for in the layers' names (`<model>/<layer>` in nested
+            models), a collection of names, or a predicate on the layer. Defaults to `"auto"`.
         start_as_identity: bool, whether the copy computes exactly what the model does until it
-            is trained, see `CBAM`. Overrides the argument of a config or a template.
+            is trained, see `CBAM`. Overrides the argument of a config or a layer.
             Defaults to `True`.
 
     Returns:
-        A `keras.Model` with the model's inputs and outputs. Of a backbone of keras_cv or keras_hub,
-        one of the same class: its pyramid levels are the attended tensors, it keeps those of its
-        constructor's arguments that are plain values, and is saved and loaded as its graph.
+        A `keras.Model` with the model's inputs and outputs. A backbone of keras_cv or keras_hub
+        keeps its class and those of its constructor's arguments that are plain values; its pyramid
+        levels have the attention in them; it is saved and loaded as its graph.
 
     Raises:
         ValueError: if the model is subclassed, nothing or an unknown name is chosen (the message
-            lists what could be), the attention is unknown, or attention of the same name is
-            already there.
+            lists the layers), the attention is unknown, or a site has this attention already.
 
     Example:
 
     >>> model = keras.applications.ResNet50(weights=None)
-    >>> attended = insert_attention(model)
-    >>> len(attended.layers) - len(model.layers)
+    >>> with_attention = insert_attention(model)
+    >>> len(with_attention.layers) - len(model.layers)
     16
     """
     sites = {id(layer) for layer in select_sites(model, where).values()}
     model_format = data_format(model)
-    if not is_choice(attention):
-        attention = attention_template(attention)
 
     def added(layer):
         if id(layer) not in sites:
