@@ -1,6 +1,7 @@
 """Resolves an attention spec to a layer for one site of a network."""
 
 import re
+import typing
 
 import keras
 
@@ -24,10 +25,24 @@ def snake_case(layer_class):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer_class.__name__).lower()
 
 
-def _template(attention):
-    """The layer whose config is copied, and its short name."""
+class Template(typing.NamedTuple):
+    """A layer whose config is copied, and its short name."""
+
+    layer: keras.layers.Layer
+    short_name: str
+
+
+def is_choice(attention):
+    """Whether it is a callable that chooses the attention of each site."""
+    return callable(attention) and not isinstance(attention, (keras.layers.Layer, type))
+
+
+def attention_template(attention):
+    """Resolves an attention spec, except a callable, once for many sites."""
+    if isinstance(attention, Template):
+        return attention
     if isinstance(attention, keras.layers.Layer):
-        return attention, snake_case(type(attention))
+        return Template(attention, snake_case(type(attention)))
     if isinstance(attention, str):
         attention = {"class_name": attention}
     if not isinstance(attention, dict) or not isinstance(attention.get("class_name"), str):
@@ -38,9 +53,9 @@ def _template(attention):
     name = attention["class_name"]
     if name in ATTENTION:
         layer_class, arguments = ATTENTION[name]
-        return layer_class(**{**arguments, **(attention.get("config") or {})}), name
+        return Template(layer_class(**{**arguments, **(attention.get("config") or {})}), name)
     if "module" in attention or "registered_name" in attention:
-        return _template(keras.saving.deserialize_keras_object(attention))
+        return attention_template(keras.saving.deserialize_keras_object(attention))
     raise ValueError(
         f"Unknown attention. {near_names(name, ATTENTION)} Received: attention={name!r}"
     )
@@ -75,11 +90,11 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
     >>> attention_layer("cbam", "conv1").name
     'conv1_cbam'
     """
-    if callable(attention) and not isinstance(attention, (keras.layers.Layer, type)):
+    if is_choice(attention):
         attention = attention(site)
         if attention is None:
             return None
-    template, short_name = _template(attention)
+    template, short_name = attention_template(attention)
     config = template.get_config()
     if "start_as_identity" in config:
         config["start_as_identity"] = start_as_identity

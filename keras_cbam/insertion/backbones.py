@@ -93,11 +93,8 @@ def backbone_graph(backbone):
 def backbone_from_graph(kind, graph, arguments, dtype):
     """A backbone of the class `kind`, and of `GraphBackbone`.
 
-    Args:
-        kind: class, `Backbone` of keras_cv or keras_hub or a class derived from one.
-        graph: `keras.Model`, see `backbone_graph`.
-        arguments: dict of attributes.
-        dtype: dtype policy of the backbone; its layers have their own.
+    `graph` is a `keras.Model` as of `backbone_graph`, `arguments` a dict of attributes, and `dtype`
+    the policy of the backbone; its layers have their own.
     """
     return _graph_class(kind)(graph, arguments, dtype)
 

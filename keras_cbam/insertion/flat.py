@@ -1,8 +1,9 @@
 """The calls of a Functional graph in one list, those of nested models among them."""
 
-import dataclasses
 import inspect
 import typing
+
+import keras
 
 from keras_cbam.insertion.graph import graph_nodes, is_searchable
 
@@ -14,29 +15,18 @@ class Source(typing.NamedTuple):
     output: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """One call of a layer or operation.
+class Call(typing.NamedTuple):
+    """One call of a layer or operation, of which `node` is Keras' record."""
 
-    Args:
-        operation: `keras.Operation`.
-        node: Keras' record of the call.
-        inputs: list of `Source`, one for each of the node's input tensors.
-        training: bool or `None`, the argument of the nested model around it.
-    """
-
-    operation: typing.Any
+    operation: keras.Operation
     node: typing.Any
-    inputs: list
-    training: bool | None
+    inputs: list  # of `Source`, one for each of the node's input tensors
+    training: bool | None  # the argument of the nested model around it
 
     def arguments(self, values):
         """The call's `(args, kwargs)`, where `values` are `{Source: value}`."""
-        tensors = {
-            id(tensor): values[source]
-            for tensor, source in zip(self.node.input_tensors, self.inputs, strict=True)
-        }
-        args, kwargs = self.node.arguments.fill_in(tensors)
+        pairs = zip(self.node.input_tensors, self.inputs, strict=True)
+        args, kwargs = self.node.arguments.fill_in({id(t): values[source] for t, source in pairs})
         takes_training = "training" in inspect.signature(self.operation.call).parameters
         if self.training is not None and takes_training:
             kwargs = {**kwargs, "training": self.training}
@@ -44,15 +34,9 @@ class Call:
 
 
 def flat_calls(model):
-    """The calls from the model's inputs to its outputs, each after the calls it needs.
+    """The `Call`s of a model, each after those it needs, and the `Source`s of its outputs.
 
     A nested model with one input is replaced by its own calls, each time that it is called.
-
-    Args:
-        model: Functional or built Sequential `keras.Model`.
-
-    Returns:
-        List of `Call`, and the list of `Source` of the model's outputs.
     """
     calls = []
     sources = {id(tensor): Source(-1, index) for index, tensor in enumerate(model.inputs)}

@@ -19,10 +19,9 @@ def require_searchable(model):
     """Raises ValueError unless `model` has a graph of layers that can be read."""
     if not is_searchable(model):
         raise ValueError(
-            "The model must be Functional or Sequential: the graph of a subclassed model is not "
-            "known. Rebuild it as `keras.Model(inputs, outputs)`, where `outputs` come from "
-            "calling its layers one after the other on `keras.Input` tensors, or put an attention "
-            f"layer into its `call` by hand. Received: {model!r}"
+            "The model must be Functional or Sequential: a subclassed model has no graph. Rebuild "
+            "it as `keras.Model(inputs, outputs)`, where its layers are called one after the other "
+            f"on a `keras.Input`, or put attention into its `call` by hand. Received: {model!r}"
         )
     if not type(model).call.__module__.startswith("keras."):
         raise ValueError(
@@ -63,11 +62,9 @@ def graph_nodes(model):
 
 
 def layer_calls(model, prefix=""):
-    """Yields the calls of all layers, those of a nested model before its own.
+    """Yields `(path, node, data format of the model around it)` for every call of a layer.
 
-    Yields:
-        Path of the layer (`<model>/<layer>` in a nested model), Keras' record of the call, and the
-        data format of the model around it.
+    The path of a layer in a nested model is `<model>/<layer>`.
     """
     require_searchable(model)
     model_format = data_format(model)
@@ -103,13 +100,8 @@ def is_attendable(node, model_format):
 def choose(possible, where, argument="where"):
     """The layers that `where` chooses among `possible`, `{path: layer}`; maybe none.
 
-    Args:
-        possible: dict of layers by path.
-        where: regular expression, collection of names or paths, or predicate on the layer.
-        argument: string, the caller's name for `where`. Defaults to `"where"`.
-
-    Raises:
-        ValueError: if `where` is none of these or names an unknown layer.
+    ValueError if `where`, which the caller calls `argument`, is of no known kind or names an
+    unknown layer.
     """
     if isinstance(where, str):
         try:
@@ -141,9 +133,10 @@ def choose(possible, where, argument="where"):
 
 
 def list_layers(possible, argument="where"):
-    if not possible:
-        return "The model has no layer with spatial axes."
-    shown = ", ".join(list(possible)[:40])
-    more = f" and {len(possible) - 40} more" if len(possible) > 40 else ""
+    """A sentence for an error: the layers that `argument` could choose."""
     kind = "layers with spatial axes" if argument == "where" else "attention layers"
+    if not possible:
+        return f"The model has no {kind}."
+    more = f" and {len(possible) - 40} more" if len(possible) > 40 else ""
+    shown = ", ".join(list(possible)[:40])
     return f"Pass `{argument}` to choose among its {kind}: {shown}{more}."

@@ -1,6 +1,6 @@
 """A copy of a Functional model with attention in it."""
 
-from keras_cbam.attention import attention_layer
+from keras_cbam.attention import attention_layer, attention_template, is_choice
 from keras_cbam.insertion.copying import Copier
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.insertion.sites import select_sites
@@ -44,6 +44,8 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
     """
     sites = {id(layer) for layer in select_sites(model, where).values()}
     model_format = data_format(model)
+    if not is_choice(attention):
+        attention = attention_template(attention)
 
     def added(layer):
         if id(layer) not in sites:

@@ -45,18 +45,16 @@ def ResNet(
 
     The layers have the names of the official code, with underscores: `layer1_0_conv1`,
     `layer1_0_bn1`, ..., `layer1_0_downsample_0`, `fc`. Padding is PyTorch's; batch normalization
-    has epsilon 1e-5 and momentum 0.9. Convolutions start from He's normal distribution by their
-    outputs, the classifier from that by its inputs.
+    has epsilon 1e-5 and momentum 0.9. Initializers are He's: of convolutions by their outputs, of
+    the classifier by its inputs.
 
     Args:
         depth: int: 18, 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
-        attention: `"cbam"` (at the end of each residual branch, with batch normalization after the
-            7x7), `"se"` (there), `"bam"` (after the first three stages, branches multiplied), as
-            in the official code; `None`; or anything else that `insert_attention` takes, at
-            the end of each residual branch. It does not start as an identity.
+        attention: `"cbam"` (with batch normalization after the 7x7), `"se"`, `None`, or anything
+            else that `insert_attention` takes, at the end of each residual branch; or `"bam"`
+            (branches multiplied), after the first three stages. It does not start as an identity.
             Defaults to `"cbam"`.
-        width: float, factor of the channels of all blocks; the stem keeps 64.
-            Defaults to `1.0`.
+        width: float, factor of the channels of all blocks; the stem keeps 64. Defaults to `1.0`.
         cardinality: int, groups of a bottleneck's 3x3 convolution. Defaults to `1`.
         base_width: int, channels of a group for each 64 of the stage: a bottleneck's inner width is
             `channels * base_width // 64 * cardinality`. Defaults to `64`.
@@ -68,9 +66,9 @@ def ResNet(
         include_top: bool, whether average pooling and the classifier follow. Defaults to `True`.
         input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
             `keras.config.image_data_format()` is `"channels_first"`; height and width may be
-            `None`. Defaults to `None`: pictures of 224 x 224.
-        include_preprocessing: bool, whether the model normalizes pixels of [0, 255] by ImageNet's
-            mean and deviation; else it takes normalized pictures. Defaults to `True`.
+            `None`. Defaults to `None`: images of 224 x 224.
+        include_preprocessing: bool, whether the model normalizes pixels in [0, 255] by ImageNet's
+            mean and deviation; else it takes normalized images. Defaults to `True`.
         pooling: `"avg"`, `"max"` or `None`: pooling of the features if `include_top=False`.
             Defaults to `None`.
         classifier_activation: activation of the classifier; `None` for logits. Its outputs are
@@ -120,12 +118,9 @@ def ResNet(
             strides = 2 if stage > 0 and block == 0 else 1
             if is_bottleneck:
                 inner = planes * base_width // 64 * cardinality
-                first = stride_in_first_1x1
-                convolutions = [
-                    (inner, 1, strides if first else 1, 1),
-                    (inner, 3, 1 if first else strides, cardinality),
-                    (4 * planes, 1, 1, 1),
-                ]
+                first, second = (strides, 1) if stride_in_first_1x1 else (1, strides)
+                convolutions = [(inner, 1, first, 1), (inner, 3, second, cardinality)]
+                convolutions.append((4 * planes, 1, 1, 1))
             else:
                 convolutions = [(planes, 3, strides, 1), (planes, 3, 1, 1)]
             x = residual_block(x, f"layer{stage + 1}_{block}", convolutions, strides)
@@ -142,12 +137,12 @@ def _stem(x, stem):
     if stem == "cifar":
         return keras.layers.ReLU(name="relu")(norm(conv(x, 64, 3, "conv1"), "bn1"))
     x = keras.layers.ReLU(name="relu")(norm(conv(x, 64, 7, "conv1", strides=2), "bn1"))
-    # What follows a ReLU is not negative: zeros around it are as good as PyTorch's -inf.
+    # A ReLU's outputs are not negative: zeros around them are as good as PyTorch's -inf.
     return keras.layers.MaxPooling2D(3, strides=2, name="maxpool")(padded(x, 3, "maxpool"))
 
 
 def residual_block(x, name, convolutions, strides):
-    """A residual block of `convolutions`: filters, kernel size, strides and groups of each."""
+    """A residual block; each of `convolutions` is its filters, kernel size, strides and groups."""
     shortcut = x
     for i, (filters, size, stride, groups) in enumerate(convolutions, 1):
         if i > 1:
@@ -164,16 +159,13 @@ def _shorthand(name, depth, **fixed):
     def build(attention="cbam", **arguments):
         return ResNet(depth, attention, **{"name": name.lower(), **fixed, **arguments})
 
-    given = ", ".join(f"{key}={value!r}" for key, value in fixed.items())
+    given = "".join(f", {key}={value!r}" for key, value in fixed.items())
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"`ResNet({', '.join(filter(None, [str(depth), given]))})`; see `ResNet`."
+    build.__doc__ = f"`ResNet({depth}{given})` with further arguments of `ResNet`."
     signature = inspect.signature(ResNet)
-    parameters = [
-        parameter.replace(default=fixed.get(parameter.name, parameter.default))
-        for parameter in signature.parameters.values()
-        if parameter.name != "depth"
-    ]
-    build.__signature__ = signature.replace(parameters=parameters)
+    _, *rest = signature.parameters.values()
+    rest = [p.replace(default=fixed.get(p.name, p.default)) for p in rest]
+    build.__signature__ = signature.replace(parameters=rest)
     return build
 
 
