@@ -66,12 +66,12 @@ def attention_backbone(
     """A model of `keras.applications` without its classifier and with attention.
 
     The attention starts as an identity: with pretrained weights the features are those of the
-    plain model until training changes them.
+    plain model until it is trained.
 
     Args:
         name: string, name in `keras.applications`, `"ResNet50"` for example.
-        attention: see `insert_attention`; `None` for the plain model. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `"auto"`.
+        attention, where: see `insert_attention`, which has the same defaults; `attention=None` for
+            the plain model.
         weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
             backbone's layers, with or without attention), `.npz` keyed `<layer>/<index>`, or a
             `.weights.h5` of the application, plain or with attention at the same sites (the file
@@ -136,11 +136,9 @@ def attention_classifier(
     """An image classifier: preprocessing, a backbone with attention, average pooling, a softmax.
 
     Args:
-        name: string, name in `keras.applications`, `"ResNet50"` for example.
+        name, attention, where, weights: of the backbone, see `attention_backbone`, which has the
+            same defaults.
         num_classes: int, at least 2.
-        attention: see `insert_attention`; `None` for a plain backbone. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `"auto"`.
-        weights: of the backbone, see `attention_backbone`. Defaults to `"imagenet"`.
         input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
             `keras.config.image_data_format()` is `"channels_first"`. Defaults to `(224, 224, 3)`.
         dropout: float in [0, 1), dropout rate before the last layer. Defaults to `0.2`.
@@ -187,9 +185,7 @@ def application_cost(name, attention="cbam", where="auto", image_size=None):
     """What attention costs in a model of `keras.applications`, with its ImageNet classifier.
 
     Args:
-        name: string, name in `keras.applications`.
-        attention: name, config or layer, see `insert_attention`. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `"auto"`.
+        name, attention, where: see `attention_backbone`, which has the same defaults.
         image_size: int, side of the square images in pixels. Defaults to `None`: that of the
             model's ImageNet weights.
 
@@ -197,21 +193,13 @@ def application_cost(name, attention="cbam", where="auto", image_size=None):
         Dict: `"model"`, `"image_size"`, `"sites"` (list of names), `"plain"` and `"attended"`, each
         `{"parameters": int, "multiply_adds": int, "layers": list of LayerCost}`, see
         `keras_cbam.cost`.
-
-    Raises:
-        ValueError: as `attention_backbone` does.
-
-    Example:
-
-    >>> application_cost("ResNet50")["attended"]["parameters"]
-    28116184
     """
-    application_kwargs = {}
+    shape = None
     if image_size is not None:
         size = positive_integer("image_size", image_size)
         is_first = keras.config.image_data_format() == "channels_first"
-        application_kwargs["input_shape"] = (3, size, size) if is_first else (size, size, 3)
-    model = find_application(name)(weights=None, **application_kwargs)
+        shape = (3, size, size) if is_first else (size, size, 3)
+    model = find_application(name)(weights=None, input_shape=shape)
     # MobileNetV3 takes images of any size; its weights are for this one.
     input_shape = tuple(size or 224 for size in model.input_shape[1:])
     return {

@@ -62,45 +62,29 @@ def attention_template(attention):
 
 
 def attention_layer(attention, site, start_as_identity=True, dtype=None, data_format=None):
-    """A new attention layer for one site.
+    """A new attention layer named `<site>_<attention>`, or `None`.
 
     Args:
-        attention: one of
-
-            - a string: `"cbam"`, `"se"` (Squeeze-and-Excitation: `ChannelAttention` of the mean
-              alone), `"channel"`, `"spatial"`, `"bam"`;
-            - a dict `{"class_name": ..., "config": {...}}`: a name as above with arguments, or
-              what `keras.saving.serialize_keras_object` gives for a layer;
-            - a layer, whose config is copied without its weights;
-            - a callable `site name -> any of these, or None` for no attention at that site.
+        attention: see `insert_attention`.
         site: string, name of the layer that gets attention.
         start_as_identity: bool, overrides the attention's own argument. Defaults to `True`.
-        dtype: dtype policy of the layer. Defaults to `None`: the attention's own.
-        data_format: data format of the layer. Defaults to `None`: the attention's own.
-
-    Returns:
-        An unbuilt `keras.layers.Layer` named `<site>_<attention>`, or `None`.
+        dtype, data_format: of the layer. Default to `None`: the attention's own.
 
     Raises:
         ValueError: if `attention` names nothing known, or should start as an identity and has no
             such argument.
-
-    Example:
-
-    >>> attention_layer("cbam", "conv1").name
-    'conv1_cbam'
     """
     if is_choice(attention):
         attention = attention(site)
         if attention is None:
             return None
     template, short_name = attention_template(attention)
-    config = template.get_config()
+    config, layer_class = template.get_config(), type(template)
     if "start_as_identity" in config:
         config["start_as_identity"] = start_as_identity
     elif start_as_identity:
         raise ValueError(
-            f"{template.__class__.__name__} has no argument `start_as_identity`: insert it with "
+            f"{layer_class.__name__} has no argument `start_as_identity`: insert it with "
             f"`start_as_identity=False`. Received: attention={attention!r}"
         )
     config["name"] = f"{site}_{short_name}"
@@ -108,4 +92,4 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
         config["dtype"] = dtype
     if data_format is not None and "data_format" in config:
         config["data_format"] = data_format
-    return template.__class__.from_config(config)
+    return layer_class.from_config(config)

@@ -48,7 +48,7 @@ class GraphBackbone:
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "kind": keras.saving.get_registered_name(self.kind),
             "graph": graph,
-            "arguments": _kept_arguments(self),
+            "arguments": _kept(self, self.kind),
         }
 
     @classmethod
@@ -101,9 +101,8 @@ def backbone_from_graph(kind, graph, arguments, dtype):
 
 def copied_backbone(backbone, graph):
     """The backbone with another graph."""
-    return backbone_from_graph(
-        _kind(backbone), graph, _kept_arguments(backbone), backbone.dtype_policy
-    )
+    kind = backbone.kind if isinstance(backbone, GraphBackbone) else type(backbone)
+    return backbone_from_graph(kind, graph, _kept(backbone, kind), backbone.dtype_policy)
 
 
 @functools.cache
@@ -111,10 +110,6 @@ def _graph_class(kind):
     attributes = {"kind": kind, "__module__": __name__, "__doc__": kind.__doc__}
     made = type(GraphBackbone.__name__, (GraphBackbone, kind), attributes)
     return keras.saving.register_keras_serializable(package="keras_cbam")(made)
-
-
-def _kind(backbone):
-    return backbone.kind if isinstance(backbone, GraphBackbone) else type(backbone)
 
 
 def _registered_kind(name):
@@ -140,13 +135,10 @@ def _argument_names(kind):
     return inspect.signature(kind.__init__).parameters
 
 
-def _kept_arguments(backbone):
-    """The arguments of the backbone's class that are plain attributes; tasks read `image_shape`.
-
-    Layers and tensors are left out: they belong to another graph.
-    """
-    names, kept = _argument_names(_kind(backbone)), vars(backbone)
-    return {name: kept[name] for name in names if name in kept and _is_plain(kept[name])}
+def _kept(backbone, kind):
+    """The constructor's arguments that are plain attributes; layers belong to another graph."""
+    names = _argument_names(kind)
+    return {k: v for k, v in vars(backbone).items() if k in names and _is_plain(v)}
 
 
 def _is_plain(value):

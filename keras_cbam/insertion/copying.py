@@ -11,10 +11,8 @@ from keras_cbam.insertion.graph import is_functional, is_searchable
 class Copier:
     """Copies layers and models, each once, so that what was shared stays shared.
 
-    Args:
-        added: function `layer -> new layer or None`, called for every call of a layer. The new
-            layer goes after that call. Defaults to none.
-        removed: ids of layers to leave out; what follows them gets their input. Defaults to none.
+    `added` gives the new layer, or `None`, that goes after each call of a layer. `removed` are ids
+    of layers to leave out: what follows them gets their input.
     """
 
     def __init__(self, added=lambda layer: None, removed=()):
@@ -52,9 +50,8 @@ class Copier:
             return layer.__class__.from_config(layer.get_config())
         except (NotImplementedError, TypeError) as error:
             raise ValueError(
-                "A layer is copied by its configuration: give its class a `get_config` with every "
-                "argument of its constructor. A subclassed model can also be rebuilt as "
-                "`keras.Model(inputs, outputs)`. "
+                "A copied layer needs a `get_config` with every argument of its constructor; a "
+                "subclassed model can also be rebuilt as `keras.Model(inputs, outputs)`. "
                 f"Received: layer {layer.name!r} of class {layer.__class__.__name__}"
             ) from error
 

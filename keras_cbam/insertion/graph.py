@@ -25,7 +25,7 @@ def require_searchable(model):
         )
     if not type(model).call.__module__.startswith("keras."):
         raise ValueError(
-            "A model whose class overrides `call` does more than its graph says. Rebuild it as "
+            "A model whose class overrides `call` does more than its graph. Rebuild it as "
             f"`keras.Model(inputs, outputs)`. Received: {model!r}"
         )
     if not model.built or not getattr(model, "inputs", None):
@@ -75,12 +75,6 @@ def layer_calls(model, prefix=""):
             if is_searchable(layer):
                 yield from layer_calls(layer, prefix=f"{path}/")
             yield path, node, model_format
-
-
-def candidates(model):
-    """`{path: layer}` of the layers whose output attention can refine."""
-    calls = layer_calls(model)
-    return {path: node.operation for path, node, form in calls if is_attendable(node, form)}
 
 
 def is_attendable(node, model_format):

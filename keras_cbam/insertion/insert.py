@@ -12,13 +12,14 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
     The given model is untouched and shares no variable with the copy, which is not compiled.
     Weights, layer names, trainable flags and dtype policies are carried over. An inserted layer is
     named `<site>_<attention>`, `conv5_block3_3_bn_cbam` for example, and has its site's dtype
-    policy. A layer that is called several times gets one attention layer for each call.
+    policy. A layer that is called several times gets one for each call.
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.
-        attention: string (`"cbam"`, `"se"`, `"channel"`, `"spatial"`, `"bam"`), config dict, layer
-            (its config is copied) or callable `site name -> one of these, or None`.
-            Defaults to `"cbam"`.
+        attention: string, `"cbam"`, `"se"` (Squeeze-and-Excitation: `ChannelAttention` with the
+            mean alone), `"channel"`, `"spatial"` or `"bam"`; dict `{"class_name": ..., "config":
+            {...}}` of such a name or of `keras.saving.serialize_keras_object`; layer, whose config
+            is copied; or callable `site name -> one of these, or None`. Defaults to `"cbam"`.
         where: the layers that get attention. `"auto"` for those of `find_sites`, a regular
             expression that is searched for in the layers' names (`<model>/<layer>` in nested
             models), a collection of names, or a predicate on the layer. Defaults to `"auto"`.
@@ -50,12 +51,7 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
     def added(layer):
         if id(layer) not in sites:
             return None
-        return attention_layer(
-            attention,
-            layer.name,
-            start_as_identity=start_as_identity,
-            dtype=layer.dtype_policy,
-            data_format=getattr(layer, "data_format", None) or model_format,
-        )
+        form = getattr(layer, "data_format", None) or model_format
+        return attention_layer(attention, layer.name, start_as_identity, layer.dtype_policy, form)
 
     return Copier(added=added).copy_model(model)

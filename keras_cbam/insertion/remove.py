@@ -8,18 +8,14 @@ from keras_cbam.layers.attention_layer import AttentionLayer
 def remove_attention(model, where="auto"):
     """Copies a model without its attention layers: undoes `insert_attention`.
 
-    The given model is untouched and shares no variable with the copy, which is not compiled. The
-    weights of all other layers, their names, trainable flags and dtype policies are carried over:
-    unless they were trained since the insertion, the copy computes exactly what the model did
-    before it. Attention that the model had before is left out too; `where` keeps it.
+    The copy is as of `insert_attention`: unless the other layers were trained since the insertion,
+    it computes exactly what the model did before.
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.
-        where: the layers to leave out. `"auto"` for every attention layer of this package. For
-            others too, a regular expression that is searched for in the layers' names
-            (`<model>/<layer>` in nested models), a collection of names, or a predicate on the
-            layer, among the layers whose output has the shape of their one input.
-            Defaults to `"auto"`.
+        where: the layers to leave out. `"auto"` for every attention layer of this package; else,
+            as of `insert_attention`, a choice among all layers whose output has the shape of their
+            one input. Defaults to `"auto"`.
 
     Returns:
         A `keras.Model` with the model's inputs and outputs; of a backbone, see `insert_attention`.

@@ -5,12 +5,12 @@ import re
 import keras
 
 from keras_cbam.insertion.graph import (
-    candidates,
     choose,
     data_format,
     graph_nodes,
     is_attendable,
     is_searchable,
+    layer_calls,
     list_layers,
 )
 from keras_cbam.layers.attention_layer import AttentionLayer
@@ -48,10 +48,8 @@ DROPS = re.compile(r"Dropout|DropPath|StochasticDepth")
 def residual_sites(model):
     """The last layers of the residual branches of one graph, in the order of their calls.
 
-    At every addition of two tensors, layer or operator, the residual branch is the one with more
-    layers that hold weights since the two branches parted; the other is the shortcut. An addition
-    whose branches hold equally many, or whose residual branch contains another addition (the
-    top-down path of a feature pyramid), is not a residual connection.
+    See `find_sites`. An addition whose branches have equally many layers with weights, or whose
+    residual branch contains another addition (the top-down path of a feature pyramid), has none.
     """
     nodes = graph_nodes(model)
     model_format = data_format(model)
@@ -97,22 +95,21 @@ def _ends_branch(operation):
     return not DROPS.search(operation.__class__.__name__)
 
 
-def _family_sites(names, is_residual):
-    """The names of the sites in a graph of one of `FAMILIES`; of another, `None`."""
+def _chosen_names(model, names):
+    """The names of the sites of one graph, by its family or by its residual branches."""
+    residual = [layer.name for layer in residual_sites(model)]
     for family, (mark, pattern) in FAMILIES.items():
-        if is_residual and family in WITHOUT_RESIDUALS:
+        if residual and family in WITHOUT_RESIDUALS:
             continue
         if any(re.fullmatch(mark, name) for name in names):
             found = filter(None, (re.fullmatch(pattern, name) for name in names))
             return {match.groupdict().get("block", match[0]): match[0] for match in found}.values()
-    return None
+    return residual
 
 
 def _automatic_sites(model, prefix=""):
     layers = [node.operation for node in graph_nodes(model)]
-    chosen = [layer.name for layer in residual_sites(model)]
-    of_family = _family_sites([layer.name for layer in layers], is_residual=bool(chosen))
-    chosen = chosen if of_family is None else of_family
+    chosen = _chosen_names(model, [layer.name for layer in layers])
     found = {}
     for layer in layers:
         if is_searchable(layer):
@@ -124,7 +121,8 @@ def _automatic_sites(model, prefix=""):
 
 def select_sites(model, where="auto"):
     """`{path: layer}` of the layers that `where` chooses; see `insert_attention`."""
-    possible = candidates(model)
+    calls = layer_calls(model)
+    possible = {path: node.operation for path, node, form in calls if is_attendable(node, form)}
     if isinstance(where, str) and where == "auto":
         chosen = _automatic_sites(model)
     else:
@@ -143,8 +141,8 @@ def find_sites(model):
     | model | sites |
     |---|---|
     | ResNet, ResNetV2, Xception, any residual graph | end of each residual branch |
-    | MobileNetV2, MobileNetV3, EfficientNet, EfficientNetV2 | last layer of each block, before
-      its stochastic depth; also where the block has no addition |
+    | MobileNetV2/V3, EfficientNet, EfficientNetV2 | last layer of each block, with or without
+      addition, before its stochastic depth |
     | ConvNeXt | last convolution of each block, before the layer scale |
     | InceptionResNetV2 | end of each residual branch; concatenation of each other cell |
     | InceptionV3, NASNet | concatenation of each cell |
@@ -153,8 +151,8 @@ def find_sites(model):
     | VGG | last convolution of each stage |
 
     Other models are read as residual graphs: at every addition of two tensors, by the layer `Add`
-    or the operator `+`, the site is the last layer of the residual branch, the one with more layers
-    that hold weights. Dropout and stochastic depth at the end of a branch are passed over.
+    or the operator `+`, the residual branch is the one with more layers with weights since the two
+    parted. Dropout and stochastic depth at its end are passed over.
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.

@@ -39,8 +39,12 @@ def channel_axis():
     return 1 if keras.config.image_data_format() == "channels_first" else -1
 
 
-def validated_shape(width_name, width, num_classes, input_shape, pooling):
-    """The shape of the inputs; ValueError if an argument is outside its range."""
+def image_shape(size):
+    return (3, size, size) if channel_axis() == 1 else (size, size, 3)
+
+
+def network_inputs(width_name, width, num_classes, input_shape, include_preprocessing, pooling):
+    """The inputs, and what the first layer gets; ValueError if an argument is outside its range."""
     if not is_number(width) or not 0 < width < math.inf:
         raise ValueError(
             f"`{width_name}` must be a positive number. Received: {width_name}={width!r}"
@@ -48,20 +52,23 @@ def validated_shape(width_name, width, num_classes, input_shape, pooling):
     positive_integer("num_classes", num_classes)
     if pooling not in (*POOLINGS, None):
         raise ValueError(f'`pooling` must be "avg", "max" or None. Received: pooling={pooling!r}')
-    is_first = channel_axis() == 1
     if input_shape is None:
-        return (3, 224, 224) if is_first else (224, 224, 3)
+        input_shape = image_shape(224)
+    is_first = channel_axis() == 1
     is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
-    channels = input_shape[0 if is_first else 2] if is_shape else None
-    if channels != 3 or not all(
-        size is None or (isinstance(size, numbers.Integral) and size > 0) for size in input_shape
-    ):
+    is_shape = is_shape and all(map(_is_size, input_shape))
+    if not is_shape or input_shape[0 if is_first else 2] != 3:
         raise ValueError(
             "`input_shape` must have three sizes, of which that of the channels, "
             f"{'the first' if is_first else 'the last'}, is 3. "
             f"Received: input_shape={input_shape!r}"
         )
-    return tuple(input_shape)
+    inputs = keras.Input(input_shape, name="pixels" if include_preprocessing else "pictures")
+    return inputs, preprocessed(inputs, include_preprocessing)
+
+
+def _is_size(size):
+    return size is None or (isinstance(size, numbers.Integral) and size > 0)
 
 
 def preprocessed(inputs, include_preprocessing):

@@ -27,7 +27,7 @@ class Entry(typing.NamedTuple):
     """A variable, and the tensor of the file that it is set from."""
 
     variable: keras.Variable
-    key: str
+    key: str | None  # None: the layout has no such tensor
     shape: tuple  # in the file
     maps: typing.Any = slice(None)  # where a kernel's inputs are in the file
 
@@ -67,9 +67,10 @@ def _cbam(layer, block, layout):
         first, second, ones = _CHANNEL[layout]
         yield _kernel(channel.hidden_kernel, f"{block}.{first}", ones)
         yield _kernel(channel.output_kernel, f"{block}.{second}", ones)
-        if channel.use_bias and layout == "official":
-            yield _vector(channel.hidden_bias, f"{block}.{first}.bias")
-            yield _vector(channel.output_bias, f"{block}.{second}.bias")
+        if channel.use_bias:
+            has_bias = layout == "official"
+            yield _vector(channel.hidden_bias, f"{block}.{first}.bias" if has_bias else None)
+            yield _vector(channel.output_bias, f"{block}.{second}.bias" if has_bias else None)
     if spatial is not None and set(spatial.pooling) == {"avg", "max"}:
         gate, maps = _SPATIAL[layout]
         order = [maps.index(name) for name in spatial.pooling]
@@ -92,7 +93,7 @@ def _bam(layer, block):
     yield from _affine(layer.spatial_kernel, layer.spatial_bias, f"{gate}_conv_final", ones=2)
 
 
-def checkpoint_entries(layer, layout):
+def layer_entries(layer, layout):
     """Yields the entries of one layer in a file of layout `"official"` or `"timm"`."""
     block = re.match(r"layer(\d)_(\d+)_", layer.name)
     key = re.sub(r"^layer(\d)_(\d+)_", r"layer\1.\2.", layer.name)

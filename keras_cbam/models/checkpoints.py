@@ -2,17 +2,12 @@
 
 import warnings
 
-import keras
 import numpy as np
 
 from keras_cbam.errors import CheckpointError, positive_integer
-from keras_cbam.layers.cbam import CBAM
+from keras_cbam.models.building import image_shape
 from keras_cbam.models.checkpoint_files import read_checkpoint
-from keras_cbam.models.checkpoint_keys import (
-    checkpoint_entries,
-    computes_otherwise,
-    describe_checkpoint,
-)
+from keras_cbam.models.checkpoint_keys import computes_otherwise, describe_checkpoint, layer_entries
 from keras_cbam.models.resnet import ResNet
 
 
@@ -59,12 +54,9 @@ def _load(model, arrays, path, skip_head):
     layout = "timm" if any(".se.channel." in key for key in arrays) else "official"
     head = [layer for layer in model.layers if skip_head and layer.name == "fc"]
     layers = [layer for layer in model.layers if layer not in head]
-    entries = [entry for layer in layers for entry in checkpoint_entries(layer, layout)]
-    biases = []
-    if layout == "timm":
-        gates = [layer.channel_attention for layer in layers if isinstance(layer, CBAM)]
-        gates = [gate for gate in gates if gate is not None and gate.use_bias]
-        biases = [bias for gate in gates for bias in (gate.hidden_bias, gate.output_bias)]
+    entries = [entry for layer in layers for entry in layer_entries(layer, layout)]
+    biases = [entry.variable for entry in entries if entry.key is None]
+    entries = [entry for entry in entries if entry.key is not None]
     used = {k: a for k, a in arrays.items() if not (skip_head and k.startswith("fc."))}
     problems = _problems(layers, entries, biases, used)
     if problems:
@@ -83,15 +75,11 @@ def _load(model, arrays, path, skip_head):
             f"{model.name!r} are set to zero."
         )
     if head:
-        notes.append(
-            f"The classifier of {model.name!r} is not from the checkpoint {str(path)!r}: it is as "
-            "it was."
-        )
+        notes.append(f"The classifier of {model.name!r} is not from the checkpoint {str(path)!r}.")
     by_name = {layer.name: layer for layer in layers}
     if "layer2_0_conv3" in by_name and by_name["layer2_0_conv1"].strides[0] > 1:
         notes.append(
-            f"{model.name!r} strides in the first 1x1 convolutions; released checkpoints do in the "
-            "3x3."
+            f"{model.name!r} strides in the first 1x1 convolution, released checkpoints in the 3x3."
         )
     for note in notes:
         warnings.warn(note, stacklevel=3)
@@ -99,10 +87,7 @@ def _load(model, arrays, path, skip_head):
 
 
 def _problems(layers, entries, biases, arrays):
-    """What differs between a file and a model, a sentence for each kind.
-
-    `biases` are the variables that the layout of the file lacks.
-    """
+    """What differs between a model and a file, whose layout lacks `biases`, in phrases."""
     keys = [entry.key for entry in entries]
     places = {*keys, *(key.replace(".running_mean", ".num_batches_tracked") for key in keys)}
     known = {id(variable) for variable in [*biases, *(entry.variable for entry in entries)]}
@@ -130,9 +115,7 @@ def _problems(layers, entries, biases, arrays):
     ]
     others = [layer.name for layer in layers if computes_otherwise(layer)]
     if others:
-        problems.append(
-            f"{len(others)} attention layers that compute otherwise: {others[0]!r}, ..."
-        )
+        problems.append(f"{len(others)} attention layers that compute otherwise: {others[0]!r}")
     return problems
 
 
@@ -146,33 +129,18 @@ def _what_it_is(arrays):
 
 
 def model_from_checkpoint(path, image_size=None, **arguments):
-    """A `ResNet` as a PyTorch checkpoint has it, with its weights.
+    """The `ResNet` of a PyTorch checkpoint, see `load_pytorch_checkpoint`, with its weights.
 
     Args:
-        path: see `load_pytorch_checkpoint`.
+        path: of the file; without a classifier in it, the model gives features.
         image_size: int, side of the images. Defaults to `None`: 224, or 32 for CIFAR's stem.
         **arguments: arguments of `ResNet` that override or complete what the file tells.
-
-    Returns:
-        A `keras.Model` from pixels in [0, 255] to class probabilities, or to features if the file
-        has no classifier.
-
-    Raises:
-        CheckpointError, ImportError: as `load_pytorch_checkpoint`.
-        ValueError: if `image_size` is not a positive integer.
-
-    Example:
-
-    >>> model = model_from_checkpoint("resnet50_cbam.pth")
-    >>> model.save("resnet50_cbam.keras")
     """
     arrays = read_checkpoint(path)
     arguments = {**describe_checkpoint(arrays), **arguments}
     if image_size is None:
         image_size = 32 if arguments.get("stem") == "cifar" else 224
-    size = positive_integer("image_size", image_size)
-    is_first = keras.config.image_data_format() == "channels_first"
-    shape = (3, size, size) if is_first else (size, size, 3)
+    shape = image_shape(positive_integer("image_size", image_size))
     try:
         model = ResNet(**arguments, input_shape=shape)
     except ValueError as error:

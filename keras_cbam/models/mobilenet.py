@@ -2,15 +2,7 @@
 
 import keras
 
-from keras_cbam.models.building import (
-    attended,
-    conv,
-    norm,
-    padded,
-    preprocessed,
-    validated_shape,
-    with_top,
-)
+from keras_cbam.models.building import attended, conv, network_inputs, norm, padded, with_top
 
 # Channels and strides of the thirteen units.
 UNITS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
@@ -57,11 +49,11 @@ def MobileNet(
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), table 5
     - [Howard et al., MobileNets](https://arxiv.org/abs/1704.04861)
     """
-    shape = validated_shape("alpha", alpha, num_classes, input_shape, pooling)
+    inputs, x = network_inputs(
+        "alpha", alpha, num_classes, input_shape, include_preprocessing, pooling
+    )
     if int(32 * alpha) < 1:
         raise ValueError(f"`alpha` leaves no channels. Received: alpha={alpha}")
-    inputs = keras.Input(shape, name="pixels" if include_preprocessing else "pictures")
-    x = preprocessed(inputs, include_preprocessing)
     x = conv(x, int(32 * alpha), 3, "conv1", strides=2)
     x = keras.layers.ReLU(name="conv1_relu")(norm(x, "conv1_bn"))
     for i, (filters, strides) in enumerate(UNITS, 1):

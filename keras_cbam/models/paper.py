@@ -66,13 +66,7 @@ def paper_networks():
 
 
 def paper_row(network, attention):
-    """Builds one of `paper_networks()` with one of `ATTENTION`, and counts it as a `PaperRow`.
-
-    Example:
-
-    >>> paper_row("ResNet18", "cbam").parameters
-    11779392
-    """
+    """Builds one of `paper_networks()` with one of `ATTENTION`, and counts it as a `PaperRow`."""
     build, plain_errors, cbam_errors = _NETWORKS[network]
     parameters, gflops = _COUNTS[network][ATTENTION.index(attention)]
     top_1, top_5 = {None: plain_errors, "se": (None, None), "cbam": cbam_errors}[attention]
@@ -91,11 +85,6 @@ def paper_row(network, attention):
 
 def paper_table():
     """Yields the `PaperRow` of every network: plain, with SE and with CBAM.
-
-    Example:
-
-    >>> all(row.is_equal for row in paper_table())
-    True
 
     Reference:
 

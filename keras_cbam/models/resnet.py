@@ -5,15 +5,7 @@ import inspect
 import keras
 
 from keras_cbam.errors import positive_integer
-from keras_cbam.models.building import (
-    attended,
-    conv,
-    norm,
-    padded,
-    preprocessed,
-    validated_shape,
-    with_top,
-)
+from keras_cbam.models.building import attended, conv, network_inputs, norm, padded, with_top
 
 # Blocks in each of the four stages, and whether they are bottlenecks.
 DEPTHS = {
@@ -22,7 +14,6 @@ DEPTHS = {
     50: ((3, 4, 6, 3), True),
     101: ((3, 4, 23, 3), True),
 }
-STEMS = ("imagenet", "cifar")
 
 
 def ResNet(
@@ -43,10 +34,9 @@ def ResNet(
 ):
     """A residual network of the CBAM paper, with attention as its official code has it.
 
-    The layers have the names of the official code, with underscores: `layer1_0_conv1`,
-    `layer1_0_bn1`, ..., `layer1_0_downsample_0`, `fc`. Padding is PyTorch's; batch normalization
-    has epsilon 1e-5 and momentum 0.9. Initializers are He's: of convolutions by their outputs, of
-    the classifier by its inputs.
+    The layers have the names of the official code, with underscores: `layer1_0_conv1`. Padding is
+    PyTorch's; batch normalization has epsilon 1e-5 and momentum 0.9. Initializers are He's: of
+    convolutions by their outputs, of the classifier by its inputs.
 
     Args:
         depth: int: 18, 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
@@ -58,8 +48,8 @@ def ResNet(
         cardinality: int, groups of a bottleneck's 3x3 convolution. Defaults to `1`.
         base_width: int, channels of a group for each 64 of the stage: a bottleneck's inner width is
             `channels * base_width // 64 * cardinality`. Defaults to `64`.
-        stem: `"imagenet"` (7x7 with stride 2, then 3x3 maximum pooling) or `"cifar"` (3x3).
-            Defaults to `"imagenet"`.
+        stem: `"imagenet"` (7x7 with stride 2, maximum pooling) or `"cifar"` (3x3). Defaults to
+            `"imagenet"`.
         stride_in_first_1x1: bool, whether a bottleneck strides in its first 1x1 convolution, as
             the paper counts, or in the 3x3, as the released checkpoints do. Defaults to `False`.
         num_classes: int. Defaults to `1000`.
@@ -94,9 +84,11 @@ def ResNet(
     """
     if not isinstance(depth, int) or depth not in DEPTHS:
         raise ValueError(f"`depth` must be one of {tuple(DEPTHS)}. Received: depth={depth!r}")
-    if stem not in STEMS:
-        raise ValueError(f"`stem` must be one of {STEMS}. Received: stem={stem!r}")
-    shape = validated_shape("width", width, num_classes, input_shape, pooling)
+    if stem not in ("imagenet", "cifar"):
+        raise ValueError(f'`stem` must be "imagenet" or "cifar". Received: stem={stem!r}')
+    inputs, x = network_inputs(
+        "width", width, num_classes, input_shape, include_preprocessing, pooling
+    )
     positive_integer("cardinality", cardinality)
     positive_integer("base_width", base_width)
     blocks, is_bottleneck = DEPTHS[depth]
@@ -110,8 +102,7 @@ def ResNet(
             "`width` and `base_width` leave no channels. "
             f"Received: width={width}, base_width={base_width}"
         )
-    inputs = keras.Input(shape, name="pixels" if include_preprocessing else "pictures")
-    x = _stem(preprocessed(inputs, include_preprocessing), stem)
+    x = _stem(x, stem)
     for stage, count in enumerate(blocks):
         planes = int(64 * 2**stage * width)
         for block in range(count):
