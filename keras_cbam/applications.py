@@ -73,9 +73,9 @@ def attention_backbone(
         attention, where: see `insert_attention`, which has the same defaults; `attention=None` for
             the plain model.
         weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
-            backbone's layers, with or without attention), `.npz` keyed `<layer>/<index>`, or a
-            `.weights.h5` of the application, plain or with attention at the same sites (the file
-            has no layer names to check that by). Defaults to `"imagenet"`.
+            backbone's layers), `.npz` keyed `<layer>/<index>`, or a `.weights.h5` of the
+            application, plain or with attention at the same sites (the file has no layer names to
+            check that by). Defaults to `"imagenet"`.
         **application_kwargs: further arguments of the application, `input_shape` or `alpha` for
             example. `include_top` defaults to `False`.
 
@@ -99,9 +99,8 @@ def attention_backbone(
             '`weights` must be "imagenet", None or the path of a file. '
             f"Received: weights={weights!r}"
         )
-    model = application(
-        weights=None if is_file else weights, **{"include_top": False, **application_kwargs}
-    )
+    application_kwargs.setdefault("include_top", False)
+    model = application(weights=None if is_file else weights, **application_kwargs)
     is_h5 = is_file and not str(weights).endswith((".keras", ".npz"))
     in_file = _attention_in_h5(weights) if is_h5 else {}
     if is_h5:

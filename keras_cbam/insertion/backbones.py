@@ -1,7 +1,7 @@
 """Backbones of keras_cv and keras_hub that are given by their graph.
 
-Such a backbone is a Functional model that knows which of its tensors are the levels of a feature
-pyramid. Its configuration has the arguments of a constructor, which cannot build a changed graph.
+They know which of their tensors are the levels of a feature pyramid. Their own configurations have
+the arguments of a constructor, which cannot build a changed graph.
 """
 
 import functools
@@ -91,11 +91,7 @@ def backbone_graph(backbone):
 
 
 def backbone_from_graph(kind, graph, arguments, dtype):
-    """A backbone of the class `kind`, and of `GraphBackbone`.
-
-    `graph` is a `keras.Model` as of `backbone_graph`, `arguments` a dict of attributes, and `dtype`
-    the policy of the backbone; its layers have their own.
-    """
+    """A backbone of the class `kind` and of `GraphBackbone`; for `graph` see `backbone_graph`."""
     return _graph_class(kind)(graph, arguments, dtype)
 
 

@@ -92,13 +92,11 @@ class Copier:
         return keras.Sequential(layers, name=model.name)
 
     def _added_after(self, layer, names):
-        """The new layer after one call; `names`: how many were added of each, `None` if it is old.
-
-        Further layers of a name are called `<name>_1` and so on.
-        """
+        """The new layer after one call, named `<name>_1` and so on for further calls."""
         added = self.added(layer)
         if added is None:
             return None
+        # How many were added, or `None` if the name is a layer's of the model.
         count = names.setdefault(added.name, 0)
         if count is None:
             raise ValueError(

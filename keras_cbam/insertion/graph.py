@@ -62,10 +62,7 @@ def graph_nodes(model):
 
 
 def layer_calls(model, prefix=""):
-    """Yields `(path, node, data format of the model around it)` for every call of a layer.
-
-    The path of a layer in a nested model is `<model>/<layer>`.
-    """
+    """Yields path (`<model>/<layer>` in nested models), node and data format of each layer call."""
     require_searchable(model)
     model_format = data_format(model)
     for node in graph_nodes(model):
@@ -92,11 +89,7 @@ def is_attendable(node, model_format):
 
 
 def choose(possible, where, argument="where"):
-    """The layers that `where` chooses among `possible`, `{path: layer}`; maybe none.
-
-    ValueError if `where`, which the caller calls `argument`, is of no known kind or names an
-    unknown layer.
-    """
+    """The layers of `possible`, `{path: layer}`, that `where` chooses; `argument` is its name."""
     if isinstance(where, str):
         try:
             pattern = re.compile(where)

@@ -39,7 +39,7 @@ FAMILIES = {
     "NASNet": (r"(normal|reduction)_concat_.+",) * 2,
     "VGG": (r"block\d_conv\d", r"(?P<block>block\d)_conv\d"),
 }
-# A residual network whose layers have such names is not of these families.
+# A residual network with such names is of none of these families.
 WITHOUT_RESIDUALS = {"DenseNet", "Inception", "MobileNet", "VGG"}
 # Layers that only drop and rescale, in training.
 DROPS = re.compile(r"Dropout|DropPath|StochasticDepth")
@@ -123,10 +123,8 @@ def select_sites(model, where="auto"):
     """`{path: layer}` of the layers that `where` chooses; see `insert_attention`."""
     calls = layer_calls(model)
     possible = {path: node.operation for path, node, form in calls if is_attendable(node, form)}
-    if isinstance(where, str) and where == "auto":
-        chosen = _automatic_sites(model)
-    else:
-        chosen = choose(possible, where)
+    is_automatic = isinstance(where, str) and where == "auto"
+    chosen = _automatic_sites(model) if is_automatic else choose(possible, where)
     if not chosen:
         raise ValueError(
             f"No site for attention found in model {model.name!r}. "
@@ -161,8 +159,7 @@ def find_sites(model):
         List of layer names in the order of the graph, `<model>/<layer>` in nested models.
 
     Raises:
-        ValueError: if the model is subclassed, or no site is found; the message lists the layers
-            that `where` could name instead.
+        ValueError: if the model is subclassed, or no site is found (the message lists the layers).
 
     Example:
 

@@ -14,10 +14,7 @@ from keras_cbam.layers.cbam import CBAM
 # ImageNet's mean and deviation of the channels, of pixels in [0, 255].
 MEAN = 255 * np.array([0.485, 0.456, 0.406])
 DEVIATION = 255 * np.array([0.229, 0.224, 0.225])
-POOLINGS = {
-    "avg": keras.layers.GlobalAveragePooling2D,
-    "max": keras.layers.GlobalMaxPooling2D,
-}
+POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 # PyTorch's initializer of a linear layer's kernel.
 _LINEAR = {
     "class_name": "VarianceScaling",

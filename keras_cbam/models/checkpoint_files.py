@@ -53,7 +53,7 @@ def _content(path):
             "pip install keras_cbam[torch]"
         ) from error
     except Exception as error:
-        # A damaged file fails in pickle, struct, zipfile or PyTorch, each with errors of its own.
+        # A damaged file fails in many libraries, each with errors of its own.
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
             raise CheckpointError(
                 f"The checkpoint {path!r} holds more than tensors, and reading it would run code "

@@ -124,10 +124,7 @@ def computes_otherwise(layer):
 
 
 def describe_checkpoint(arrays):
-    """The arguments of the `ResNet` whose tensors these are, except where a bottleneck strides.
-
-    CheckpointError if they are of no residual network of a known depth.
-    """
+    """The arguments of the `ResNet` whose tensors these are; none tells where it strides."""
     blocks = {key.split(".")[1] + key[5] for key in arrays if re.match(r"layer\d\.\d+\.", key)}
     counts = tuple(sum(block.endswith(stage) for block in blocks) for stage in "1234")
     is_bottleneck = "layer1.0.conv3.weight" in arrays
@@ -137,12 +134,9 @@ def describe_checkpoint(arrays):
             f"The file holds no residual network of depth {', '.join(map(str, DEPTHS))}: its "
             f"stages have {counts} blocks."
         )
-    attention = None
-    if any(".cbam." in key or ".se.channel." in key for key in arrays):
-        attention = "cbam"
-    elif any(key.startswith("bam1.") for key in arrays):
-        attention = "bam"
-    arguments = {"depth": depth, "attention": attention}
+    marks = {".cbam.": "cbam", ".se.channel.": "cbam", "bam1.": "bam"}
+    found = (attention for mark, attention in marks.items() if any(mark in key for key in arrays))
+    arguments = {"depth": depth, "attention": next(found, None)}
     stem = _shape(arrays, "conv1.weight", 4)
     planes = _shape(arrays, f"layer1.0.conv{3 if is_bottleneck else 2}.weight", 4)[0]
     planes //= 4 if is_bottleneck else 1

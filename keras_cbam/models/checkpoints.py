@@ -40,8 +40,7 @@ def load_pytorch_checkpoint(model, path, skip_head=False):
 
     Example:
 
-    >>> model = ResNet(50, attention="cbam")
-    >>> model = load_pytorch_checkpoint(model, "resnet50_cbam.pth")
+    >>> model = load_pytorch_checkpoint(ResNet(50), "resnet50_cbam.pth")
 
     Reference:
 

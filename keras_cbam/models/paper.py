@@ -1,4 +1,4 @@
-"""Tables 4 and 5 of the CBAM paper, beside what the code counts."""
+"""Tables 4 and 5 of the CBAM paper (https://arxiv.org/abs/1807.06521), beside what we count."""
 
 import dataclasses
 import functools
@@ -84,13 +84,7 @@ def paper_row(network, attention):
 
 
 def paper_table():
-    """Yields the `PaperRow` of every network: plain, with SE and with CBAM.
-
-    Reference:
-
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), tables 4 and 5. The parameters are
-      exact integers of the official code's networks; the paper rounds them.
-    """
+    """Yields the `PaperRow` of every network: plain, with SE and with CBAM."""
     for network in _NETWORKS:
         for attention in ATTENTION:
             yield paper_row(network, attention)

@@ -39,7 +39,7 @@ def ResNet(
     convolutions by their outputs, of the classifier by its inputs.
 
     Args:
-        depth: int: 18, 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
+        depth: int, 18 or 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
         attention: `"cbam"` (with batch normalization after the 7x7), `"se"`, `None`, or anything
             else that `insert_attention` takes, at the end of each residual branch; or `"bam"`
             (branches multiplied), after the first three stages. It does not start as an identity.
@@ -54,15 +54,13 @@ def ResNet(
             the paper counts, or in the 3x3, as the released checkpoints do. Defaults to `False`.
         num_classes: int. Defaults to `1000`.
         include_top: bool, whether average pooling and the classifier follow. Defaults to `True`.
-        input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
-            `keras.config.image_data_format()` is `"channels_first"`; height and width may be
-            `None`. Defaults to `None`: images of 224 x 224.
+        input_shape: tuple `(height, width, 3)`, or `(3, height, width)` if Keras' data format is
+            `"channels_first"`; height and width may be `None`. Defaults to `None`: 224 x 224.
         include_preprocessing: bool, whether the model normalizes pixels in [0, 255] by ImageNet's
             mean and deviation; else it takes normalized images. Defaults to `True`.
-        pooling: `"avg"`, `"max"` or `None`: pooling of the features if `include_top=False`.
-            Defaults to `None`.
-        classifier_activation: activation of the classifier; `None` for logits. Its outputs are
-            float32 under every dtype policy. Defaults to `"softmax"`.
+        pooling: `"avg"`, `"max"` or `None`, if `include_top=False`. Defaults to `None`.
+        classifier_activation: activation of the classifier, which is float32 under every dtype
+            policy; `None` for logits. Defaults to `"softmax"`.
         name: string, name of the model. Defaults to `None`.
 
     Returns:
