@@ -121,9 +121,9 @@ def choose(possible, where, argument="where"):
 
 def list_layers(possible, argument="where"):
     """A sentence for an error: the layers that `argument` could choose."""
-    kind = "layers with spatial axes" if argument == "where" else "attention layers"
     if not possible:
-        return f"The model has no {kind}."
+        return "The model has no layer with spatial axes."
+    kind = "layers with spatial axes" if argument == "where" else "attention layers"
     more = f" and {len(possible) - 40} more" if len(possible) > 40 else ""
     shown = ", ".join(list(possible)[:40])
     return f"Pass `{argument}` to choose among its {kind}: {shown}{more}."
