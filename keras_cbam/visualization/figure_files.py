@@ -23,12 +23,7 @@ def as_png(figure):
 
 
 def figure_names(paths, ending):
-    """A file name for each image, all of them different: `"cat_explained.png"`.
-
-    Args:
-        paths: list of the paths of the images.
-        ending: string, what follows the name of an image.
-    """
+    """A file name `<name>_<ending>.png` for each path of an image, all of them different."""
     names, taken = [], set()
     for path in paths:
         stem = re.sub(r"[^\w.-]", "_", printable(pathlib.Path(path).stem))[:STEM_LENGTH]

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_cbam.visualization.calls import replaced
+
 # What may stand between the scores and the end of a model without changing them.
 _PASSING = (
     keras.layers.Dropout,
@@ -9,18 +11,17 @@ _PASSING = (
     keras.layers.Identity,
     keras.layers.Reshape,
 )
-_SQUASHING = ("Sigmoid", "Softmax")
+# TensorFlow calls its own `softmax_v2`.
+_FUNCTIONS = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
 
 
 def squashes(operation):
     """`"Softmax"` or `"Sigmoid"` if that is the last thing that the operation does."""
-    # TensorFlow calls its own `softmax_v2`.
-    names = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
     activation = getattr(operation, "activation", None)
     if activation is not None:
-        return names.get(getattr(activation, "__name__", ""))
+        return _FUNCTIONS.get(getattr(activation, "__name__", ""))
     name = type(operation).__name__
-    return name if name in _SQUASHING else None
+    return name if name in _FUNCTIONS.values() else None
 
 
 def squashing_end(calls):
@@ -44,15 +45,9 @@ def without_squashing(operation):
     """A hook under which the operation leaves out its softmax or sigmoid."""
 
     def hook(call, inputs, *args, **kwargs):
-        activation = getattr(operation, "activation", None)
-        if activation is None:
+        if getattr(operation, "activation", None) is None:
             return inputs
-        # The attribute itself: the layer's own `call` reads it.
-        attributes = vars(operation)
-        attributes["activation"] = keras.activations.linear
-        try:
+        with replaced(operation, "activation", keras.activations.linear):
             return call(inputs, *args, **kwargs)
-        finally:
-            attributes["activation"] = activation
 
     return hook
