@@ -8,20 +8,16 @@ import tempfile
 
 from keras_cbam.errors import quoted
 
-# What a folder of TensorFlow's may hold.
-_SAVED_MODEL = {
-    *("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"),
-    "keras_metadata.pb",
-}
+# What the folder of a SavedModel may hold.
+_SAVED_MODEL = set(
+    "saved_model.pb fingerprint.pb keras_metadata.pb variables assets assets.extra".split()
+)
 
 
 def refuse_to_lose_artefact(file_format, output, overwrite):
-    """Raises FileExistsError if the artefact would replace anything but one of its format.
+    """Raises FileExistsError if the artefact would replace anything except one of its format.
 
-    Args:
-        file_format: string, see `find_format`.
-        output: `pathlib.Path` of the artefact to write.
-        overwrite: bool, whether one of its format may be replaced.
+    One of its format may be replaced with `overwrite`.
     """
     if not output.exists():
         return
@@ -60,12 +56,7 @@ def beside(output):
 
 
 def put_in_place(new, output):
-    """Moves what was written within `beside` to `output`.
-
-    Args:
-        new: `pathlib.Path` of a file or folder.
-        output: `pathlib.Path`; what is there is replaced.
-    """
+    """Moves a file or folder that was written within `beside` to `output`, in the place of any."""
     output.parent.mkdir(parents=True, exist_ok=True)
     # A folder cannot be replaced in one step.
     aside = new.with_name("replaced")

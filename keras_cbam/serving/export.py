@@ -28,22 +28,19 @@ class Export:
     """An artefact and how it compares with the Keras model; pairs are of Keras and the artefact.
 
     Attributes:
-        format: string.
-        quantize: string.
+        format: string, as `quantize`.
         output: `pathlib.Path` of the file or folder.
-        activation: string, the activation that was added to make the model's outputs
-            probabilities, or `None`.
+        activation: string, what was added to make the model's outputs probabilities, or `None`.
         data: string, name of the data that the images are from.
         calibration_images: int, training images that `"int8"` learned from; else 0.
         images: int, test images that were compared.
         input_shape: tuple, of one image.
         largest_difference: float, of probabilities.
         agreement: float, part of the images whose likeliest class is the same.
-        accuracy: pair of floats, top-1 accuracy; `None` where the classes of the data are not
-            those of the model.
+        accuracy: pair of floats; `None` where the data have other classes than the model.
         size: pair of ints, bytes of the files.
         milliseconds: `{batch size: pair of floats}`, median milliseconds for each image.
-        skipped: list of strings, a line `"path: reason"` for each image that could not be read.
+        skipped: list of lines `"path: reason"` on images that could not be read.
     """
 
     format: str
@@ -65,9 +62,7 @@ class Export:
 def export_model(model, model_file, format, output, quantize, test, calibration, **told):  # noqa: A002
     """Writes a model in a format of serving, and compares what it predicts with Keras.
 
-    The artefact is written whole or not at all, loaded in a fresh process by its own runtime,
-    without Keras, and compared on test images. Keras and the runtime are timed by turns, on all
-    CPU cores.
+    See `classification.export.export_run`, which calls it, for what it does and raises.
 
     Args:
         model: `keras.Model` from pixels in [0, 255] to one score for each class.
@@ -82,13 +77,6 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
 
     Returns:
         An `Export`.
-
-    Raises:
-        ModelError: if the scores of the model are not finite.
-        ExportError: if the model cannot be converted, or the artefact predicts otherwise than
-            Keras, see `check_agreement`. The artefact is at `output` then, to be looked at; or at
-            `failed-<name>` beside it, where it would have replaced an earlier one.
-        OSError: if the files cannot be written.
     """
     images, labels = test
     expected = model.predict(images, batch_size=32, verbose=0).astype("float32")

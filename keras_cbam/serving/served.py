@@ -15,12 +15,6 @@ from keras_cbam.serving import runtimes
 class ServedArtefact:
     """Within the block, a process that has loaded an artefact, with neither Keras nor this package.
 
-    Args:
-        file_format: string, see `find_format`.
-        path: path of the file or folder.
-
-    Example:
-
     >>> with ServedArtefact("onnx", "model.onnx") as served:
     ...     probabilities = served.predict(images, batch_size=32)
     """
@@ -67,11 +61,11 @@ class ServedArtefact:
         return json.loads(answer)
 
     def predict(self, images, batch_size):
-        """Probabilities of images `(images, height, width, channels)`, in batches of a size."""
+        """Probabilities of images, in batches of a size."""
         output = self.folder / "probabilities.npy"
         self._ask(images, batch_size=batch_size, output=str(output))
         return np.load(output)
 
     def milliseconds(self, images, seconds):
-        """How long predictions of all the images at once take, a list, for some seconds."""
+        """How long predictions of all the images at once take, repeated for some seconds."""
         return self._ask(images, seconds=seconds)["milliseconds"]
