@@ -7,10 +7,13 @@ import keras
 
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
-_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _TRANSPOSED = tuple(getattr(keras.layers, f"Conv{rank}DTranspose") for rank in (1, 2, 3))
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_CONVOLUTIONS = (
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, *_TRANSPOSED),
+    *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
+    *(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D),
+)
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 # Weights with several axes that are looked up, or multiply element by element.
 _WITHOUT_PRODUCTS = (
     keras.layers.BatchNormalization,
@@ -33,9 +36,9 @@ class LayerCost:
     Attributes:
         name: string, `<model>/<layer>` in nested models.
         class_name: string.
-        output_shape: tuple, without the batch; a list of tuples if there are several outputs.
-        parameters: int, see `count_parameters`; 0 for further calls of a shared layer.
-        multiply_adds: int, for one example, see `count_multiply_adds`.
+        output_shape: tuple without the batch; a list of tuples if there are several outputs.
+        parameters: int; 0 for further calls of a shared layer.
+        multiply_adds: int, for one example.
     """
 
     name: str
@@ -55,16 +58,10 @@ def _parameters(layer):
 
 
 def count_parameters(model):
-    """The number of parameters that training can change, each counted once.
+    """The number of parameters that training can change, of a built model or layer: an int.
 
     Frozen layers count, moving statistics and the states of random seeds do not: what PyTorch and
     papers count. (`model.count_params()` counts the statistics too.)
-
-    Args:
-        model: built `keras.Model` or layer.
-
-    Returns:
-        int.
 
     Example:
 
@@ -75,11 +72,10 @@ def count_parameters(model):
 
 
 def count_multiply_adds(model, input_shape=None):
-    """The multiplications of one example's forward pass that are added up.
+    """The multiplications with addition in one example's forward pass: an int.
 
-    Convolutions, matrix products and `einsum` count, one for each multiplication with addition
-    (half of what is called floating-point operations); biases, normalization, pooling and
-    elementwise products do not. For a convolution these are
+    Convolutions, matrix products and `einsum` count (half of their floating-point operations);
+    biases, normalization, pooling and elementwise products do not. For a convolution these are
 
     ```
     output height * output width * kernel height * kernel width * input channels / groups * filters
@@ -90,9 +86,6 @@ def count_multiply_adds(model, input_shape=None):
         input_shape: tuple without the batch, or a structure of tuples like the model's inputs,
             for models with unknown sizes or to count at other sizes. Defaults to `None`, the
             model's own.
-
-    Returns:
-        int.
 
     Raises:
         ValueError: see `cost_table`.
@@ -108,9 +101,7 @@ def count_multiply_adds(model, input_shape=None):
 def cost_table(model, input_shape=None):
     """Parameters and multiply-adds of each call of a layer or operation, in the graph's order.
 
-    Args:
-        model: see `count_multiply_adds`.
-        input_shape: see `count_multiply_adds`.
+    Arguments are those of `count_multiply_adds`.
 
     Returns:
         List of `LayerCost`.
@@ -205,18 +196,17 @@ def _inner_inputs(model, given):
 
 
 def _multiply_adds(operation, path, inputs, output):
-    """Of one call, for shapes with a batch of 1."""
+    """The multiply-adds of one call, for shapes with a batch of 1."""
     kind = operation.__class__.__name__
     if hasattr(operation, "multiply_adds"):
         return operation.multiply_adds(inputs[0][1:])
-    if isinstance(operation, _SEPARABLE):
-        positions = math.prod(_spatial(operation, output))
-        kernels = (operation.depthwise_kernel, operation.pointwise_kernel)
-        return positions * sum(math.prod(kernel.shape) for kernel in kernels)
-    if isinstance(operation, _TRANSPOSED):
-        return math.prod(_spatial(operation, inputs[0])) * math.prod(operation.kernel.shape)
-    if isinstance(operation, _CONVOLUTIONS + _DEPTHWISE):
-        return math.prod(_spatial(operation, output)) * math.prod(operation.kernel.shape)
+    if isinstance(operation, _CONVOLUTIONS):
+        # A kernel is at each position of the output, or of the input that it spreads.
+        shape = inputs[0] if isinstance(operation, _TRANSPOSED) else output
+        is_first = operation.data_format == "channels_first"
+        kernels = [getattr(operation, name, None) for name in _KERNELS]
+        sizes = [math.prod(kernel.shape) for kernel in kernels if kernel is not None]
+        return math.prod(shape[2:] if is_first else shape[1:-1]) * sum(sizes)
     if isinstance(operation, keras.layers.Dense):
         return math.prod(output) * inputs[0][-1]
     if isinstance(operation, keras.layers.EinsumDense):
@@ -233,10 +223,6 @@ def _multiply_adds(operation, path, inputs, output):
             f"method `multiply_adds(input_shape) -> int`. Received: a layer of class {kind}"
         )
     return 0
-
-
-def _spatial(layer, shape):
-    return shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
 
 
 def _einsum(equation, shapes):

@@ -21,8 +21,7 @@ _KEYS = (
 
 def read_npz(path):
     """The arrays of an `.npz` file that are of use here, under their short keys."""
-    # Here, as Keras comes with it.
-    from keras_cbam.files.model_files import check_arrays
+    from keras_cbam.files.model_files import check_arrays  # Keras comes with it.
 
     try:
         # NumPy leaves a damaged file open that it opened itself.
@@ -51,9 +50,7 @@ class ArrayParts:
     """The parts of arrays that are from `path`, with the interface of `FolderParts`."""
 
     def __init__(self, path, arrays, image_size):
-        self._path = path
-        self._arrays = arrays
-        self._image_size = image_size
+        self._path, self._arrays, self._image_size = path, arrays, image_size
         others = tuple(kind for kind in ("validation", "test") if _PARTS[kind][0] in arrays)
         self.kinds = ("train", *others) if others else (WHOLE,)
         self.skipped = []
@@ -72,9 +69,12 @@ class ArrayParts:
         found, places = np.unique(labels, return_inverse=True)
         own = [str(label) if names is None else names[label] for label in found]
         labels = labels_by_name(own, class_names, self._path)[places]
-        return LabelledImages(
-            ArrayImages(resize_arrays(x, scale, self._image_size)), labels
-        ), class_names
+        try:
+            images = ArrayImages(resize_arrays(x, scale, self._image_size))
+        except MemoryError as error:
+            what = f"The data {quoted(self._path)} do not fit in memory"
+            raise DataError(f"{what}: {error}.") from error
+        return LabelledImages(images, labels), class_names
 
 
 def _require(is_met, what, path, requirement, received):

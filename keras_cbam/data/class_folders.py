@@ -86,7 +86,9 @@ class FolderParts:
         if len(parts) < 2:
             raise DataError(
                 f"The folder {quoted(folder)} must have subfolders of classes in two parts, "
-                f"received them in {_names(parts.values())} alone, not in {_names(others)}."
+                f"received them in {_names(parts.values())} alone, not in {_names(others)}: pass "
+                f"the folder {quoted(*parts.values())} itself, of which a part is split off to "
+                "test on."
             )
         self._unreadable.extend(outside)
         self._leave_out(others, "a folder beside the parts")

@@ -30,17 +30,11 @@ def stop_if_too_many(lines, images, strict):
 
 
 class ArrayImages:
-    """The images of a uint8 array, with the interface of `FileImages`.
-
-    Args:
-        array: uint8 array `(images, size, size, 3)`.
-    """
+    """The images of a uint8 array `(images, size, size, 3)`, with the interface of `FileImages`."""
 
     def __init__(self, array):
-        self.array = array
-        self.shape = array.shape
-        self.failures = {}
-        self.error = None
+        self.array, self.shape = array, array.shape
+        self.failures, self.error = {}, None
 
     def __len__(self):
         return len(self.array)
@@ -59,7 +53,6 @@ class ArrayImages:
         return []
 
     def facts(self, root):
-        """What tells these images from others, as bytes."""
         yield from (self.array[index].tobytes() for index in spread(len(self), _SAMPLE))
 
 
@@ -71,8 +64,8 @@ class FileImages:
     Args:
         paths: list of strings.
         size: int, side of the images in pixels.
-        resize: `"square"`, the centre square resized, or `"center_crop"`, see `evaluation_crop`:
-            how images are brought to that size. Defaults to `"square"`.
+        resize: how images are brought to that size: `"square"`, the centre square resized, or
+            `"center_crop"`, see `evaluation_crop`. Defaults to `"square"`.
         strict: bool, whether an image that cannot be decoded is an error; else it is left out.
             Defaults to `False`.
 
@@ -90,12 +83,9 @@ class FileImages:
     def __init__(self, paths, size, resize="square", strict=False):
         if resize not in RESIZE:
             raise ValueError(f"`resize` must be one of {RESIZE}. Received: resize={resize!r}")
-        self.paths = paths
-        self.resize = resize
-        self.strict = strict
+        self.paths, self.resize, self.strict = paths, resize, strict
         self.shape = (len(paths), size, size, 3)
-        self.failures = {}
-        self.error = None
+        self.failures, self.error = {}, None
         self._fits = int(np.prod(self.shape, dtype="int64")) <= LARGEST_IN_MEMORY
         self._lock = threading.Lock()
         self._pixels = None
@@ -105,16 +95,12 @@ class FileImages:
         return len(self.paths)
 
     def select(self, indices):
-        """A source of some of the images.
-
-        Args:
-            indices: int array `(selected,)`.
-        """
+        """A source of the images of an int array of indices."""
         paths = [self.paths[index] for index in indices]
         return FileImages(paths, self.shape[1], self.resize, self.strict)
 
     def read(self, indices, transform=None):
-        """Decodes images, by as many threads as there are cores.
+        """Decodes images, by a thread for each core.
 
         Args:
             indices: int array `(selected,)`.
@@ -146,17 +132,20 @@ class FileImages:
 
         in_threads(decode, len(missing))
         self._check()
-        if transform is None and self._fits:
-            self._hold(indices, pixels, kept & ~is_held)
+        is_new = kept & ~is_held
+        if transform is None and self._fits and is_new.any():
+            with self._lock:
+                if self._pixels is None:
+                    self._pixels = np.empty(self.shape, "uint8")
+            self._pixels[indices[is_new]] = pixels[is_new]
+            self._is_held[indices[is_new]] = True
         return (pixels if kept.all() else pixels[kept]), kept
 
     def failure_lines(self):
         """A line `"path: reason"` for each image that could not be decoded so far."""
         # Copied, as other threads may be reading.
-        return [self.failure_line(index) for index in sorted(self.failures.copy())]
-
-    def failure_line(self, index):
-        return f"{printable(self.paths[index])}: {self.failures[index]}"
+        failures = sorted(self.failures.copy().items())
+        return [f"{printable(self.paths[index])}: {reason}" for index, reason in failures]
 
     def facts(self, root):
         """What tells these images from others, as bytes: where in `root` they are, and sizes."""
@@ -188,12 +177,3 @@ class FileImages:
         if transform is not None:
             return transform(image, position)
         return square(image, size) if is_draft else evaluation_crop(image, size)
-
-    def _hold(self, indices, pixels, is_new):
-        if not is_new.any():
-            return
-        with self._lock:
-            if self._pixels is None:
-                self._pixels = np.empty(self.shape, "uint8")
-        self._pixels[indices[is_new]] = pixels[is_new]
-        self._is_held[indices[is_new]] = True

@@ -45,8 +45,8 @@ def epoch_order(images, seed, epoch):
 def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
     """What one process sees of the batches that all devices train on together.
 
-    Every device gets as many images as any other: of the last batch, the few that would be left
-    over are dropped.
+    Every device gets as many images as any other: the few that are left over at the end are
+    dropped.
 
     Args:
         rows: array `(images, ...)`, in the order of the epoch.
@@ -63,13 +63,8 @@ def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
     if len(rows) < devices.count:
         raise DataError(f"{devices.count} devices need as many images, received {len(rows)}.")
     rows = rows[first_step * batch_size : len(rows) - len(rows) % devices.count]
-    full = len(rows) - len(rows) % batch_size
-    parts = [
-        part.reshape(-1, devices.processes, length // devices.processes, *rows.shape[1:])
-        for part, length in ((rows[:full], batch_size), (rows[full:], len(rows) - full))
-        if len(part)
-    ]
-    return np.concatenate([part[:, devices.process].reshape(-1, *rows.shape[1:]) for part in parts])
+    steps = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return np.concatenate([np.split(step, devices.processes)[devices.process] for step in steps])
 
 
 def spread(count, number):

@@ -9,9 +9,10 @@ import tempfile
 from keras_cbam.errors import quoted
 
 # What the folder of a SavedModel may hold.
-_SAVED_MODEL = set(
-    "saved_model.pb fingerprint.pb keras_metadata.pb variables assets assets.extra".split()
-)
+_SAVED_MODEL = {
+    *("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"),
+    "keras_metadata.pb",
+}
 
 
 def refuse_to_lose_artefact(file_format, output, overwrite):
