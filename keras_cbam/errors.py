@@ -37,11 +37,7 @@ class DivergenceError(TrainingError):
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A training that was stopped by a signal after it had saved its state.
-
-    Attributes:
-        signal: int, number of the signal.
-    """
+    """A training that a signal, of the number `signal`, stopped after its state was saved."""
 
     def __init__(self, number, epoch, step):
         super().__init__(
@@ -87,15 +83,19 @@ def is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def _is_integer(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def positive_integer(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+    if not _is_integer(value) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
     return int(value)
 
 
 def validate_seed(name, seed):
     """Raises ValueError unless it is an integer that NumPy and Keras take."""
-    if not is_number(seed) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+    if not _is_integer(seed) or not 0 <= seed < 2**32:
         raise ValueError(
             f"`{name}` must be an integer of at least 0 and below 2**32. Received: {name}={seed!r}"
         )
@@ -115,8 +115,8 @@ def number(least=0.0, below=float("inf"), open_below=False):
     """A check that a value is a number of at least `least` (above it if open) and below `below`."""
 
     def check(name, value):
-        is_in = is_number(value) and least <= value < below and not (open_below and value == least)
-        if not is_in:
+        is_above = is_number(value) and (value > least if open_below else value >= least)
+        if not is_above or value >= below:
             raise ValueError(
                 f"`{name}` must be a number {'above' if open_below else 'of at least'} {least:g}"
                 f"{'' if below == float('inf') else f' and below {below:g}'}. "
@@ -130,7 +130,7 @@ def at_least(least):
     """A check that a value is an integer of at least `least`."""
 
     def check(name, value):
-        if not is_number(value) or not isinstance(value, numbers.Integral) or value < least:
+        if not _is_integer(value) or value < least:
             raise ValueError(
                 f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
             )

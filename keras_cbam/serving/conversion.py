@@ -17,19 +17,10 @@ _ONNX_OPSET = 17
 
 
 def convert(model_file, file_format, output, quantize="none", activation=None, images=None):
-    """Writes a `.keras` file in a format of serving, whatever the backend of the caller.
+    """Writes a `.keras` file in a format of serving, whatever the backend; or raises ExportError.
 
-    Args:
-        model_file: path of a `.keras` file of layers of Keras and of this package.
-        file_format: string, see `find_format`.
-        output: path of the file or folder to write.
-        quantize: string, see `find_format`. Defaults to `"none"`.
-        activation: see `write_saved_model`. Defaults to `None`.
-        images: array of real images, `(images, height, width, channels)`, by which `"int8"`
-            learns the ranges of the activations. Defaults to `None`.
-
-    Raises:
-        ExportError: if it cannot be written.
+    From real `images`, `(images, height, width, channels)`, `"int8"` learns ranges of activations.
+    For the other arguments see `find_format` and `write_saved_model`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         calibration = None

@@ -30,14 +30,9 @@ FORMATS = {
 def find_format(name, quantize="none", output=None):
     """The `Format` of that name.
 
-    Args:
-        name: string, one of `FORMATS`.
-        quantize: string. Defaults to `"none"`.
-        output: path of the artefact, if its name is to be checked. Defaults to `None`.
-
     Raises:
-        ValueError: if there is no such format, it has no such quantization, or `output` ends
-            otherwise.
+        ValueError: if there is no such format, it has no such quantization, or the path `output`
+            ends otherwise.
         ImportError: if a library that it needs is not installed.
     """
     if name not in FORMATS:

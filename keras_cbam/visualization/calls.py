@@ -59,9 +59,8 @@ def ensure_built(model, inputs):
 def hooked(hooks):
     """Within the block, other functions answer the calls of layers and operations.
 
-    Args:
-        hooks: list of pairs `(operation, hook)`: where the operation would compute
-            `call(*args, **kwargs)`, it computes `hook(call, *args, **kwargs)`.
+    For a pair `(operation, hook)`, it is `hook(call, *args, **kwargs)` that is computed where it
+    would be `call(*args, **kwargs)`.
     """
     with contextlib.ExitStack() as stack:
         for operation, hook in hooks:

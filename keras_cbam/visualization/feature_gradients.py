@@ -8,22 +8,27 @@ from keras import ops
 
 from keras_cbam.errors import near_names
 from keras_cbam.insertion.graph import data_format
-from keras_cbam.visualization.calls import ensure_built, find_operations, hooked
+from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, replaced
 from keras_cbam.visualization.images import to_float32
-from keras_cbam.visualization.squashing import squashes, squashing_end, without_squashing
 
 # Not taken by default: a model stands for its layers, and padding moves the positions.
 _PASSED_OVER = (keras.Model, keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+# What may stand between the scores and the end of a model without changing them.
+_PASSING = (
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+)
+# Functions and operations that turn logits to probabilities; TensorFlow has its own `softmax_v2`.
+_SQUASHING = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
 _SMALLEST = 1e-30
 
 
 class FeatureGradients:
     """The feature maps of a layer, the logits of a classifier, and the gradient between them.
 
-    Args:
-        model: `keras.Model` with one output of class scores.
-        batch: inputs of the model, on whose first example its calls are recorded.
-        layer: see `grad_cam`.
+    The calls of the model are recorded on the first example of a batch. For `layer` see `grad_cam`.
     """
 
     def __init__(self, model, batch, layer):
@@ -31,16 +36,19 @@ class FeatureGradients:
         self.model = model
         self.operations = find_operations(model)
         calls, scores = self._record(keras.tree.map_structure(lambda array: array[:1], batch))
-        # By the outputs of the last call, whichever was before.
-        with_maps = {one for one, outputs in dict(calls).items() if _are_maps(outputs)}
+        # Of several calls, the last one counts.
+        outputs = dict(calls)
+        with_maps = {operation for operation, one in outputs.items() if _are_maps(one)}
         if layer is None:
             self.target = self._last(calls, with_maps)
         else:
             self.target = self._named(layer, with_maps)
         self.is_first = self._is_channels_first(self.target)
+        self.maps_shape = tuple(outputs[self.target].shape[1:])
         self.target_calls = sum(operation is self.target for operation, _ in calls)
-        self.end = squashing_end(calls)
+        self.end = _squashing_end(calls)
         self.is_single = scores.shape[1] == 1
+        self.classes = 2 if self.is_single else scores.shape[1]
         # Probabilities, by an operation that cannot be left out: their logarithms are logits.
         self.are_probabilities = (
             self.end is None
@@ -109,75 +117,104 @@ class FeatureGradients:
         own_format = getattr(operation, "data_format", None)
         return (own_format or data_format(self.model)) == "channels_first"
 
-    def _run(self, batch, hook):
-        """Logits, with `hook` at the last call of the target."""
-        calls = 0
+    def __call__(self, batch, classes):
+        """Feature maps, the gradients of the classes' logits to them, and all logits.
 
-        def at_target(call, *args, **kwargs):
-            nonlocal calls
-            calls += 1
-            outputs = call(*args, **kwargs)
-            return hook(outputs) if calls == self.target_calls else outputs
-
-        hooks = [(self.target, at_target)]
-        if self.end is not None:
-            hooks.append((self.end, without_squashing(self.end)))
-        with hooked(hooks):
-            scores = ops.cast(self.model(batch, training=False), "float32")
-        return ops.log(ops.maximum(scores, _SMALLEST)) if self.are_probabilities else scores
-
-    def forward(self, batch):
-        """Feature maps, channels last, and logits as float32 arrays."""
-        features = []
-
-        def keep(outputs):
-            features.append(outputs)
-            return outputs
-
-        scores = to_float32(self._run(batch, keep))
-        if not np.isfinite(scores).all():
-            raise ValueError(
-                "The scores of the model are not finite. "
-                f"Received: {np.count_nonzero(~np.isfinite(scores))} such scores"
-            )
-        if self.is_single:
-            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-        return self._channels_last(to_float32(features[0])), scores
-
-    def probabilities(self, scores):
-        """The probabilities of all classes, from the logits."""
-        if squashes(self.end) == "Sigmoid" and not self.is_single:
-            return 1 / (1 + np.exp(-scores))
-        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-    def gradient(self, batch, shape, classes):
-        """The gradient of the classes' logits to the feature maps, channels last."""
-        if self.is_first:
-            shape = (shape[0], shape[3], shape[1], shape[2])
+        The maps and gradients have the channels last. Without `classes`, those are the likeliest.
+        """
 
         def score(change):
-            def changed(outputs):
+            features, calls = [], []
+
+            def changed(call, *args, **kwargs):
+                outputs = call(*args, **kwargs)
+                calls.append(outputs)
+                if len(calls) != self.target_calls:
+                    return outputs
+                features.append(outputs)
                 return ops.cast(ops.cast(outputs, "float32") + change, outputs.dtype)
 
-            scores = self._run(batch, changed)
-            if self.is_single:
-                chosen = (2.0 * classes - 1)[:, None]
-            else:
-                chosen = np.eye(scores.shape[1])[classes]
-            return ops.sum(scores * ops.convert_to_tensor(chosen, "float32"))
+            logits = self._logits(batch, changed)
+            chosen = ops.argmax(logits, axis=1) if classes is None else classes
+            chosen = ops.one_hot(chosen, logits.shape[1])
+            return ops.sum(logits * chosen), (features[0], logits)
 
-        return self._channels_last(to_float32(_gradient(score, np.zeros(shape, "float32"))))
+        count = len(keras.tree.flatten(batch)[0])
+        gradient, (features, logits) = _gradient(
+            score, np.zeros((count, *self.maps_shape), "float32")
+        )
+        logits = to_float32(logits)
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                "The scores of the model are not finite. "
+                f"Received: {np.count_nonzero(~np.isfinite(logits))} such scores"
+            )
+        maps = [to_float32(features), to_float32(gradient)]
+        return *(np.moveaxis(one, 1, -1) if self.is_first else one for one in maps), logits
 
-    def _channels_last(self, array):
-        return np.moveaxis(array, 1, -1) if self.is_first else array
+    def _logits(self, batch, at_target):
+        hooks = [(self.target, at_target)]
+        if self.end is not None:
+            hooks.append((self.end, _without_squashing(self.end)))
+        with hooked(hooks):
+            scores = ops.cast(self.model(batch, training=False), "float32")
+        if self.is_single:
+            # Their softmax is the sigmoid of the score.
+            return ops.concatenate([-scores / 2, scores / 2], axis=1)
+        return ops.log(ops.maximum(scores, _SMALLEST)) if self.are_probabilities else scores
+
+    def probabilities(self, logits):
+        """The probabilities of all classes."""
+        if _squashes(self.end) == "Sigmoid" and not self.is_single:
+            return 1 / (1 + np.exp(-logits))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def _are_maps(outputs):
     return len(getattr(outputs, "shape", ())) == 4 and "float" in str(outputs.dtype)
 
 
+def _squashes(operation):
+    """`"Softmax"` or `"Sigmoid"` if that is the last thing that the operation does."""
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        return _SQUASHING.get(getattr(activation, "__name__", ""))
+    name = type(operation).__name__
+    return name if name in _SQUASHING.values() else None
+
+
+def _squashing_end(calls):
+    """The operation that squashes the scores at the end of the model, or `None`."""
+    previous = [None, *(outputs for _, outputs in calls[:-1])]
+    for (operation, outputs), before in zip(reversed(calls), reversed(previous)):
+        if outputs is before:
+            # A layer around the one that was called before it.
+            continue
+        if _squashes(operation):
+            return operation
+        is_linear = isinstance(operation, keras.layers.Activation) and (
+            operation.activation is keras.activations.linear
+        )
+        if not (is_linear or isinstance(operation, _PASSING)):
+            return None
+    return None
+
+
+def _without_squashing(operation):
+    """A hook under which the operation leaves out its softmax or sigmoid."""
+
+    def hook(call, inputs, *args, **kwargs):
+        if getattr(operation, "activation", None) is None:
+            return inputs
+        with replaced(operation, "activation", keras.activations.linear):
+            return call(inputs, *args, **kwargs)
+
+    return hook
+
+
 def _gradient(function, point):
+    """The gradient of a function of one array, and what it returns beside its value."""
     backend = keras.backend.backend()
     point = ops.convert_to_tensor(point)
     if backend == "tensorflow":
@@ -186,18 +223,19 @@ def _gradient(function, point):
         # Of the weights no gradient is needed.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(point)
-            value = function(point)
-        return tape.gradient(value, point, unconnected_gradients="zero")
+            value, others = function(point)
+        return tape.gradient(value, point, unconnected_gradients="zero"), others
     if backend == "jax":
         import jax
 
         # What layers add to the losses of the model must not stay there as tracers.
         with keras.StatelessScope(collect_losses=True):
-            return jax.grad(function)(point)
+            return jax.grad(function, has_aux=True)(point)
     if backend == "torch":
         import torch
 
         point = point.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(function(point), point, materialize_grads=True)[0]
+            value, others = function(point)
+            return torch.autograd.grad(value, point, materialize_grads=True)[0], others
     raise ValueError(f"Grad-CAM has no gradients on the backend {backend!r}.")

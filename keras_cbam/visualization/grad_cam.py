@@ -80,23 +80,21 @@ def class_activation(model, images, class_index=None, layer=None, batch_size=32)
     network, parts, done = None, [], 0
     for batch in batches(inputs, batch_size):
         network = network or FeatureGradients(model, batch, layer)
-        features, scores = network.forward(batch)
-        classes = scores.argmax(axis=1)
-        if chosen is not None:
-            classes = chosen[done : done + len(scores)]
-            done += len(scores)
-        if classes.min() < 0 or classes.max() >= scores.shape[1]:
+        if chosen is not None and not np.isin(chosen, range(network.classes)).all():
             raise ValueError(
-                f"`class_index` must be from 0 to {scores.shape[1] - 1}, the classes of the model. "
+                f"`class_index` must be from 0 to {network.classes - 1}, the classes of the model. "
                 f"Received: class_index={class_index!r}"
             )
-        gradient = network.gradient(batch, features.shape, classes)
+        classes = None if chosen is None else chosen[done : done + batch_size]
+        done += batch_size
+        features, gradient, logits = network(batch, classes)
         weights = gradient.mean(axis=(1, 2), keepdims=True)
         maps = np.maximum((weights * features).sum(axis=-1), 0)
         highest = maps.max(axis=(1, 2), keepdims=True)
         maps = np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
         maps = np.clip(np.stack([resized_map(one, size) for one in maps]), 0, 1)
-        parts.append((maps, classes, network.probabilities(scores)))
+        classes = logits.argmax(axis=1) if classes is None else classes
+        parts.append((maps, classes, network.probabilities(logits)))
     return ClassActivation(*(np.concatenate(part) for part in zip(*parts)))
 
 

@@ -20,18 +20,8 @@ def model_inputs(model, images):
     """Images, or other inputs, as float32 arrays that fit a model.
 
     Greyscale becomes RGB if the model takes three channels, and images of another size are resized
-    (bilinear, antialiased) if it takes one size only.
-
-    Args:
-        model: `keras.Model`.
-        images: array `(batch, height, width, channels)` of any real dtype; for a model of several
-            inputs their list, tuple or dict.
-
-    Returns:
-        An array, or a list or dict of arrays as given.
-
-    Raises:
-        ValueError: if the inputs do not fit.
+    (bilinear, antialiased) if it takes one size only. For a model of several inputs, `images` and
+    what is returned are a list or dict of arrays.
     """
     tensors = getattr(model, "inputs", None)
     if not tensors:

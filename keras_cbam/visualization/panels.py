@@ -100,12 +100,9 @@ def _row_heights(maps):
 
 
 def draw_attention(figure, image, maps):
-    """Draws an image, spatial attention maps over it, and below them the strongest channels.
+    """Draws an RGB image in [0, 1], spatial maps over it, and below them the strongest channels.
 
-    Args:
-        figure: `Figure` or `SubFigure`.
-        image: RGB array in [0, 1].
-        maps: dict of `AttentionScores` of one image.
+    The maps are a dict of `AttentionScores` of one image.
     """
     rows = _row_heights(maps)
     ratios = {"height_ratios": list(rows.values())}
@@ -168,14 +165,9 @@ draw_picture = draw_image
 
 
 def draw_overlay(axis, image, values, title, limits=None):
-    """A map over the image in grey; returns what a colour bar needs.
+    """Draws a map `(rows, columns)` over an RGB image in grey; returns what a colour bar needs.
 
-    Args:
-        axis: `Axes`.
-        image: RGB array `(height, width, 3)` in [0, 1].
-        values: array `(rows, columns)`, resized to the image.
-        title: string.
-        limits: pair of floats, the ends of the colours. Defaults to `None`: those of the values.
+    The `limits` are the ends of the colours, by default those of the values.
     """
     low, high = limits or (float(values.min()), float(values.max()))
     if high - low < 1e-6:
