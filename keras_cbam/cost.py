@@ -125,27 +125,24 @@ def cost_table(model, input_shape=None):
 
 def _inputs(model, input_shape):
     """The inputs of the model, of a batch of one and of the given sizes."""
-    shapes = [tensor.shape[1:] for tensor in model.inputs]
+    own_shapes = shapes = [tensor.shape[1:] for tensor in model.inputs]
     if input_shape is not None:
         shapes = []
         keras.tree.map_shape_structure(shapes.append, input_shape)
-    model_format = data_format(model)
-    if len(shapes) != len(model.inputs) or not all(
-        _is_shape_for(tensor, shape, model_format) for tensor, shape in zip(model.inputs, shapes)
-    ):
+    channels = 0 if data_format(model) == "channels_first" else -1
+
+    def fits(shape, own):
+        is_shape = isinstance(shape, (tuple, list)) and len(shape) == len(own)
+        return (
+            is_shape and None not in shape and (not own or own[channels] in (None, shape[channels]))
+        )
+
+    if len(shapes) != len(own_shapes) or not all(map(fits, shapes, own_shapes)):
         raise ValueError(
             "`input_shape` must give every size of the inputs except the batch, with the channels "
-            f"of the model, whose inputs are {[tensor.shape[1:] for tensor in model.inputs]}. "
-            f"Received: input_shape={input_shape!r}"
+            f"of the model, whose inputs are {own_shapes}. Received: input_shape={input_shape!r}"
         )
     return [keras.KerasTensor((1, *s), dtype=t.dtype) for t, s in zip(model.inputs, shapes)]
-
-
-def _is_shape_for(tensor, shape, model_format):
-    if not isinstance(shape, (tuple, list)) or len(shape) != len(tensor.shape) - 1 or None in shape:
-        return False
-    axis = 0 if model_format == "channels_first" else -1
-    return not shape or tensor.shape[1:][axis] in (None, shape[axis])
 
 
 def _walk(model, inputs, prefix, rows, seen):

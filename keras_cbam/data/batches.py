@@ -7,8 +7,7 @@ import numpy as np
 from keras_cbam.data.crops import training_crop
 from keras_cbam.data.image_files import decoding
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
-
-AUGMENT = ("none", "flip", "crop")
+from keras_cbam.errors import one_of
 
 
 def batched(rows, batch_size, read, signature):
@@ -78,8 +77,7 @@ def training_batches(
     >>> with reading(data.train.images):
     ...     model.fit(training_batches(data.train, 32, seed=0, epoch=0), shuffle=False)
     """
-    if augment not in AUGMENT:
-        raise ValueError(f"`augment` must be one of {AUGMENT}. Received: augment={augment!r}")
+    one_of("none", "flip", "crop")("augment", augment)
     images = part.images
 
     def read(rows):

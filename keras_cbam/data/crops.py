@@ -37,16 +37,9 @@ def random_box(width, height, generator):
 
 
 def training_crop(image, size, flip, generator):
-    """A random part of the image, resized; flipped left to right with probability one half.
+    """A random part of an image, resized, see `random_box` and `square`.
 
-    Args:
-        image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
-        size: int, side of the result in pixels.
-        flip: bool, whether it is flipped at random.
-        generator: `numpy.random.Generator`.
-
-    Returns:
-        uint8 array `(size, size, 3)`.
+    With `flip`, it is flipped left to right with probability one half.
     """
     # Cut out first: the filter takes in nothing from outside the part.
     part = image.crop(random_box(*image.size, generator))
@@ -59,7 +52,7 @@ def training_crop(image, size, flip, generator):
 def evaluation_crop(image, size):
     """The centre of an image, after its shorter side is resized to `round(size * 256 / 224)`.
 
-    Args and Returns: as of `training_crop`.
+    Arguments and result are those of `square`.
     """
     shorter = round(size * SHORTER_SIDE)
     lengths = [int(shorter * length / min(image.size)) for length in image.size]

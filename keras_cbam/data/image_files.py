@@ -49,7 +49,12 @@ def flatten(image):
 def square(image, size):
     """The centre square of an image, resized by antialiased bilinear filtering.
 
-    Arguments and result are those of `evaluation_crop`.
+    Args:
+        image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
+        size: int, side of the result in pixels.
+
+    Returns:
+        uint8 array `(size, size, 3)`.
     """
     fitted = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
     return np.asarray(fitted.convert("RGB"))

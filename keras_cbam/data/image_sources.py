@@ -9,10 +9,8 @@ from PIL import Image
 from keras_cbam.data.crops import evaluation_crop
 from keras_cbam.data.image_files import in_threads, open_image, square, why_unreadable
 from keras_cbam.data.order import spread
-from keras_cbam.errors import DataError, printable
+from keras_cbam.errors import DataError, one_of, printable
 
-# How an image file is brought to the size of the others, where it is not augmented.
-RESIZE = ("square", "center_crop")
 # Bytes that the decoded images of one source may take to be kept in memory.
 LARGEST_IN_MEMORY = 2 * 10**9
 # Part of the images that may be unreadable.
@@ -81,8 +79,7 @@ class FileImages:
     """
 
     def __init__(self, paths, size, resize="square", strict=False):
-        if resize not in RESIZE:
-            raise ValueError(f"`resize` must be one of {RESIZE}. Received: resize={resize!r}")
+        one_of("square", "center_crop")("resize", resize)
         self.paths, self.resize, self.strict = paths, resize, strict
         self.shape = (len(paths), size, size, 3)
         self.failures, self.error = {}, None
@@ -104,9 +101,8 @@ class FileImages:
 
         Args:
             indices: int array `(selected,)`.
-            transform: callable that takes a `PIL.Image.Image` of mode `"L"` or `"RGB"` and its
-                position in `indices`, and returns a uint8 array `(size, size, 3)`. Defaults to
-                `None`: the source's own `resize`.
+            transform: callable from a `PIL.Image.Image` of mode `"L"` or `"RGB"` and its position
+                in `indices` to a uint8 array `(size, size, 3)`. Defaults to `None`: `resize`.
 
         Returns:
             uint8 array `(kept, size, size, 3)` of the images that can be decoded, and a bool array

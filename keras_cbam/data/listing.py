@@ -65,9 +65,8 @@ def files_below(folder, root):
 def find_images(patterns):
     """Finds the images that a command line names.
 
-    Args:
-        patterns: list of paths of image files, of folders, of which all images are taken, to any
-            depth, and of globs of such. Images are told by their content.
+    Patterns are paths of image files, of folders, of which all images are taken to any depth, and
+    globs of such. Images are told by their content.
 
     Returns:
         The sorted paths without repeats, and a list of lines `"path: reason"` on the images that

@@ -24,9 +24,8 @@ from keras_cbam.errors import (
 def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize="square"):
     """Loads labelled images to train a classifier on.
 
-    Images are brought to one size by antialiased bilinear filtering; greyscale is repeated to RGB.
-    The same arguments and files give the same order and split on every machine. Image files are
-    decoded when they are needed.
+    Images become RGB of one size. The same arguments and files give the same order and split on
+    every machine. Image files are decoded when they are needed.
 
     Args:
         data: one of
@@ -48,8 +47,8 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
         seed: int, of the split. Defaults to `0`.
         strict: bool, whether an image that cannot be read, or a link that leads outside, is an
             error; else it is skipped. Defaults to `False`.
-        test_fraction: float in (0, 1), part of each class, at least one image and not all, that
-            is split off for testing where the data have one part. Defaults to `0.2`.
+        test_fraction: float in (0, 1), part of each class that is split off for testing where the
+            data have one part. Defaults to `0.2`.
         resize: how image files are brought to that size, see `FileImages`; arrays always by their
             centre square. Defaults to `"square"`.
 
@@ -82,16 +81,14 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
 def load_part(data, image_size, class_names=None, split=None, resize="square", strict=False):
     """Loads one part of labelled images, to evaluate a classifier on.
 
+    The arguments are those of `load_data`, and:
+
     Args:
-        data: see `load_data`.
-        image_size: int, side of the square images in pixels.
         class_names: list of strings, the classes of the classifier, which number the labels; the
             data may have fewer. Defaults to `None`: those of the part.
         split: `"train"`, `"validation"`, `"val"` or `"test"`: which part. With two parts, the
             second is validation and test. Defaults to `None`: the test part, or all of data that
             have one part.
-        resize: see `load_data`. Defaults to `"square"`.
-        strict: see `load_data`. Defaults to `False`.
 
     Returns:
         Tuple of `LabelledImages`, the list of class names, the name of the data, and a list of
@@ -99,8 +96,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
 
     Raises:
         ValueError: if an argument is outside its range.
-        DataError: if there is no such data or part, it cannot be used, or it has a class that is
-            not among `class_names`.
+        DataError: if there is no such data or part, or its classes are not all in `class_names`.
 
     Example:
 

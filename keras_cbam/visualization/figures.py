@@ -29,7 +29,7 @@ def plot_attention(model, image, layers=None):
 
     Raises:
         ValueError: see `attention_maps`.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+        ImportError: if Matplotlib is not installed, as every function here.
 
     Example:
 
@@ -51,19 +51,7 @@ def plot_attention(model, image, layers=None):
 def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
     """Shows where a model sees a class: the image, and its Grad-CAM map over it.
 
-    Args:
-        model: see `grad_cam`; with one input.
-        image: see `plot_attention`.
-        class_index: see `grad_cam`. Defaults to `None`: the predicted class.
-        layer: see `grad_cam`. Defaults to `None`: the last with space.
-        class_names: list of strings. Defaults to `None`: classes are called by their number.
-
-    Returns:
-        A `matplotlib.figure.Figure`; the titles give the class and its probability.
-
-    Raises:
-        ValueError: see `grad_cam`.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+    The arguments and the figure are those of `compare_grad_cam`, for one model.
 
     Example:
 
@@ -81,14 +69,13 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
         images: one image or several, see `plot_attention`; one row for each.
         class_index: see `grad_cam`. Defaults to `None`: the class that each model predicts.
         layer: see `grad_cam`. Defaults to `None`: the last with space of each model.
-        class_names: see `plot_grad_cam`. Defaults to `None`.
+        class_names: list of strings. Defaults to `None`: classes are called by their number.
 
     Returns:
         A `matplotlib.figure.Figure`; above each map are the class and its probability.
 
     Raises:
-        ValueError: see `grad_cam`.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+        ValueError, ImportError: see `grad_cam` and `plot_attention`.
 
     Example:
 
@@ -138,9 +125,6 @@ def plot_learning_curves(history, metrics=("loss", "accuracy")):
     Returns:
         A `matplotlib.figure.Figure`.
 
-    Raises:
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
-
     Example:
 
     >>> figure = plot_learning_curves({"loss": [1.2, 0.8], "accuracy": [0.6, 0.7]})
@@ -181,7 +165,6 @@ def plot_confusion_matrix(matrix, class_names=None):
 
     Raises:
         ValueError: if the matrix is not square and of counts, or the names are not as many.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
 
     Example:
 

@@ -10,12 +10,9 @@ from keras_cbam.visualization.images import batches, image_size, model_inputs, r
 
 
 class ClassActivation(typing.NamedTuple):
-    """Grad-CAM maps with the classes that they are of.
+    """Grad-CAM maps `(batch, height, width)` in [0, 1] with the classes that they are of.
 
-    Attributes:
-        maps: float32 array `(batch, height, width)` in [0, 1].
-        classes: int array `(batch,)`.
-        probabilities: float array `(batch, all classes)`.
+    The probabilities are those of all classes, `(batch, classes)`.
     """
 
     maps: np.ndarray

@@ -135,17 +135,14 @@ def as_images(model, images):
             f"{len(model.inputs)} inputs"
         )
     if not isinstance(images, (list, tuple)):
-        images = np.asarray(images)
-        images = [images] if images.ndim in (2, 3) else list(images) if images.ndim == 4 else []
-    arrays = [np.asarray(image) for image in images]
-    arrays = [array[..., None] if array.ndim == 2 else array for array in arrays]
-    if not arrays or any(array.ndim != 3 for array in arrays):
+        images = [images] if np.ndim(images) < 4 else list(np.asarray(images))
+    shapes = [np.shape(image) for image in images]
+    if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
         raise ValueError(
             "An image must have the shape (height, width) or (height, width, channels), a batch "
-            "(batch, height, width, channels). "
-            f"Received: {[np.shape(image) for image in images] or 'no image'}"
+            f"(batch, height, width, channels). Received: {shapes or 'no image'}"
         )
-    return arrays
+    return [np.atleast_3d(image) for image in images]
 
 
 def displayed(image):
