@@ -75,7 +75,7 @@ def attention_maps(model, images, layers=None, batch_size=32):
         )
     maps = {}
     for (name, number), scores in parts.items():
-        # The name of a further call must not be that of another layer.
+        # A further call must not take the name of another layer.
         key = unused(name, {*maps, *chosen}) if number else name
         gates = [None if gate[0] is None else np.concatenate(gate) for gate in zip(*scores)]
         maps[key] = AttentionScores(*gates)

@@ -80,7 +80,7 @@ def last_of_each_size(maps):
     last = {}
     for name, scores in maps.items():
         size = scores.channel.shape if scores.spatial is None else scores.spatial.shape
-        # The order is that of the last ones.
+        # In the order of the last layers.
         last.pop(size, None)
         last[size] = name
     return {name: maps[name] for name in last.values()}
