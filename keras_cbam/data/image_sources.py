@@ -112,29 +112,16 @@ class FileImages:
             DataError: if an image cannot be decoded and the source is strict, or if more than one
                 in ten of its images could not be decoded so far.
         """
-        indices = np.asarray(indices, "int64")
-        is_held = self._is_held[indices] if transform is None else np.zeros(len(indices), bool)
         pixels = np.empty((len(indices), *self.shape[1:]), "uint8")
-        kept = is_held.copy()
-        if is_held.any():
-            pixels[is_held] = self._pixels[indices[is_held]]
-        missing = np.flatnonzero(~is_held)
+        kept = np.zeros(len(indices), bool)
 
-        def decode(number):
-            position = missing[number]
-            found = self._decoded(int(indices[position]), int(position), transform)
+        def decode(position):
+            found = self._decoded(int(indices[position]), position, transform)
             if found is not None:
                 pixels[position], kept[position] = found, True
 
-        in_threads(decode, len(missing))
+        in_threads(decode, len(indices))
         self._check()
-        is_new = kept & ~is_held
-        if transform is None and self._fits and is_new.any():
-            with self._lock:
-                if self._pixels is None:
-                    self._pixels = np.empty(self.shape, "uint8")
-            self._pixels[indices[is_new]] = pixels[is_new]
-            self._is_held[indices[is_new]] = True
         return (pixels if kept.all() else pixels[kept]), kept
 
     def failure_lines(self):
@@ -161,6 +148,8 @@ class FileImages:
         """The pixels of an image; `None` if it cannot be decoded, now or before."""
         if index in self.failures:
             return None
+        if transform is None and self._is_held[index]:
+            return self._pixels[index]
         size = self.shape[1]
         # Twice the target keeps the filtering.
         is_draft = transform is None and self.resize == "square"
@@ -172,4 +161,11 @@ class FileImages:
             return None
         if transform is not None:
             return transform(image, position)
-        return square(image, size) if is_draft else evaluation_crop(image, size)
+        found = square(image, size) if is_draft else evaluation_crop(image, size)
+        if self._fits:
+            with self._lock:
+                if self._pixels is None:
+                    self._pixels = np.empty(self.shape, "uint8")
+            self._pixels[index] = found
+            self._is_held[index] = True
+        return found

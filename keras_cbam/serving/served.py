@@ -20,8 +20,7 @@ class ServedArtefact:
     """
 
     def __init__(self, file_format, path):
-        self.file_format = file_format
-        self.path = path
+        self.file_format, self.path = file_format, path
 
     def __enter__(self):
         self.scratch = tempfile.TemporaryDirectory()

@@ -60,14 +60,12 @@ def attention_maps(model, images, layers=None, batch_size=32):
     chosen = _chosen(model, layers)
     parts = collections.defaultdict(list)
     for batch in batches(inputs, batch_size):
-        calls = collections.Counter()
-
-        def keep(name, scores, calls=calls):
+        seen, calls = [], collections.Counter()
+        with hooked([(layer, _watch(seen, name, layer)) for name, layer in chosen.items()]):
+            model(batch, training=False)
+        for name, scores in seen:
             parts[name, calls[name]].append(scores)
             calls[name] += 1
-
-        with hooked([(layer, _watch(keep, name, layer)) for name, layer in chosen.items()]):
-            model(batch, training=False)
     if not parts:
         raise ValueError(
             f"The model calls none of its attention layers: {', '.join(chosen)}. "
@@ -107,15 +105,15 @@ def _chosen(model, layers):
     return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
 
 
-def _watch(keep, name, layer):
-    """A hook that hands the channel and spatial scores of each call to `keep`."""
+def _watch(seen, name, layer):
+    """A hook that adds the name and the channel and spatial scores of each call to `seen`."""
 
     def hook(call, inputs, training=None, return_attention_scores=False):
         outputs, scores = call(inputs, training=training, return_attention_scores=True)
         pair = scores
         if not isinstance(scores, tuple):
             pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
-        keep(name, [None if gate is None else to_float32(gate) for gate in pair])
+        seen.append((name, [None if gate is None else to_float32(gate) for gate in pair]))
         return (outputs, scores) if return_attention_scores else outputs
 
     return hook
