@@ -4,23 +4,20 @@ import dataclasses
 import math
 
 import keras
+from keras import layers
 
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
-_TRANSPOSED = tuple(getattr(keras.layers, f"Conv{rank}DTranspose") for rank in (1, 2, 3))
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _CONVOLUTIONS = (
-    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, *_TRANSPOSED),
-    *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
-    *(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D),
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED, layers.DepthwiseConv1D),
+    *(layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D),
 )
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 # Weights with several axes that are looked up, or multiply element by element.
 _WITHOUT_PRODUCTS = (
-    keras.layers.BatchNormalization,
-    keras.layers.Embedding,
-    keras.layers.LayerNormalization,
-    keras.layers.Normalization,
-    keras.layers.PReLU,
+    *(layers.BatchNormalization, layers.Embedding, layers.LayerNormalization),
+    *(layers.Normalization, layers.PReLU),
 )
 # Products without weights of their own, as layers and as operations of `keras.ops`.
 _UNKNOWN = {
@@ -158,7 +155,7 @@ def _walk(model, inputs, prefix, rows, seen):
                 inputs = _inner_inputs(operation, arguments[0])
                 return _walk(operation, inputs, f"{path}/", rows, seen)
             outputs = operation.compute_output_spec(*arguments, **options)
-            weights = _parameters(operation) if isinstance(operation, keras.layers.Layer) else {}
+            weights = _parameters(operation) if isinstance(operation, layers.Layer) else {}
             new = sum(size for key, size in weights.items() if key not in seen)
             seen.update(weights)
             output_shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
@@ -204,14 +201,14 @@ def _multiply_adds(operation, path, inputs, output):
         kernels = [getattr(operation, name, None) for name in _KERNELS]
         sizes = [math.prod(kernel.shape) for kernel in kernels if kernel is not None]
         return math.prod(shape[2:] if is_first else shape[1:-1]) * sum(sizes)
-    if isinstance(operation, keras.layers.Dense):
+    if isinstance(operation, layers.Dense):
         return math.prod(output) * inputs[0][-1]
-    if isinstance(operation, keras.layers.EinsumDense):
+    if isinstance(operation, layers.EinsumDense):
         return _einsum(operation.equation, [inputs[0], operation.kernel.shape])
     if kind == "Einsum":
         return _einsum(operation.subscripts, inputs)
     if kind in ("Matmul", "Dot"):
-        axes = operation.axes if isinstance(operation, keras.layers.Dot) else -1
+        axes = operation.axes if isinstance(operation, layers.Dot) else -1
         return math.prod(output) * inputs[0][axes if isinstance(axes, int) else axes[0]]
     has_kernel = any(len(weight.shape) > 1 for weight in getattr(operation, "weights", []))
     if kind in _UNKNOWN or (has_kernel and not isinstance(operation, _WITHOUT_PRODUCTS)):

@@ -26,20 +26,14 @@ def refuse_to_lose_artefact(file_format, output, overwrite):
     if file_format == "saved_model":
         is_artefact = output.is_dir() and {path.name for path in output.iterdir()} <= _SAVED_MODEL
     if not is_artefact:
-        raise FileExistsError(
-            f"The output {quoted(output)} exists already and is not a {file_format} artefact. "
-            "Choose another --output."
-        )
-    if os.path.ismount(output):
-        raise FileExistsError(
-            f"The output {quoted(output)} is a mount point, which cannot be replaced. "
-            "Choose a folder in it as --output."
-        )
-    if not overwrite:
-        raise FileExistsError(
-            f"The output {quoted(output)} exists already. "
-            "Choose another --output, or pass --overwrite to replace it."
-        )
+        why = f"exists already and is not a {file_format} artefact. Choose another --output."
+    elif os.path.ismount(output):
+        why = "is a mount point, which cannot be replaced. Choose a folder in it as --output."
+    elif not overwrite:
+        why = "exists already. Choose another --output, or pass --overwrite to replace it."
+    else:
+        return
+    raise FileExistsError(f"The output {quoted(output)} {why}")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from keras_cbam.errors import near_names
 from keras_cbam.insertion.graph import data_format
@@ -12,14 +12,9 @@ from keras_cbam.visualization.calls import ensure_built, find_operations, hooked
 from keras_cbam.visualization.images import to_float32
 
 # Not taken by default: a model stands for its layers, and padding moves the positions.
-_PASSED_OVER = (keras.Model, keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+_PASSED_OVER = (keras.Model, layers.ZeroPadding2D, layers.Cropping2D)
 # What may stand between the scores and the end of a model without changing them.
-_PASSING = (
-    keras.layers.Dropout,
-    keras.layers.Flatten,
-    keras.layers.Identity,
-    keras.layers.Reshape,
-)
+_PASSING = (layers.Dropout, layers.Flatten, layers.Identity, layers.Reshape)
 # Functions and operations that turn logits to probabilities; TensorFlow has its own `softmax_v2`.
 _SQUASHING = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
 _SMALLEST = 1e-30
@@ -88,19 +83,15 @@ class FeatureGradients:
         if not found:
             names = [path for path, one in self.operations.items() if one in with_maps]
             near = near_names(layer, names) if is_name else f"It has {', '.join(names)}."
-            raise ValueError(f"The model has no such layer. {near} Received: layer={layer!r}")
-        if len(found) > 1:
-            raise ValueError(
-                f"Several layers have this name: pass one of {', '.join(found)}. "
-                f"Received: layer={layer!r}"
-            )
-        (target,) = found.values()
-        if target not in with_maps:
-            raise ValueError(
-                "`layer` must be a layer with feature maps (batch, height, width, channels). "
-                f"Received: layer={layer!r}"
-            )
-        return target
+            problem = f"The model has no such layer. {near}"
+        elif len(found) > 1:
+            problem = f"Several layers have this name: pass one of {', '.join(found)}."
+        else:
+            (target,) = found.values()
+            if target in with_maps:
+                return target
+            problem = "`layer` must have feature maps (batch, height, width, channels)."
+        raise ValueError(f"{problem} Received: layer={layer!r}")
 
     def _last(self, calls, with_maps):
         for operation, outputs in reversed(calls):
@@ -139,10 +130,8 @@ class FeatureGradients:
             chosen = ops.one_hot(chosen, logits.shape[1])
             return ops.sum(logits * chosen), (features[0], logits)
 
-        count = len(keras.tree.flatten(batch)[0])
-        gradient, (features, logits) = _gradient(
-            score, np.zeros((count, *self.maps_shape), "float32")
-        )
+        shape = (len(keras.tree.flatten(batch)[0]), *self.maps_shape)
+        gradient, (features, logits) = _gradient(score, np.zeros(shape, "float32"))
         logits = to_float32(logits)
         if not np.isfinite(logits).all():
             raise ValueError(
@@ -193,10 +182,9 @@ def _squashing_end(calls):
             continue
         if _squashes(operation):
             return operation
-        is_linear = isinstance(operation, keras.layers.Activation) and (
-            operation.activation is keras.activations.linear
-        )
-        if not (is_linear or isinstance(operation, _PASSING)):
+        is_activation = isinstance(operation, layers.Activation)
+        is_linear = is_activation and operation.activation is keras.activations.linear
+        if not is_linear and not isinstance(operation, _PASSING):
             return None
     return None
 

@@ -278,7 +278,7 @@ def test_padding_and_single_positions_are_passed_over():
         ({"class_index": [1]}, r"one class for each of the images"),
         ({"class_index": [1, 1, 1]}, r"3 classes for 2 images"),
         ({"layer": "gate_3"}, r"no such layer. Did you mean 'gate_\d'.*Received: layer='gate_3'"),
-        ({"layer": "scores"}, r"`layer` must be a layer with feature maps"),
+        ({"layer": "scores"}, r"`layer` must have feature maps"),
         ({"layer": keras.layers.Conv2D(1, 1)}, r"no such layer. It has"),
         ({"class_index": np.array([], int)}, r"Received: class_index=array"),
         ({"batch_size": 0}, r"Received: batch_size=0"),
