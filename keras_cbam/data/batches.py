@@ -134,13 +134,10 @@ def _signature(part):
 
 @contextlib.contextmanager
 def reading(*sources):
-    """Within the block, batches of these sources are read: every use of batches is in one.
+    """Within the block, batches of these sources, `FileImages` or `ArrayImages`, are read.
 
-    Without it, an image that ends the reading gives an error of TensorFlow's own, and Pillow warns
-    of oddities.
-
-    Args:
-        *sources: `FileImages` or `ArrayImages`.
+    Every use of batches is in one: without it, an image that ends the reading gives an error of
+    TensorFlow's own, and Pillow warns of oddities.
 
     Raises:
         DataError: at the end of the block, if a source raised it; the message names the image.

@@ -79,9 +79,6 @@ def write_litert(model, file, quantize="none", activation=None, images=None):
 
     from keras_cbam.serving.saved_model import write_saved_model
 
-    def examples():
-        return ({INPUT: image[None].astype(np.float32)} for image in images)
-
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, folder, activation)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
@@ -90,18 +87,24 @@ def write_litert(model, file, quantize="none", activation=None, images=None):
         if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if quantize == "int8":
-            converter.representative_dataset = examples
+            converter.representative_dataset = lambda: _examples(images)
             # The way to leave operators out:
             # https://www.tensorflow.org/lite/performance/quantization_debugger
             debugger = tf.lite.experimental
             options = debugger.QuantizationDebugOptions(denylisted_ops=_LITERT_IN_FLOAT32)
             selective = debugger.QuantizationDebugger(
-                converter=converter, debug_dataset=examples, debug_options=options
+                converter=converter,
+                debug_dataset=converter.representative_dataset,
+                debug_options=options,
             )
             content = selective.get_nondebug_quantized_model()
         else:
             content = converter.convert()
     pathlib.Path(file).write_bytes(content)
+
+
+def _examples(images):
+    return ({INPUT: image[None].astype(np.float32)} for image in images)
 
 
 def write_onnx(model, file, quantize="none", activation=None, images=None):
@@ -140,7 +143,7 @@ def _write_onnx_int8(converted, file, images):
 
     class Images(CalibrationDataReader):
         def __init__(self):
-            self.batches = ({INPUT: image[None].astype(np.float32)} for image in images)
+            self.batches = _examples(images)
 
         def get_next(self):
             return next(self.batches, None)

@@ -16,12 +16,8 @@ import numpy as np
 def load_artefact(file_format, path):
     """Loads a `"saved_model"`, `"litert"` or `"onnx"` artefact of `keras-cbam export`.
 
-    Returns:
-        A function from float32 pixels in [0, 255], `(batch, height, width, channels)`, to float32
-        probabilities, `(batch, classes)`.
-
-    Raises:
-        ImportError: if the runtime is not installed.
+    Returns a function from float32 pixels in [0, 255], `(batch, height, width, channels)`, to
+    float32 probabilities, `(batch, classes)`. Without the runtime, it raises ImportError.
     """
     return _LOADERS[file_format](os.fspath(path))
 
