@@ -9,7 +9,7 @@ import re
 import h5py
 import keras
 
-from keras_cbam.attention import ATTENTION, attention_template
+from keras_cbam.attention import ATTENTION, snake_case
 from keras_cbam.cost import cost_table
 from keras_cbam.errors import LONGEST_REASON, WeightsError, first_line, near_names, positive_integer
 from keras_cbam.files.model_files import check_h5
@@ -35,10 +35,7 @@ def find_application(name):
 
 
 def _attention_in_h5(path):
-    """`{class: number}` of the attention layers of a `.weights.h5` file, which Keras names so.
-
-    Keras would load the file into the plain model, and ignore them.
-    """
+    """The number of attention layers in a `.weights.h5` file, by the name of their class."""
     try:
         check_h5(path, os.path.getsize(path))
         with h5py.File(path) as file:
@@ -48,25 +45,11 @@ def _attention_in_h5(path):
         raise WeightsError(
             f"The weights file {str(path)!r} is not an HDF5 file of weights: {first_line(error)}"
         ) from error
-    known = {attention_template(name).default_name for name in ATTENTION}
+    known = {snake_case(layer_class) for layer_class, _ in ATTENTION.values()}
     return collections.Counter(name for name in names if name in known)
 
 
-def _load_attended_weights(model, path, in_file):
-    found = collections.Counter(
-        attention_template(layer).default_name
-        for layer in model.layers
-        if isinstance(layer, AttentionLayer)
-    )
-    if found != in_file:
-        raise WeightsError(
-            f"The weights file {str(path)!r} does not fit {model.name!r}: it has the attention "
-            f"layers {dict(in_file)}, the model has {dict(found)}."
-        )
-    _load_weights_of_application(model, path)
-
-
-def _load_weights_of_application(model, path):
+def _load_h5(model, path):
     try:
         model.load_weights(path)
     except Exception as error:
@@ -83,21 +66,21 @@ def attention_backbone(
     """A model of `keras.applications` without its classifier and with attention.
 
     The attention starts as an identity: with pretrained weights the features are those of the
-    plain model until training changes them.
+    plain model until it is trained.
 
     Args:
         name: string, name in `keras.applications`, `"ResNet50"` for example.
-        attention: see `insert_attention`; `None` for the plain model. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `"auto"`.
+        attention, where: see `insert_attention`, which has the same defaults; `attention=None` for
+            the plain model.
         weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
-            backbone's layers, attended or not), `.npz` keyed `<layer>/<index>`, or a
-            `.weights.h5` of the application, plain or with attention at the same sites (the file
-            has no layer names to check that by). Defaults to `"imagenet"`.
+            backbone's layers), `.npz` keyed `<layer>/<index>`, or a `.weights.h5` of the
+            application, plain or with attention at the same sites (the file has no layer names to
+            check that by). Defaults to `"imagenet"`.
         **application_kwargs: further arguments of the application, `input_shape` or `alpha` for
             example. `include_top` defaults to `False`.
 
     Returns:
-        A Functional `keras.Model` from preprocessed pictures to features.
+        A Functional `keras.Model` from preprocessed images to features.
 
     Raises:
         ValueError: if the name is unknown (near names are suggested); see also `insert_attention`.
@@ -110,23 +93,31 @@ def attention_backbone(
     (None, 2, 2, 2048)
     """
     application = find_application(name)
-    application_kwargs.setdefault("include_top", False)
-    is_named = str(weights).endswith((".keras", ".npz"))
-    if weights is not None and weights != "imagenet" and not os.path.isfile(weights):
+    is_file = weights is not None and weights != "imagenet"
+    if is_file and not os.path.isfile(weights):
         raise ValueError(
             '`weights` must be "imagenet", None or the path of a file. '
             f"Received: weights={weights!r}"
         )
-    model = application(weights="imagenet" if weights == "imagenet" else None, **application_kwargs)
-    is_h5 = weights is not None and weights != "imagenet" and not is_named
-    attention_in_file = _attention_in_h5(weights) if is_h5 else {}
+    application_kwargs.setdefault("include_top", False)
+    model = application(weights=None if is_file else weights, **application_kwargs)
+    is_h5 = is_file and not str(weights).endswith((".keras", ".npz"))
+    in_file = _attention_in_h5(weights) if is_h5 else {}
     if is_h5:
-        _load_weights_of_application(model, weights)
+        _load_h5(model, weights)
     if attention is not None:
         model = insert_attention(model, attention=attention, where=where)
-        if attention_in_file:
-            _load_attended_weights(model, weights, attention_in_file)
-    if is_named:
+    if attention is not None and in_file:
+        # Keras has loaded the file into the plain model without the attention in it.
+        layers = [layer for layer in model.layers if isinstance(layer, AttentionLayer)]
+        found = collections.Counter(snake_case(type(layer)) for layer in layers)
+        if found != in_file:
+            raise WeightsError(
+                f"The weights file {str(weights)!r} does not fit {model.name!r}: it has the "
+                f"attention layers {dict(in_file)}, the model has {dict(found)}."
+            )
+        _load_h5(model, weights)
+    if is_file and not is_h5:
         load_named_weights(model, weights, may_lack=lambda layer: isinstance(layer, AttentionLayer))
     return model
 
@@ -141,28 +132,23 @@ def attention_classifier(
     dropout=0.2,
     **application_kwargs,
 ):
-    """An image classifier: preprocessing, an attended backbone, average pooling, a softmax.
-
-    It takes raw pixels: the application's own preprocessing is part of the model.
+    """An image classifier: preprocessing, a backbone with attention, average pooling, a softmax.
 
     Args:
-        name: string, name in `keras.applications`, `"ResNet50"` for example.
+        name, attention, where, weights: of the backbone, see `attention_backbone`, which has the
+            same defaults.
         num_classes: int, at least 2.
-        attention: see `insert_attention`; `None` for a plain backbone. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `"auto"`.
-        weights: of the backbone, see `attention_backbone`. Defaults to `"imagenet"`.
         input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
             `keras.config.image_data_format()` is `"channels_first"`. Defaults to `(224, 224, 3)`.
         dropout: float in [0, 1), dropout rate before the last layer. Defaults to `0.2`.
         **application_kwargs: further arguments of the application, `alpha` for example.
 
     Returns:
-        A Functional `keras.Model` from pixels in [0, 255], `(batch,) + input_shape`, to float32
-        class probabilities `(batch, num_classes)` under every dtype policy.
+        A Functional `keras.Model` from raw pixels in [0, 255], `(batch,) + input_shape`, to
+        float32 class probabilities `(batch, num_classes)` under every dtype policy.
 
     Raises:
-        ValueError: if the name is unknown (near names are suggested) or an argument is outside
-            its range; see also `insert_attention`.
+        ValueError: if an argument is outside its range; see also `attention_backbone`.
 
     Example:
 
@@ -184,9 +170,8 @@ def attention_classifier(
     backbone = attention_backbone(
         name, attention, where, weights, input_shape=input_shape, **application_kwargs
     )
-    preprocess_input = inspect.getmodule(application).preprocess_input
     inputs = keras.Input(input_shape, dtype="float32", name="pixels")
-    x = backbone(preprocess_input(inputs))
+    x = backbone(inspect.getmodule(application).preprocess_input(inputs))
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     outputs = keras.layers.Dense(
@@ -199,43 +184,29 @@ def application_cost(name, attention="cbam", where="auto", image_size=None):
     """What attention costs in a model of `keras.applications`, with its ImageNet classifier.
 
     Args:
-        name: string, name in `keras.applications`.
-        attention: name, config or layer, see `insert_attention`. Defaults to `"cbam"`.
-        where: see `insert_attention`. Defaults to `"auto"`.
-        image_size: int, side of the square pictures in pixels. Defaults to `None`: that of the
+        name, attention, where: see `attention_backbone`, which has the same defaults.
+        image_size: int, side of the square images in pixels. Defaults to `None`: that of the
             model's ImageNet weights.
 
     Returns:
         Dict: `"model"`, `"image_size"`, `"sites"` (list of names), `"plain"` and `"attended"`, each
         `{"parameters": int, "multiply_adds": int, "layers": list of LayerCost}`, see
         `keras_cbam.cost`.
-
-    Raises:
-        ValueError: as `attention_backbone` does.
-
-    Example:
-
-    >>> application_cost("ResNet50")["attended"]["parameters"]
-    28116184
     """
-    application = find_application(name)
-    if image_size is None:
-        model = application(weights=None)
-    else:
+    shape = None
+    if image_size is not None:
         size = positive_integer("image_size", image_size)
         is_first = keras.config.image_data_format() == "channels_first"
-        model = application(
-            weights=None, input_shape=(3, size, size) if is_first else (size, size, 3)
-        )
-    # MobileNetV3 takes pictures of any size; its weights are for this one.
+        shape = (3, size, size) if is_first else (size, size, 3)
+    model = find_application(name)(weights=None, input_shape=shape)
+    # MobileNetV3 takes images of any size; its weights are for this one.
     input_shape = tuple(size or 224 for size in model.input_shape[1:])
-    attended = insert_attention(model, attention=attention, where=where)
     return {
         "model": name,
         "image_size": input_shape[1],
         "sites": list(select_sites(model, where)),
         "plain": _cost(model, input_shape),
-        "attended": _cost(attended, input_shape),
+        "attended": _cost(insert_attention(model, attention, where), input_shape),
     }
 
 

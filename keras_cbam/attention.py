@@ -1,4 +1,4 @@
-"""The registry of attention: what a user may name, as a layer for one site of a network."""
+"""Resolves an attention spec to a layer for one site of a network."""
 
 import re
 import typing
@@ -20,28 +20,29 @@ ATTENTION = {
 }
 
 
-def _snake_case(name):
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+def snake_case(layer_class):
+    """The name that Keras gives to a layer of the class, without a number."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer_class.__name__).lower()
 
 
 class Template(typing.NamedTuple):
-    """A layer to copy the config of, and its short name."""
+    """A layer whose config is copied, and its short name."""
 
     layer: keras.layers.Layer
     short_name: str
 
-    @property
-    def default_name(self):
-        """Keras' own name for a layer of this class."""
-        return _snake_case(self.layer.__class__.__name__)
+
+def is_choice(attention):
+    """Whether it is a callable that chooses the attention of each site."""
+    return callable(attention) and not isinstance(attention, (keras.layers.Layer, type))
 
 
 def attention_template(attention):
-    """What `attention_layer` takes, but for a callable, as a `Template`: for many layers."""
+    """Resolves an attention spec, except a callable, once for many sites."""
     if isinstance(attention, Template):
         return attention
     if isinstance(attention, keras.layers.Layer):
-        return Template(attention, _snake_case(attention.__class__.__name__))
+        return Template(attention, snake_case(type(attention)))
     if isinstance(attention, str):
         attention = {"class_name": attention}
     if not isinstance(attention, dict) or not isinstance(attention.get("class_name"), str):
@@ -52,8 +53,7 @@ def attention_template(attention):
     name = attention["class_name"]
     if name in ATTENTION:
         layer_class, arguments = ATTENTION[name]
-        layer = layer_class(**{**arguments, **(attention.get("config") or {})})
-        return Template(layer, name)
+        return Template(layer_class(**{**arguments, **(attention.get("config") or {})}), name)
     if "module" in attention or "registered_name" in attention:
         return attention_template(keras.saving.deserialize_keras_object(attention))
     raise ValueError(
@@ -61,51 +61,30 @@ def attention_template(attention):
     )
 
 
-def is_choice(attention):
-    """Whether it is a function of the site, which names the attention of each."""
-    return callable(attention) and not isinstance(attention, (keras.layers.Layer, type))
-
-
 def attention_layer(attention, site, start_as_identity=True, dtype=None, data_format=None):
-    """A new attention layer for one site.
+    """A new attention layer named `<site>_<attention>`, or `None`.
 
     Args:
-        attention: one of
-
-            - a string: `"cbam"`, `"se"` (Squeeze-and-Excitation: `ChannelAttention` of the mean
-              alone), `"channel"`, `"spatial"`, `"bam"`;
-            - a dict `{"class_name": ..., "config": {...}}`: a name as above with arguments, or
-              what `keras.saving.serialize_keras_object` gives for a layer;
-            - a layer: a template, of which the config is copied and no weight is;
-            - a callable `site name -> any of these, or None` for no attention at that site.
-        site: string, name of the layer that is attended.
+        attention: see `insert_attention`.
+        site: string, name of the layer that gets attention.
         start_as_identity: bool, overrides the attention's own argument. Defaults to `True`.
-        dtype: dtype policy of the layer. Defaults to `None`, the template's own.
-        data_format: data format of the layer. Defaults to `None`, the template's own.
-
-    Returns:
-        An unbuilt `keras.layers.Layer` named `<site>_<attention>`, or `None`.
+        dtype, data_format: of the layer. Default to `None`: the attention's own.
 
     Raises:
         ValueError: if `attention` names nothing known, or should start as an identity and has no
             such argument.
-
-    Example:
-
-    >>> attention_layer("cbam", "conv1").name
-    'conv1_cbam'
     """
     if is_choice(attention):
         attention = attention(site)
         if attention is None:
             return None
     template, short_name = attention_template(attention)
-    config = template.get_config()
+    config, layer_class = template.get_config(), type(template)
     if "start_as_identity" in config:
         config["start_as_identity"] = start_as_identity
     elif start_as_identity:
         raise ValueError(
-            f"{template.__class__.__name__} has no argument `start_as_identity`: insert it with "
+            f"{layer_class.__name__} has no argument `start_as_identity`: insert it with "
             f"`start_as_identity=False`. Received: attention={attention!r}"
         )
     config["name"] = f"{site}_{short_name}"
@@ -113,4 +92,4 @@ def attention_layer(attention, site, start_as_identity=True, dtype=None, data_fo
         config["dtype"] = dtype
     if data_format is not None and "data_format" in config:
         config["data_format"] = data_format
-    return template.__class__.from_config(config)
+    return layer_class.from_config(config)

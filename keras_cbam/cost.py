@@ -4,20 +4,20 @@ import dataclasses
 import math
 
 import keras
+from keras import layers
 
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
-_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_TRANSPOSED = tuple(getattr(keras.layers, f"Conv{rank}DTranspose") for rank in (1, 2, 3))
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+_CONVOLUTIONS = (
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED, layers.DepthwiseConv1D),
+    *(layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D),
+)
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 # Weights with several axes that are looked up, or multiply element by element.
 _WITHOUT_PRODUCTS = (
-    keras.layers.BatchNormalization,
-    keras.layers.Embedding,
-    keras.layers.LayerNormalization,
-    keras.layers.Normalization,
-    keras.layers.PReLU,
+    *(layers.BatchNormalization, layers.Embedding, layers.LayerNormalization),
+    *(layers.Normalization, layers.PReLU),
 )
 # Products without weights of their own, as layers and as operations of `keras.ops`.
 _UNKNOWN = {
@@ -33,9 +33,9 @@ class LayerCost:
     Attributes:
         name: string, `<model>/<layer>` in nested models.
         class_name: string.
-        output_shape: tuple, without the batch; a list of tuples if there are several outputs.
-        parameters: int, see `count_parameters`; 0 for further calls of a shared layer.
-        multiply_adds: int, for one example, see `count_multiply_adds`.
+        output_shape: tuple without the batch; a list of tuples if there are several outputs.
+        parameters: int; 0 for further calls of a shared layer.
+        multiply_adds: int, for one example.
     """
 
     name: str
@@ -55,16 +55,10 @@ def _parameters(layer):
 
 
 def count_parameters(model):
-    """The number of parameters that training can change, each counted once.
+    """The number of parameters that training can change, of a built model or layer: an int.
 
     Frozen layers count, moving statistics and the states of random seeds do not: what PyTorch and
     papers count. (`model.count_params()` counts the statistics too.)
-
-    Args:
-        model: built `keras.Model` or layer.
-
-    Returns:
-        int.
 
     Example:
 
@@ -75,11 +69,10 @@ def count_parameters(model):
 
 
 def count_multiply_adds(model, input_shape=None):
-    """The multiplications of one example's forward pass that are added up.
+    """The multiplications with addition in one example's forward pass: an int.
 
-    Convolutions, matrix products and `einsum` count, one for each multiplication with addition
-    (half of what is called floating-point operations); biases, normalization, pooling and
-    elementwise products do not. For a convolution these are
+    Convolutions, matrix products and `einsum` count (half of their floating-point operations);
+    biases, normalization, pooling and elementwise products do not. For a convolution these are
 
     ```
     output height * output width * kernel height * kernel width * input channels / groups * filters
@@ -90,9 +83,6 @@ def count_multiply_adds(model, input_shape=None):
         input_shape: tuple without the batch, or a structure of tuples like the model's inputs,
             for models with unknown sizes or to count at other sizes. Defaults to `None`, the
             model's own.
-
-    Returns:
-        int.
 
     Raises:
         ValueError: see `cost_table`.
@@ -108,9 +98,7 @@ def count_multiply_adds(model, input_shape=None):
 def cost_table(model, input_shape=None):
     """Parameters and multiply-adds of each call of a layer or operation, in the graph's order.
 
-    Args:
-        model: see `count_multiply_adds`.
-        input_shape: see `count_multiply_adds`.
+    Arguments are those of `count_multiply_adds`.
 
     Returns:
         List of `LayerCost`.
@@ -134,27 +122,24 @@ def cost_table(model, input_shape=None):
 
 def _inputs(model, input_shape):
     """The inputs of the model, of a batch of one and of the given sizes."""
-    shapes = [tensor.shape[1:] for tensor in model.inputs]
+    own_shapes = shapes = [tensor.shape[1:] for tensor in model.inputs]
     if input_shape is not None:
         shapes = []
         keras.tree.map_shape_structure(shapes.append, input_shape)
-    model_format = data_format(model)
-    if len(shapes) != len(model.inputs) or not all(
-        _is_shape_for(tensor, shape, model_format) for tensor, shape in zip(model.inputs, shapes)
-    ):
+    channels = 0 if data_format(model) == "channels_first" else -1
+
+    def fits(shape, own):
+        is_shape = isinstance(shape, (tuple, list)) and len(shape) == len(own)
+        return (
+            is_shape and None not in shape and (not own or own[channels] in (None, shape[channels]))
+        )
+
+    if len(shapes) != len(own_shapes) or not all(map(fits, shapes, own_shapes)):
         raise ValueError(
             "`input_shape` must give every size of the inputs except the batch, with the channels "
-            f"of the model, whose inputs are {[tensor.shape[1:] for tensor in model.inputs]}. "
-            f"Received: input_shape={input_shape!r}"
+            f"of the model, whose inputs are {own_shapes}. Received: input_shape={input_shape!r}"
         )
     return [keras.KerasTensor((1, *s), dtype=t.dtype) for t, s in zip(model.inputs, shapes)]
-
-
-def _is_shape_for(tensor, shape, model_format):
-    if not isinstance(shape, (tuple, list)) or len(shape) != len(tensor.shape) - 1 or None in shape:
-        return False
-    axis = 0 if model_format == "channels_first" else -1
-    return not shape or tensor.shape[1:][axis] in (None, shape[axis])
 
 
 def _walk(model, inputs, prefix, rows, seen):
@@ -170,7 +155,7 @@ def _walk(model, inputs, prefix, rows, seen):
                 inputs = _inner_inputs(operation, arguments[0])
                 return _walk(operation, inputs, f"{path}/", rows, seen)
             outputs = operation.compute_output_spec(*arguments, **options)
-            weights = _parameters(operation) if isinstance(operation, keras.layers.Layer) else {}
+            weights = _parameters(operation) if isinstance(operation, layers.Layer) else {}
             new = sum(size for key, size in weights.items() if key not in seen)
             seen.update(weights)
             output_shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
@@ -205,26 +190,25 @@ def _inner_inputs(model, given):
 
 
 def _multiply_adds(operation, path, inputs, output):
-    """Of one call, for shapes with a batch of 1."""
+    """The multiply-adds of one call, for shapes with a batch of 1."""
     kind = operation.__class__.__name__
     if hasattr(operation, "multiply_adds"):
         return operation.multiply_adds(inputs[0][1:])
-    if isinstance(operation, _SEPARABLE):
-        positions = math.prod(_spatial(operation, output))
-        kernels = (operation.depthwise_kernel, operation.pointwise_kernel)
-        return positions * sum(math.prod(kernel.shape) for kernel in kernels)
-    if isinstance(operation, _TRANSPOSED):
-        return math.prod(_spatial(operation, inputs[0])) * math.prod(operation.kernel.shape)
-    if isinstance(operation, _CONVOLUTIONS + _DEPTHWISE):
-        return math.prod(_spatial(operation, output)) * math.prod(operation.kernel.shape)
-    if isinstance(operation, keras.layers.Dense):
+    if isinstance(operation, _CONVOLUTIONS):
+        # A kernel is at each position of the output, or of the input that it spreads.
+        shape = inputs[0] if isinstance(operation, _TRANSPOSED) else output
+        is_first = operation.data_format == "channels_first"
+        kernels = [getattr(operation, name, None) for name in _KERNELS]
+        sizes = [math.prod(kernel.shape) for kernel in kernels if kernel is not None]
+        return math.prod(shape[2:] if is_first else shape[1:-1]) * sum(sizes)
+    if isinstance(operation, layers.Dense):
         return math.prod(output) * inputs[0][-1]
-    if isinstance(operation, keras.layers.EinsumDense):
+    if isinstance(operation, layers.EinsumDense):
         return _einsum(operation.equation, [inputs[0], operation.kernel.shape])
     if kind == "Einsum":
         return _einsum(operation.subscripts, inputs)
     if kind in ("Matmul", "Dot"):
-        axes = operation.axes if isinstance(operation, keras.layers.Dot) else -1
+        axes = operation.axes if isinstance(operation, layers.Dot) else -1
         return math.prod(output) * inputs[0][axes if isinstance(axes, int) else axes[0]]
     has_kernel = any(len(weight.shape) > 1 for weight in getattr(operation, "weights", []))
     if kind in _UNKNOWN or (has_kernel and not isinstance(operation, _WITHOUT_PRODUCTS)):
@@ -233,10 +217,6 @@ def _multiply_adds(operation, path, inputs, output):
             f"method `multiply_adds(input_shape) -> int`. Received: a layer of class {kind}"
         )
     return 0
-
-
-def _spatial(layer, shape):
-    return shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
 
 
 def _einsum(equation, shapes):

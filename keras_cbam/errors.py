@@ -37,11 +37,7 @@ class DivergenceError(TrainingError):
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A training that was stopped by a signal after it had saved its state.
-
-    Attributes:
-        signal: int, number of the signal.
-    """
+    """A training that a signal, of the number `signal`, stopped after its state was saved."""
 
     def __init__(self, number, epoch, step):
         super().__init__(
@@ -87,10 +83,8 @@ def is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def positive_integer(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-    return int(value)
+def _is_integer(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def different_ones(name, value, allowed):
@@ -109,46 +103,48 @@ def different_ones(name, value, allowed):
     return tuple(values)
 
 
-def validate_seed(name, seed):
-    """Raises ValueError unless it is an integer that NumPy and Keras take."""
-    if not is_number(seed) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
-        raise ValueError(
-            f"`{name}` must be an integer of at least 0 and below 2**32. Received: {name}={seed!r}"
-        )
+def _check(is_met, requirement):
+    """A function of a name and a value that raises ValueError unless the value is as required."""
+
+    def check(name, value):
+        if not is_met(value):
+            raise ValueError(f"`{name}` must be {requirement}. Received: {name}={value!r}")
+
+    return check
 
 
 def one_of(*choices):
     """A check that a value is one of the choices."""
+    return _check(lambda value: value in choices, f"one of {choices}")
 
-    def check(name, value):
-        if value not in choices:
-            raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
 
-    return check
+def at_least(least):
+    """A check that a value is an integer of at least `least`."""
+    return _check(
+        lambda value: _is_integer(value) and value >= least, f"an integer of at least {least}"
+    )
 
 
 def number(least=0.0, below=float("inf"), open_below=False):
     """A check that a value is a number of at least `least` (above it if open) and below `below`."""
 
-    def check(name, value):
-        is_in = is_number(value) and least <= value < below and not (open_below and value == least)
-        if not is_in:
-            raise ValueError(
-                f"`{name}` must be a number {'above' if open_below else 'of at least'} {least:g}"
-                f"{'' if below == float('inf') else f' and below {below:g}'}. "
-                f"Received: {name}={value!r}"
-            )
+    def is_met(value):
+        is_above = is_number(value) and (value > least if open_below else value >= least)
+        return is_above and value < below
 
-    return check
+    limit = "" if below == float("inf") else f" and below {below:g}"
+    return _check(is_met, f"a number {'above' if open_below else 'of at least'} {least:g}{limit}")
 
 
-def at_least(least):
-    """A check that a value is an integer of at least `least`."""
+# The seeds that NumPy and Keras take.
+validate_seed = _check(
+    lambda seed: _is_integer(seed) and 0 <= seed < 2**32,
+    "an integer of at least 0 and below 2**32",
+)
+_check_positive = _check(lambda value: _is_integer(value) and value >= 1, "a positive integer")
 
-    def check(name, value):
-        if not is_number(value) or not isinstance(value, numbers.Integral) or value < least:
-            raise ValueError(
-                f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-            )
 
-    return check
+def positive_integer(name, value):
+    """The value as an int; raises ValueError unless it is a positive integer."""
+    _check_positive(name, value)
+    return int(value)

@@ -7,16 +7,15 @@ import numpy as np
 from keras_cbam.data.crops import training_crop
 from keras_cbam.data.image_files import decoding
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
-
-AUGMENT = ("none", "flip", "crop")
+from keras_cbam.errors import one_of
 
 
 def batched(rows, batch_size, read, signature):
     """Reads rows in batches, several at a time and ahead of their use, in the given order.
 
     Args:
-        rows: int64 array `(n, columns)`, or a function that gives one of that shape whenever an
-            iteration starts, and its length `n`, as a pair.
+        rows: int64 array `(n, columns)`; or a pair of a function that gives one whenever an
+            iteration starts, and `n`.
         batch_size: int. The last batch may be smaller.
         read: callable that takes the rows of one batch and returns a tuple of arrays.
         signature: tuple of `tf.TensorSpec`, of these arrays.
@@ -51,25 +50,24 @@ def batched(rows, batch_size, read, signature):
 def training_batches(
     part, batch_size, seed, epoch, augment="flip", first_step=0, devices=ONE_DEVICE
 ):
-    """Batches of images and labels in the order of an epoch.
+    """Batches of images and labels, shuffled by `seed` and `epoch` alone, and augmented.
 
     An image that cannot be decoded is replaced by the next one of its batch that can, so that every
-    batch has its size. Order and augmentation are functions of `seed` and `epoch` alone.
+    batch has its size.
 
     Args:
         part: `LabelledImages`.
-        batch_size: int, on all devices.
+        batch_size: int, on all devices. The last batch of an epoch may be smaller.
         seed: int, of the order and the augmentation.
         epoch: int, from 0.
-        augment: string. `"flip"`: images are flipped left to right with probability one half;
-            `"crop"`: they are also cropped at random, see `training_crop`; or `"none"`. Defaults to
-            `"flip"`.
+        augment: `"flip"`, left to right with probability one half; `"crop"`, which also crops at
+            random, see `training_crop`; or `"none"`. Defaults to `"flip"`.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
         devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`, uint8 `(batch, size, size, 3)` and int32
-        `(batch,)`. The last batch of an epoch may be smaller. Read it within `reading`.
+        `(batch,)`, to be read within `reading`.
 
     Raises:
         ValueError: if there is no such augmentation.
@@ -79,8 +77,7 @@ def training_batches(
     >>> with reading(data.train.images):
     ...     model.fit(training_batches(data.train, 32, seed=0, epoch=0), shuffle=False)
     """
-    if augment not in AUGMENT:
-        raise ValueError(f"`augment` must be one of {AUGMENT}. Received: augment={augment!r}")
+    one_of("none", "flip", "crop")("augment", augment)
     images = part.images
 
     def read(rows):
@@ -102,16 +99,8 @@ def training_batches(
 def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
     """Batches of images and labels in the given order.
 
-    An image that cannot be decoded is replaced as in `training_batches`: what a model predicts for
-    it is not to be counted, see `part.images.failures`.
-
-    Args:
-        part: `LabelledImages`.
-        batch_size: int, on all devices.
-        devices: `Devices` that share a batch. Defaults to one.
-
-    Returns:
-        As of `training_batches`.
+    Arguments and batches are those of `training_batches`. What a model predicts in the place of an
+    image that cannot be decoded is not to be counted, see `part.images.failures`.
     """
 
     def read(rows):
@@ -123,7 +112,7 @@ def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
 
 
 def _read_whole(images, rows, transform):
-    """The pixels of a whole batch, and its rows: with others for what cannot be decoded."""
+    """The pixels and rows of a whole batch, with others in the place of what cannot be decoded."""
     pixels, kept = images.read(rows[:, 0], transform)
     while not kept.any():
         # Those that follow; this ends, as the source raises if too many are unreadable.
@@ -145,20 +134,16 @@ def _signature(part):
 
 @contextlib.contextmanager
 def reading(*sources):
-    """Within the block, images of these sources are read: every use of batches is in one.
+    """Within the block, batches of these sources, `FileImages` or `ArrayImages`, are read.
 
-    Without it, an image that ends the reading gives an error of TensorFlow's own, and Pillow warns
-    of oddities.
-
-    Args:
-        *sources: `FileImages` or `ArrayImages`; `None` is left out.
+    Every use of batches is in one: without it, an image that ends the reading gives an error of
+    TensorFlow's own, and Pillow warns of oddities.
 
     Raises:
         DataError: at the end of the block, if a source raised it; the message names the image.
     """
     import tensorflow as tf
 
-    sources = [source for source in sources if source is not None]
     for source in sources:
         source.error = None
     try:

@@ -27,8 +27,7 @@ class FolderParts:
     """
 
     def __init__(self, folder, image_size, resize, strict):
-        self._folder = folder
-        self._root = os.path.realpath(folder)
+        self._folder, self._root = folder, os.path.realpath(folder)
         self._image_size, self._resize, self._is_strict = image_size, resize, strict
         self._unreadable, self._left_out = [], []
         try:
@@ -50,11 +49,13 @@ class FolderParts:
         """
         folder = self._paths[kind]
         classes = self._find_classes(folder)
-        if not classes or (class_names is None and len(classes) < 2):
+        least = 2 if class_names is None else 1
+        if len(classes) < least:
+            skipped = self.skipped
+            more = f" ({len(skipped)} skipped, the first is {skipped[0]})" if skipped else ""
             raise DataError(
                 f"The folder {quoted(folder)} must have a subfolder of images for each of at least "
-                f"{2 if class_names is None else 1} classes, received "
-                f"{', '.join(map(repr, classes)) or 'none'}{self._what_was_skipped()}."
+                f"{least} classes, received {', '.join(map(repr, classes)) or 'none'}{more}."
             )
         class_names = list(classes) if class_names is None else class_names
         labels = labels_by_name(classes, class_names, folder)
@@ -86,7 +87,9 @@ class FolderParts:
         if len(parts) < 2:
             raise DataError(
                 f"The folder {quoted(folder)} must have subfolders of classes in two parts, "
-                f"received them in {_names(parts.values())} alone, not in {_names(others)}."
+                f"received them in {_names(parts.values())} alone, not in {_names(others)}: pass "
+                f"the folder {quoted(*parts.values())} itself, of which a part is split off to "
+                "test on."
             )
         self._unreadable.extend(outside)
         self._leave_out(others, "a folder beside the parts")
@@ -133,10 +136,6 @@ class FolderParts:
 
     def _leave_out(self, paths, reason):
         self._left_out.extend(f"{printable(path)}: {reason}" for path in sorted(paths))
-
-    def _what_was_skipped(self):
-        skipped = self.skipped
-        return f" ({len(skipped)} skipped, the first is {skipped[0]})" if skipped else ""
 
 
 def _part_of(name):

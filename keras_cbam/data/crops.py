@@ -14,16 +14,13 @@ SHORTER_SIDE = 256 / 224
 
 
 def random_box(width, height, generator):
-    """A random part of an image: its area uniform, the logarithm of its aspect ratio too.
+    """A random part of an image of that size in pixels, by a `numpy.random.Generator`.
 
-    Args:
-        width: int, of the image in pixels.
-        height: int, of the image in pixels.
-        generator: `numpy.random.Generator`.
+    Its area is uniform in [8 %, 100 %], and so is the logarithm of its aspect ratio in [3/4, 4/3].
 
     Returns:
         Four ints: left, top, right and bottom. If ten draws do not fit in the image, the
-        largest centred part with an aspect ratio in [3/4, 4/3].
+        largest centred part with such an aspect ratio.
     """
     for _ in range(TRIES):
         area = width * height * generator.uniform(*AREA)
@@ -40,16 +37,9 @@ def random_box(width, height, generator):
 
 
 def training_crop(image, size, flip, generator):
-    """A random part of the image, resized; flipped left to right with probability one half.
+    """A random part of an image, resized, see `random_box` and `square`.
 
-    Args:
-        image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
-        size: int, side of the result in pixels.
-        flip: bool, whether it is flipped at random.
-        generator: `numpy.random.Generator`.
-
-    Returns:
-        uint8 array `(size, size, 3)`.
+    With `flip`, it is flipped left to right with probability one half.
     """
     # Cut out first: the filter takes in nothing from outside the part.
     part = image.crop(random_box(*image.size, generator))
@@ -60,14 +50,9 @@ def training_crop(image, size, flip, generator):
 
 
 def evaluation_crop(image, size):
-    """The centre of the image, after its shorter side is resized to `round(size * 256 / 224)`.
+    """The centre of an image, after its shorter side is resized to `round(size * 256 / 224)`.
 
-    Args:
-        image: `PIL.Image.Image` of mode `"L"` or `"RGB"`.
-        size: int, side of the result in pixels.
-
-    Returns:
-        uint8 array `(size, size, 3)`.
+    Arguments and result are those of `square`.
     """
     shorter = round(size * SHORTER_SIDE)
     lengths = [int(shorter * length / min(image.size)) for length in image.size]

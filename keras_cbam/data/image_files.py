@@ -86,17 +86,13 @@ def _opened(path):
 def open_image(path, draft_size=None):
     """Decodes an image file to an upright Pillow image of mode `"L"` or `"RGB"`.
 
-    JPEG, PNG, GIF, BMP, WebP and TIFF are told by their content, whatever the suffix says. EXIF
-    orientation is applied; of several frames the first is read; transparent parts become white;
-    16-bit greyscale is scaled to 8 bits.
+    The format is told by the content. EXIF orientation is applied; of several frames the first is
+    read; transparent parts become white; 16-bit greyscale is scaled to 8 bits.
 
     Args:
         path: string.
         draft_size: int, side in pixels that a JPEG must keep, which then decodes faster at 1/2,
             1/4 or 1/8 of its size. Defaults to `None`: all of its pixels.
-
-    Returns:
-        `PIL.Image.Image`.
 
     Raises:
         Exception: of many kinds, if the file cannot be decoded; `why_unreadable` puts it in words.
@@ -130,16 +126,19 @@ def _threads():
 
 
 def in_threads(function, count):
-    """`[function(0), ..., function(count - 1)]`, by as many threads as there are cores."""
+    """`[function(0), ..., function(count - 1)]`, by a thread for each core."""
     length = max(1, min(16, count // (4 * _CORES)))
     blocks = [range(i, min(i + length, count)) for i in range(0, count, length)]
     results = _threads().map(lambda block: [function(index) for index in block], blocks)
     return [result for block in results for result in block]
 
 
-def _header_errors(paths):
-    """For each path `None`, or the error of opening it as an image; decodes none."""
+def check_headers(paths):
+    """For each path `None`, or the reason why it is not the start of an image; decodes none."""
+    return [error and why_unreadable(error) for error in _header_errors(paths)]
 
+
+def _header_errors(paths):
     def check(index):
         try:
             with _opened(paths[index]):
@@ -150,12 +149,6 @@ def _header_errors(paths):
 
     with decoding():
         return in_threads(check, len(paths))
-
-
-def check_headers(paths):
-    """For each path `None`, or the reason why it is not the start of an image; decodes none."""
-    errors = _header_errors(paths)
-    return [None if error is None else why_unreadable(error) for error in errors]
 
 
 def images_among(paths):
@@ -174,16 +167,13 @@ def images_among(paths):
 
 
 def resize_arrays(arrays, scale, size):
-    """Resizes the centre squares of the images in an array, as `square` does.
+    """Resizes the centre squares of images, as `square` does, to uint8 `(images, size, size, 3)`.
 
     Args:
         arrays: array `(images, height, width, channels)`; 1, 3 or 4 channels, of which the
             fourth is dropped.
         scale: float, what takes the values to [0, 255].
         size: int, side of the result in pixels.
-
-    Returns:
-        uint8 array `(images, size, size, 3)`.
     """
     images = np.empty((len(arrays), size, size, 3), "uint8")
 

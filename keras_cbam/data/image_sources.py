@@ -9,10 +9,8 @@ from PIL import Image
 from keras_cbam.data.crops import evaluation_crop
 from keras_cbam.data.image_files import in_threads, open_image, square, why_unreadable
 from keras_cbam.data.order import spread
-from keras_cbam.errors import DataError, printable
+from keras_cbam.errors import DataError, one_of, printable
 
-# How an image file is brought to the size of the others, where it is not augmented.
-RESIZE = ("square", "center_crop")
 # Bytes that the decoded images of one source may take to be kept in memory.
 LARGEST_IN_MEMORY = 2 * 10**9
 # Part of the images that may be unreadable.
@@ -30,17 +28,11 @@ def stop_if_too_many(lines, images, strict):
 
 
 class ArrayImages:
-    """The images of a uint8 array, with the interface of `FileImages`.
-
-    Args:
-        array: uint8 array `(images, size, size, 3)`.
-    """
+    """The images of a uint8 array `(images, size, size, 3)`, with the interface of `FileImages`."""
 
     def __init__(self, array):
-        self.array = array
-        self.shape = array.shape
-        self.failures = {}
-        self.error = None
+        self.array, self.shape = array, array.shape
+        self.failures, self.error = {}, None
 
     def __len__(self):
         return len(self.array)
@@ -59,7 +51,6 @@ class ArrayImages:
         return []
 
     def facts(self, root):
-        """What tells these images from others, as bytes."""
         yield from (self.array[index].tobytes() for index in spread(len(self), _SAMPLE))
 
 
@@ -71,8 +62,8 @@ class FileImages:
     Args:
         paths: list of strings.
         size: int, side of the images in pixels.
-        resize: `"square"`, the centre square resized, or `"center_crop"`, see `evaluation_crop`:
-            how images are brought to that size. Defaults to `"square"`.
+        resize: how images are brought to that size: `"square"`, the centre square resized, or
+            `"center_crop"`, see `evaluation_crop`. Defaults to `"square"`.
         strict: bool, whether an image that cannot be decoded is an error; else it is left out.
             Defaults to `False`.
 
@@ -88,14 +79,10 @@ class FileImages:
     """
 
     def __init__(self, paths, size, resize="square", strict=False):
-        if resize not in RESIZE:
-            raise ValueError(f"`resize` must be one of {RESIZE}. Received: resize={resize!r}")
-        self.paths = paths
-        self.resize = resize
-        self.strict = strict
+        one_of("square", "center_crop")("resize", resize)
+        self.paths, self.resize, self.strict = paths, resize, strict
         self.shape = (len(paths), size, size, 3)
-        self.failures = {}
-        self.error = None
+        self.failures, self.error = {}, None
         self._fits = int(np.prod(self.shape, dtype="int64")) <= LARGEST_IN_MEMORY
         self._lock = threading.Lock()
         self._pixels = None
@@ -105,22 +92,17 @@ class FileImages:
         return len(self.paths)
 
     def select(self, indices):
-        """A source of some of the images.
-
-        Args:
-            indices: int array `(selected,)`.
-        """
+        """A source of the images of an int array of indices."""
         paths = [self.paths[index] for index in indices]
         return FileImages(paths, self.shape[1], self.resize, self.strict)
 
     def read(self, indices, transform=None):
-        """Decodes images, by as many threads as there are cores.
+        """Decodes images, by a thread for each core.
 
         Args:
             indices: int array `(selected,)`.
-            transform: callable that takes a `PIL.Image.Image` of mode `"L"` or `"RGB"` and its
-                position in `indices`, and returns a uint8 array `(size, size, 3)`. Defaults to
-                `None`: the source's own `resize`.
+            transform: callable from a `PIL.Image.Image` of mode `"L"` or `"RGB"` and its position
+                in `indices` to a uint8 array `(size, size, 3)`. Defaults to `None`: `resize`.
 
         Returns:
             uint8 array `(kept, size, size, 3)` of the images that can be decoded, and a bool array
@@ -130,33 +112,23 @@ class FileImages:
             DataError: if an image cannot be decoded and the source is strict, or if more than one
                 in ten of its images could not be decoded so far.
         """
-        indices = np.asarray(indices, "int64")
-        is_held = self._is_held[indices] if transform is None else np.zeros(len(indices), bool)
         pixels = np.empty((len(indices), *self.shape[1:]), "uint8")
-        kept = is_held.copy()
-        if is_held.any():
-            pixels[is_held] = self._pixels[indices[is_held]]
-        missing = np.flatnonzero(~is_held)
+        kept = np.zeros(len(indices), bool)
 
-        def decode(number):
-            position = missing[number]
-            found = self._decoded(int(indices[position]), int(position), transform)
+        def decode(position):
+            found = self._decoded(int(indices[position]), position, transform)
             if found is not None:
                 pixels[position], kept[position] = found, True
 
-        in_threads(decode, len(missing))
+        in_threads(decode, len(indices))
         self._check()
-        if transform is None and self._fits:
-            self._hold(indices, pixels, kept & ~is_held)
         return (pixels if kept.all() else pixels[kept]), kept
 
     def failure_lines(self):
         """A line `"path: reason"` for each image that could not be decoded so far."""
         # Copied, as other threads may be reading.
-        return [self.failure_line(index) for index in sorted(self.failures.copy())]
-
-    def failure_line(self, index):
-        return f"{printable(self.paths[index])}: {self.failures[index]}"
+        failures = sorted(self.failures.copy().items())
+        return [f"{printable(self.paths[index])}: {reason}" for index, reason in failures]
 
     def facts(self, root):
         """What tells these images from others, as bytes: where in `root` they are, and sizes."""
@@ -176,6 +148,8 @@ class FileImages:
         """The pixels of an image; `None` if it cannot be decoded, now or before."""
         if index in self.failures:
             return None
+        if transform is None and self._is_held[index]:
+            return self._pixels[index]
         size = self.shape[1]
         # Twice the target keeps the filtering.
         is_draft = transform is None and self.resize == "square"
@@ -187,13 +161,11 @@ class FileImages:
             return None
         if transform is not None:
             return transform(image, position)
-        return square(image, size) if is_draft else evaluation_crop(image, size)
-
-    def _hold(self, indices, pixels, is_new):
-        if not is_new.any():
-            return
-        with self._lock:
-            if self._pixels is None:
-                self._pixels = np.empty(self.shape, "uint8")
-        self._pixels[indices[is_new]] = pixels[is_new]
-        self._is_held[indices[is_new]] = True
+        found = square(image, size) if is_draft else evaluation_crop(image, size)
+        if self._fits:
+            with self._lock:
+                if self._pixels is None:
+                    self._pixels = np.empty(self.shape, "uint8")
+            self._pixels[index] = found
+            self._is_held[index] = True
+        return found

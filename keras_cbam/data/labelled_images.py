@@ -1,7 +1,6 @@
 """Labelled images in parts: to train on, to validate with, and to test with."""
 
 import dataclasses
-import functools
 import hashlib
 import os
 
@@ -30,11 +29,7 @@ class LabelledImages:
         return len(self.labels)
 
     def select(self, indices):
-        """The `LabelledImages` of some of them.
-
-        Args:
-            indices: int array `(selected,)`.
-        """
+        """The `LabelledImages` of an int array of indices."""
         return LabelledImages(self.images.select(indices), self.labels[indices])
 
     def arrays(self):
@@ -65,15 +60,11 @@ class ImageData:
     skipped: list
 
     def identity(self):
-        """Digests the data: a hex string that differs for other data, wherever they lie.
+        """A digest of the data in hex, which does not depend on where they lie.
 
-        Of files, their paths in the data folder and sizes are digested; of arrays, up to 256 images
-        of each part; and the labels and class names of both.
+        It is of the labels and class names, and of files the paths in the data folder and the
+        sizes, of arrays up to 256 images of each part.
         """
-        return self._digest
-
-    @functools.cached_property
-    def _digest(self):
         parts = self._parts()
         digest = hashlib.sha256(repr(self.class_names).encode())
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]
@@ -91,14 +82,13 @@ class ImageData:
 
     def describe(self):
         """What the report of a training says of the data."""
-        validation = "test" if self.validation is self.test else "validation"
         return {
             "name": self.name,
             "training_images": len(self.train),
             "validation_images": len(self.validation),
             "test_images": len(self.test),
             # Where it is the test part, the best epoch is one of the test images' own.
-            "validation_part": validation,
+            "validation_part": "test" if self.validation is self.test else "validation",
             "class_names": self.class_names,
             "digest": self.identity(),
             "skipped": self.all_skipped(),

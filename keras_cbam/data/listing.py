@@ -12,7 +12,7 @@ _IGNORED = "__MACOSX"
 
 
 def list_folder(folder, root):
-    """Lists a folder's subfolders and files, sorted, without hidden ones.
+    """A folder's subfolders and files, sorted, without hidden ones.
 
     The third list has a line `"path: reason"` for each symbolic link that leads outside the real
     path `root`.
@@ -35,7 +35,7 @@ def list_folder(folder, root):
 
 
 def files_below(folder, root):
-    """Lists the files of a folder and of all folders in it, sorted.
+    """The files of a folder and of all folders in it, sorted.
 
     Two more lists have lines `"path: reason"` on what cannot be read, and on folders that were read
     before.
@@ -65,9 +65,8 @@ def files_below(folder, root):
 def find_images(patterns):
     """Finds the images that a command line names.
 
-    Args:
-        patterns: list of strings, each the path of an image file, of a folder, of which all images
-            are taken, to any depth, or a glob of such paths. Images are told by their content.
+    Patterns are paths of image files, of folders, of which all images are taken to any depth, and
+    globs of such. Images are told by their content.
 
     Returns:
         The sorted paths without repeats, and a list of lines `"path: reason"` on the images that
@@ -85,29 +84,22 @@ def find_images(patterns):
         places = [pattern] if os.path.lexists(pattern) else glob.glob(pattern, recursive=True)
         if not places:
             raise DataError(f"There is no such file or folder as {quoted(pattern)}.")
-        found, unreadable = _images_at(places, is_named=places == [pattern])
-        if not found and not unreadable:
+        files, unreadable = [], []
+        for place in places:
+            found = [place]
+            if os.path.isdir(place):
+                found, left_out, _ = files_below(place, os.path.realpath(place))
+                unreadable.extend(left_out)
+            files.extend(found)
+        images, broken = images_among(files)
+        if files == [pattern] and not images:
+            # A file that is named is not ignored, whatever it holds.
+            broken = [f"{printable(pattern)}: {check_headers(files)[0]}"]
+        if not (images or unreadable or broken):
             raise DataError(f"There is no image in {quoted(pattern)}.")
         # Without repeats, however a path is written.
-        paths.update((os.path.abspath(path), path) for path in found)
-        skipped.update(dict.fromkeys(unreadable))
+        paths.update((os.path.abspath(path), path) for path in images)
+        skipped.update(dict.fromkeys(unreadable + broken))
     if not paths:
         raise DataError(f"None of the images can be read, the first is {next(iter(skipped))}.")
     return sorted(paths.values()), list(skipped)
-
-
-def _images_at(places, is_named):
-    """The images at files and in folders, and lines on those that cannot be opened."""
-    files, unreadable = [], []
-    for place in places:
-        if os.path.isdir(place):
-            found, left_out, _ = files_below(place, os.path.realpath(place))
-            files.extend(found)
-            unreadable.extend(left_out)
-        else:
-            files.append(place)
-    images, broken = images_among(files)
-    if is_named and files == places and not images:
-        # A file that is named is not ignored, whatever it holds.
-        broken = [f"{printable(places[0])}: {check_headers(places)[0]}"]
-    return images, unreadable + broken

@@ -1,6 +1,5 @@
 """Labelled images for training and evaluation, from wherever they are."""
 
-import contextlib
 import importlib.resources
 import os
 import pathlib
@@ -14,6 +13,7 @@ from keras_cbam.data.labelled_images import KINDS, WHOLE, ImageData, split_off
 from keras_cbam.errors import (
     DataError,
     first_line,
+    number,
     positive_integer,
     printable,
     quoted,
@@ -24,21 +24,19 @@ from keras_cbam.errors import (
 def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize="square"):
     """Loads labelled images to train a classifier on.
 
-    Images are brought to one size by antialiased bilinear filtering; greyscale is repeated to RGB.
-    The same arguments and files give the same order and split on every machine. Image files are
-    opened, but decoded when they are needed.
+    Images become RGB of one size. The same arguments and files give the same order and split on
+    every machine. Image files are decoded when they are needed.
 
     Args:
         data: one of
 
             - `None`: the embedded part of Fashion-MNIST, 6,000 and 1,000 images;
-            - `"mnist"`, `"fashion_mnist"`, `"cifar10"` or `"cifar100"`: the set of that name in
+            - `"mnist"`, `"fashion_mnist"`, `"cifar10"` or `"cifar100"`: that set of
               `keras.datasets`, which downloads it (a folder of that name is `"./mnist"`);
-            - a folder with one subfolder a class of JPEG, PNG, GIF, BMP, WebP and TIFF images,
-              nested to any depth, in the order of their sorted names; or with two or three parts
-              that each hold such subfolders: `train` or `training`; `val`, `valid`, `validation`
-              or `dev`; `test` or `testing`; in letters of any case, or as one of several words, as
-              in `seg_train`. Transparent parts become white;
+            - a folder with a subfolder for each class, of JPEG, PNG, GIF, BMP, WebP and TIFF
+              images to any depth; or with two or three parts that each hold such subfolders:
+              `train` or `training`; `val`, `valid`, `validation` or `dev`; `test` or `testing`; in
+              letters of any case, or as one of several words, as in `seg_train`;
             - an `.npz` file with `x`, `y` and optionally `xv`, `yv` and `xt`, `yt` (or `x_train`,
               `y_train`, `x_val`, ...) and `class_names`. Images are `(images, height, width)` or
               `(images, height, width, channels)` with 1, 3 or 4 channels, of which the fourth is
@@ -49,8 +47,8 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
         seed: int, of the split. Defaults to `0`.
         strict: bool, whether an image that cannot be read, or a link that leads outside, is an
             error; else it is skipped. Defaults to `False`.
-        test_fraction: float in (0, 1), part of each class, at least one image and not all, that
-            is split off for testing where the data have one part. Defaults to `0.2`.
+        test_fraction: float in (0, 1), part of each class that is split off for testing where the
+            data have one part. Defaults to `0.2`.
         resize: how image files are brought to that size, see `FileImages`; arrays always by their
             centre square. Defaults to `"square"`.
 
@@ -68,34 +66,29 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
     (6000, 64, 64, 3)
     """
     validate_seed("seed", seed)
-    if not 0 < test_fraction < 1:
-        raise ValueError(
-            f"`test_fraction` must be in (0, 1). Received: test_fraction={test_fraction!r}"
-        )
-    with _opened(data, image_size, resize, strict) as (name, parts):
-        train, class_names = parts.read(parts.kinds[0])
-        if parts.kinds == (WHOLE,):
-            train, test = split_off(train, class_names, seed, test_fraction, data)
-            validation = test
-        else:
-            others = [parts.read(kind, class_names)[0] for kind in parts.kinds[1:]]
-            validation, test = others[0], others[-1]
+    number(below=1, open_below=True)("test_fraction", test_fraction)
+    name, parts = _open(data, image_size, resize, strict)
+    train, class_names = parts.read(parts.kinds[0])
+    if parts.kinds == (WHOLE,):
+        train, test = split_off(train, class_names, seed, test_fraction, data)
+        validation = test
+    else:
+        others = [parts.read(kind, class_names)[0] for kind in parts.kinds[1:]]
+        validation, test = others[0], others[-1]
     return ImageData(name, train, validation, test, class_names, parts.skipped)
 
 
 def load_part(data, image_size, class_names=None, split=None, resize="square", strict=False):
     """Loads one part of labelled images, to evaluate a classifier on.
 
+    The arguments are those of `load_data`, and:
+
     Args:
-        data: see `load_data`.
-        image_size: int, side of the square images in pixels.
-        class_names: list of strings, the classes of the classifier, by which the labels are
-            numbered; the data may have fewer. Defaults to `None`: those of the part.
+        class_names: list of strings, the classes of the classifier, which number the labels; the
+            data may have fewer. Defaults to `None`: those of the part.
         split: `"train"`, `"validation"`, `"val"` or `"test"`: which part. With two parts, the
             second is validation and test. Defaults to `None`: the test part, or all of data that
             have one part.
-        resize: see `load_data`. Defaults to `"square"`.
-        strict: see `load_data`. Defaults to `False`.
 
     Returns:
         Tuple of `LabelledImages`, the list of class names, the name of the data, and a list of
@@ -103,8 +96,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
 
     Raises:
         ValueError: if an argument is outside its range.
-        DataError: if there is no such data or part, it cannot be used, or it has a class that is
-            not among `class_names`.
+        DataError: if there is no such data or part, or its classes are not all in `class_names`.
 
     Example:
 
@@ -116,32 +108,18 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
             f"`split` must be None, 'train', 'validation', 'val' or 'test'. "
             f"Received: split={split!r}"
         )
-    with _opened(data, image_size, resize, strict) as (name, parts):
-        if parts.kinds == (WHOLE,):
-            if split is not None:
-                raise DataError(
-                    f"The data {quoted(data)} have no parts, received the split {split!r}."
-                )
-            kind = WHOLE
-        elif kind not in parts.kinds:
-            kind = parts.kinds[-1]
-        part, class_names = parts.read(kind, class_names)
+    name, parts = _open(data, image_size, resize, strict)
+    if parts.kinds == (WHOLE,) and split is not None:
+        raise DataError(f"The data {quoted(data)} have no parts, received the split {split!r}.")
+    part, class_names = parts.read(kind if kind in parts.kinds else parts.kinds[-1], class_names)
     return part, class_names, name, parts.skipped
 
 
-@contextlib.contextmanager
-def _opened(data, image_size, resize, strict):
-    """Yields the name of the data, and `ArrayParts` or `FolderParts`."""
+def _open(data, image_size, resize, strict):
+    """The name of the data, and their `ArrayParts` or `FolderParts`."""
     positive_integer("image_size", image_size)
     if not isinstance(data, (str, os.PathLike, type(None))):
         raise DataError(f"The data must be None, a name or a path, received {data!r}.")
-    try:
-        yield _open(data, image_size, resize, strict)
-    except MemoryError as error:
-        raise DataError(f"The data {quoted(data)} do not fit in memory: {error}.") from error
-
-
-def _open(data, image_size, resize, strict):
     if data is None:
         folder = importlib.resources.files("keras_cbam.data") / "fashion_mnist"
         arrays = read_npz(folder / "fashion_mnist_7k.npz")
@@ -158,8 +136,8 @@ def _open(data, image_size, resize, strict):
     if os.path.exists(data):
         raise DataError(f"Expected a folder of images or an .npz file, received {quoted(data)}.")
     raise DataError(
-        f"There is no such file or folder as {quoted(data)}, and it is none of the known data "
-        f"sets {', '.join(map(repr, CLASS_NAMES))}."
+        f"There is no such file or folder as {quoted(data)}, and the known data sets are "
+        f"{', '.join(map(repr, CLASS_NAMES))}."
     )
 
 

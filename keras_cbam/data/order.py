@@ -9,12 +9,9 @@ from keras_cbam.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices that share each batch of a training.
+    """The devices of all processes that share each batch of a training.
 
-    Attributes:
-        count: int, devices of all processes.
-        processes: int.
-        process: int, which of them this is, from 0. Process 0 writes the artefacts.
+    Of the processes, this is the number `process`, from 0; number 0 writes the artefacts.
     """
 
     count: int = 1
@@ -26,14 +23,9 @@ ONE_DEVICE = Devices()
 
 
 def epoch_order(images, seed, epoch):
-    """The order of an epoch, and the numbers from which its images are augmented.
+    """The order of an epoch, from 0, and the numbers from which its images are augmented.
 
     Any epoch can be had without those before it, so that a training continues where it was stopped.
-
-    Args:
-        images: int, how many there are.
-        seed: int of at least 0.
-        epoch: int, from 0.
 
     Returns:
         Two int64 arrays `(images,)`: a permutation, and random numbers in [0, 2**63).
@@ -45,8 +37,7 @@ def epoch_order(images, seed, epoch):
 def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
     """What one process sees of the batches that all devices train on together.
 
-    Every device gets as many images as any other: of the last batch, the few that would be left
-    over are dropped.
+    Every device gets equally many images: the few that are left over at the end are dropped.
 
     Args:
         rows: array `(images, ...)`, in the order of the epoch.
@@ -63,13 +54,8 @@ def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
     if len(rows) < devices.count:
         raise DataError(f"{devices.count} devices need as many images, received {len(rows)}.")
     rows = rows[first_step * batch_size : len(rows) - len(rows) % devices.count]
-    full = len(rows) - len(rows) % batch_size
-    parts = [
-        part.reshape(-1, devices.processes, length // devices.processes, *rows.shape[1:])
-        for part, length in ((rows[:full], batch_size), (rows[full:], len(rows) - full))
-        if len(part)
-    ]
-    return np.concatenate([part[:, devices.process].reshape(-1, *rows.shape[1:]) for part in parts])
+    steps = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return np.concatenate([np.split(step, devices.processes)[devices.process] for step in steps])
 
 
 def spread(count, number):

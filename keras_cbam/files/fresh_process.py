@@ -13,18 +13,10 @@ class FreshProcessError(RuntimeError):
 
 
 def run_module(module, arguments, **environment):
-    """Runs a module as `python -m module`, in which it calls `answer(main)`.
+    """What the function that a module passes to `answer` returns when `python -m module` runs.
 
-    Args:
-        module: string, its name.
-        arguments: dict that JSON has a form for, the keyword arguments of its function.
-        **environment: strings, variables that are set for the process.
-
-    Returns:
-        What the function returned, through JSON.
-
-    Raises:
-        FreshProcessError: if the process fails.
+    The `arguments` are its keyword arguments; they and the result go through JSON. Variables of
+    `environment` are set for the process, which raises `FreshProcessError` if it fails.
     """
     process = subprocess.run(
         [sys.executable, "-m", module, json.dumps(arguments)],

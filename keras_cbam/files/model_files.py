@@ -1,7 +1,7 @@
 """Keras' own files, checked before Keras reads them: the installed release may check less.
 
 What Keras writes is never compressed, so a file that passes asks for no more memory than it has
-bytes itself, but for the network that its configuration builds.
+bytes itself, except for the network that its configuration builds.
 """
 
 import json
@@ -23,14 +23,7 @@ _CODE = ("__lambda__", "TFSMLayer", "TorchModuleWrapper")
 def load_keras_file(path):
     """The model of a `.keras` file, not compiled; code in the file is never run.
 
-    Args:
-        path: string.
-
-    Returns:
-        A `keras.Model`.
-
-    Raises:
-        Exception: of many kinds, if the file is damaged or holds what Keras does not write.
+    Exceptions of many kinds say that it is damaged or holds what Keras does not write.
     """
     with zipfile.ZipFile(path) as archive:
         _check_members(archive, os.path.getsize(path))
@@ -75,12 +68,7 @@ def _check_config(config):
 
 
 def check_h5(file, size):
-    """Raises ValueError if an HDF5 file leads elsewhere or claims more than it holds.
-
-    Args:
-        file: path, or binary file object.
-        size: int, its bytes.
-    """
+    """Raises ValueError if an HDF5 file of `size` bytes leads elsewhere or claims to hold more."""
     with h5py.File(file, "r") as root:
         waiting, seen = [root], set()
         while waiting:

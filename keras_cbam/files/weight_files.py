@@ -1,7 +1,6 @@
 """Weights from a file into a model, layer by layer name."""
 
 import contextlib
-import zipfile
 
 import keras
 import numpy as np
@@ -37,56 +36,44 @@ def read_named_weights(path):
     Raises:
         WeightsError: if the file cannot be read as what its name says.
     """
-    path = str(path)
-    if path.endswith(".keras"):
-        if not zipfile.is_zipfile(path):
-            raise WeightsError(f"The weights file {path!r} is not a Keras archive.")
-        try:
-            model = load_keras_file(path)
-        except Exception as error:
-            # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
-            raise WeightsError(
-                f"Cannot load the Keras model {path!r}: {first_line(error)}"
-            ) from error
-        return {name: layer.get_weights() for name, layer in named_layers(model).items()}
-    weights = {}
+    is_model = str(path).endswith(".keras")
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            check_arrays(arrays)
-            keys = sorted(arrays.files, key=lambda key: int(key.rpartition("/")[2]))
-            for key in keys:
-                name, _, index = key.rpartition("/")
-                array = arrays[key]
-                if int(index) != len(weights.setdefault(name, [])):
-                    raise ValueError(f"the indices of {name!r} are not 0, 1, ...")
-                if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-                    raise ValueError(f"{key!r} is not an array of finite numbers")
-                weights[name].append(array)
+        if is_model:
+            layers = named_layers(load_keras_file(path))
+            return {name: layer.get_weights() for name, layer in layers.items()}
+        return _read_npz(path)
     except Exception as error:
-        # As above, in zipfile, in zlib or in NumPy.
-        raise WeightsError(
-            f"The weights file {path!r} is not an .npz with keys '<layer>/<index>': "
-            f"{first_line(error)}"
-        ) from error
+        # A damaged archive fails in zipfile, zlib, json, h5py, NumPy or Keras, each in its own way.
+        what = f"Cannot load the Keras model {str(path)!r}"
+        if not is_model:
+            what = f"The weights file {str(path)!r} is not an .npz with keys '<layer>/<index>'"
+        raise WeightsError(f"{what}: {first_line(error)}") from error
+
+
+def _read_npz(path):
+    weights = {}
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        check_arrays(arrays)
+        for key in sorted(arrays.files, key=lambda key: int(key.rpartition("/")[2])):
+            name, _, index = key.rpartition("/")
+            array = arrays[key]
+            if int(index) != len(weights.setdefault(name, [])):
+                raise ValueError(f"the indices of {name!r} are not 0, 1, ...")
+            if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+                raise ValueError(f"{key!r} is not an array of finite numbers")
+            weights[name].append(array)
     return weights
 
 
 def load_named_weights(model, path, may_lack):
     """Sets a model's weights from a file, by layer name, after checking that all of them fit.
 
-    Layers of the file that the model lacks are ignored.
-
-    Args:
-        model: Functional or Sequential `keras.Model`.
-        path: `.keras` or `.npz` file, see `read_named_weights`.
-        may_lack: function of a layer, whether the file may lack it; it is then left as it is.
-
-    Returns:
-        List of the names of the layers that were left as they are.
+    The model may lack layers of the file, which may lack those for which `may_lack(layer)` is true:
+    they are left as they are, and the list of their names is returned.
 
     Raises:
-        WeightsError: if a layer is missing from the file or has other shapes there. The message
-            names what differs, and the model is unchanged.
+        WeightsError: if another layer is missing from the file or has other shapes there. The
+            message names what differs, and the model is unchanged.
     """
     weights = read_named_weights(path)
     layers = named_layers(model)

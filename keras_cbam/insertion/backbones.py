@@ -1,8 +1,7 @@
 """Backbones of keras_cv and keras_hub that are given by their graph.
 
-The backbones of these libraries are Functional models that know which of their tensors are the
-levels of a feature pyramid. Their configurations are arguments of a constructor, from which no
-changed graph can be built again.
+They know which of their tensors are the levels of a feature pyramid. Their own configurations have
+the arguments of a constructor, which cannot build a changed graph.
 """
 
 import functools
@@ -16,11 +15,11 @@ LIBRARIES = ("keras_cv", "keras_hub")
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
 class GraphBackbone:
-    """What turns a class of backbones into one whose objects are saved and loaded as their graph.
+    """Makes a class of backbones save and load its objects as their graph.
 
-    Its subclasses, one for each class of backbones, are made by `backbone_from_graph`. All are
-    registered under one name: `from_config` finds the class in the configuration. It is a class
-    of its own so that neither library must be imported.
+    `backbone_from_graph` derives one class from this and from each class of backbones, so that
+    neither library must be imported. All are registered under one name: `from_config` finds the
+    class in the configuration.
     """
 
     kind = None
@@ -49,7 +48,7 @@ class GraphBackbone:
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "kind": keras.saving.get_registered_name(self.kind),
             "graph": graph,
-            "arguments": backbone_arguments(self),
+            "arguments": _kept(self, self.kind),
         }
 
     @classmethod
@@ -80,11 +79,6 @@ def library_class(kind):
     return None
 
 
-def is_backbone(model):
-    """Whether a Functional model is a backbone of keras_cv or keras_hub."""
-    return library_class(type(model)) is not None
-
-
 def backbone_graph(backbone):
     """A plain model of the backbone's layers: `{"outputs": its outputs, "levels": by name}`."""
     if hasattr(backbone, "pyramid_level_inputs"):
@@ -96,42 +90,15 @@ def backbone_graph(backbone):
     return keras.Model(backbone.input, outputs, name=backbone.name)
 
 
-def backbone_arguments(backbone):
-    """The arguments of the backbone's class that it keeps and that are plain values.
-
-    Tasks of the libraries read some, `image_shape` for example. Layers and tensors among them are
-    those of another graph, and left out.
-    """
-    names = _argument_names(_kind(backbone))
-    kept = {name: _plain(vars(backbone)[name]) for name in names if name in vars(backbone)}
-    return {name: value for name, value in kept.items() if value is not _NOT_PLAIN}
-
-
-def _argument_names(kind):
-    return inspect.signature(kind.__init__).parameters
-
-
 def backbone_from_graph(kind, graph, arguments, dtype):
-    """A backbone of the class `kind`, and of `GraphBackbone`.
-
-    Args:
-        kind: class, `Backbone` of keras_cv or keras_hub or a class derived from one.
-        graph: `keras.Model`, see `backbone_graph`.
-        arguments: dict of attributes, see `backbone_arguments`.
-        dtype: dtype policy of the backbone; its layers have their own.
-    """
+    """A backbone of the class `kind` and of `GraphBackbone`; for `graph` see `backbone_graph`."""
     return _graph_class(kind)(graph, arguments, dtype)
 
 
 def copied_backbone(backbone, graph):
-    """The backbone once more, with another graph."""
-    return backbone_from_graph(
-        _kind(backbone), graph, backbone_arguments(backbone), backbone.dtype_policy
-    )
-
-
-def _kind(backbone):
-    return backbone.kind if isinstance(backbone, GraphBackbone) else type(backbone)
+    """The backbone with another graph."""
+    kind = backbone.kind if isinstance(backbone, GraphBackbone) else type(backbone)
+    return backbone_from_graph(kind, graph, _kept(backbone, kind), backbone.dtype_policy)
 
 
 @functools.cache
@@ -160,19 +127,19 @@ def _registered_kind(name):
     return kind
 
 
-_NOT_PLAIN = object()
+def _argument_names(kind):
+    return inspect.signature(kind.__init__).parameters
 
 
-def _plain(value):
-    """The value without Keras' tracking of lists and dicts, or `_NOT_PLAIN`."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+def _kept(backbone, kind):
+    """The constructor's arguments that are plain attributes; layers belong to another graph."""
+    names = _argument_names(kind)
+    return {k: v for k, v in vars(backbone).items() if k in names and _is_plain(v)}
+
+
+def _is_plain(value):
     if isinstance(value, (list, tuple)):
-        items = [_plain(item) for item in value]
-        if _NOT_PLAIN in items:
-            return _NOT_PLAIN
-        return tuple(items) if isinstance(value, tuple) else items
+        return all(map(_is_plain, value))
     if isinstance(value, dict):
-        items = {key: _plain(item) for key, item in value.items()}
-        return _NOT_PLAIN if _NOT_PLAIN in items.values() else items
-    return _NOT_PLAIN
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, (bool, int, float, str))

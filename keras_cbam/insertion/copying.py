@@ -4,18 +4,15 @@ import keras
 from keras import ops
 
 from keras_cbam.files.weight_files import finalize
-from keras_cbam.insertion.backbones import backbone_graph, copied_backbone, is_backbone
+from keras_cbam.insertion.backbones import backbone_graph, copied_backbone, library_class
 from keras_cbam.insertion.graph import is_functional, is_searchable
 
 
 class Copier:
     """Copies layers and models, each once, so that what was shared stays shared.
 
-    Args:
-        added: function `layer -> new layer or None`, asked once for every call of a layer: the new
-            layer goes after that call, under its own name. Defaults to none.
-        removed: ids of the layers that are left out: what follows them gets their inputs.
-            Defaults to none.
+    `added` gives the new layer, or `None`, that goes after each call of a layer. `removed` are ids
+    of layers to leave out: what follows them gets their input.
     """
 
     def __init__(self, added=lambda layer: None, removed=()):
@@ -30,9 +27,9 @@ class Copier:
         return copy
 
     def copy_layer(self, layer):
-        """The layer's one copy, as yet without its weights; the same for every call."""
+        """The layer's one copy, without its weights until `carry_over`."""
         if id(layer) not in self.pairs:
-            # Registered before its own layers, so that flags are carried over from the outside in.
+            # Entered before its own layers, so that flags are carried over from the outside in.
             self.pairs[id(layer)] = [layer, None]
             self.pairs[id(layer)][1] = self._new_copy(layer)
         return self.pairs[id(layer)][1]
@@ -40,7 +37,7 @@ class Copier:
     def _new_copy(self, layer):
         if isinstance(layer, keras.Sequential):
             return self._copy_sequential(layer)
-        if is_functional(layer) and is_backbone(layer):
+        if is_functional(layer) and library_class(type(layer)):
             return copied_backbone(layer, self._copy_functional(backbone_graph(layer)))
         if is_functional(layer):
             return self._copy_functional(layer)
@@ -53,15 +50,14 @@ class Copier:
             return layer.__class__.from_config(layer.get_config())
         except (NotImplementedError, TypeError) as error:
             raise ValueError(
-                "A layer cannot be copied whose configuration does not give it back. Give its "
-                "class a `get_config` with every argument of its constructor; a subclassed model "
-                "can also be rebuilt as `keras.Model(inputs, outputs)`. "
+                "A copied layer needs a `get_config` with every argument of its constructor; a "
+                "subclassed model can also be rebuilt as `keras.Model(inputs, outputs)`. "
                 f"Received: layer {layer.name!r} of class {layer.__class__.__name__}"
             ) from error
 
     def _copy_functional(self, model):
         sources = {}
-        names = _Names(operation.name for operation in model.operations)
+        names = dict.fromkeys(operation.name for operation in model.operations)
 
         def clone(operation):
             if id(operation) in self.removed:
@@ -74,8 +70,8 @@ class Copier:
             if operation is None:
                 return args[0]
             outputs = operation(*args, **kwargs)
-            layer = names.renamed(self.added(sources[id(operation)]))
-            return layer(outputs) if layer else outputs
+            added = self._added_after(sources[id(operation)], names)
+            return added(outputs) if added else outputs
 
         # `clone_model` would compile the copy, from a configuration that need not be serializable.
         is_compiled, model.compiled = model.compiled, False
@@ -87,13 +83,30 @@ class Copier:
     def _copy_sequential(self, model):
         source = model.inputs[0]
         layers = [keras.Input(batch_shape=source.shape, dtype=source.dtype, name=source.name)]
-        names = _Names(layer.name for layer in model.layers)
+        names = dict.fromkeys(layer.name for layer in model.layers)
         for layer in model.layers:
             if id(layer) not in self.removed:
                 layers.append(self.copy_layer(layer))
-                added = names.renamed(self.added(layer))
+                added = self._added_after(layer, names)
                 layers.extend([added] if added else [])
         return keras.Sequential(layers, name=model.name)
+
+    def _added_after(self, layer, names):
+        """The new layer after one call, named `<name>_1` and so on for further calls."""
+        added = self.added(layer)
+        if added is None:
+            return None
+        # How many were added, or `None` if the name is a layer's of the model.
+        count = names.setdefault(added.name, 0)
+        if count is None:
+            raise ValueError(
+                f"The model already has a layer {added.name!r}: this site has attention of that "
+                "kind. Choose other sites by `where`."
+            )
+        names[added.name] += 1
+        if count:
+            added.name = f"{added.name}_{count}"
+        return added
 
     def carry_over(self):
         """Weights and flags of every source layer into its copy."""
@@ -108,30 +121,6 @@ class Copier:
             ):
                 inner_copy.trainable = inner.trainable
             for variable, variable_copy in zip(source.variables, copy.variables, strict=True):
-                # By way of NumPy: JAX would share the array, and a model that trains gives up its
-                # own.
+                # By way of NumPy: on JAX the copy would share an array that training frees.
                 variable_copy.assign(ops.convert_to_numpy(variable))
             finalize(copy)
-
-
-class _Names:
-    """The names of one graph, old and new."""
-
-    def __init__(self, names):
-        self.taken = set(names)
-        self.calls = {}
-
-    def renamed(self, layer):
-        """The added layer under a name of its own: `<name>_1` and so on for further calls."""
-        if layer is None:
-            return None
-        name = layer.name
-        if name in self.taken:
-            raise ValueError(
-                f"The model already has a layer {name!r}: this site has attention of that kind. "
-                "Choose other sites by `where`."
-            )
-        call = self.calls[name] = self.calls.get(name, -1) + 1
-        if call:
-            layer.name = f"{name}_{call}"
-        return layer

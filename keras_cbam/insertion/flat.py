@@ -1,42 +1,32 @@
 """The calls of a Functional graph in one list, those of nested models among them."""
 
-import dataclasses
 import inspect
 import typing
+
+import keras
 
 from keras_cbam.insertion.graph import graph_nodes, is_searchable
 
 
 class Source(typing.NamedTuple):
-    """A tensor of the list: which output of which call, or an input of the model (`call == -1`)."""
+    """A tensor: the index of its call (-1: an input of the model), and which output of it."""
 
     call: int
     output: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """One call of a layer or operation.
+class Call(typing.NamedTuple):
+    """One call of a layer or operation, of which `node` is Keras' record."""
 
-    Args:
-        operation: `keras.Operation`.
-        node: Keras' record of the call.
-        inputs: list of `Source`, one for each of the node's input tensors.
-        training: bool or `None`, what a nested model around it was called with.
-    """
-
-    operation: typing.Any
+    operation: keras.Operation
     node: typing.Any
-    inputs: list
-    training: bool | None
+    inputs: list  # of `Source`, one for each of the node's input tensors
+    training: bool | None  # the argument of the nested model around it
 
     def arguments(self, values):
-        """`(args, kwargs)` of the call, with the values of its inputs, dict by `Source`."""
-        tensors = {
-            id(tensor): values[source]
-            for tensor, source in zip(self.node.input_tensors, self.inputs, strict=True)
-        }
-        args, kwargs = self.node.arguments.fill_in(tensors)
+        """The call's `(args, kwargs)`, where `values` are `{Source: value}`."""
+        pairs = zip(self.node.input_tensors, self.inputs, strict=True)
+        args, kwargs = self.node.arguments.fill_in({id(t): values[source] for t, source in pairs})
         takes_training = "training" in inspect.signature(self.operation.call).parameters
         if self.training is not None and takes_training:
             kwargs = {**kwargs, "training": self.training}
@@ -44,16 +34,9 @@ class Call:
 
 
 def flat_calls(model):
-    """The calls from the model's inputs to its outputs, each after the calls it needs.
+    """The `Call`s of a model, each after those it needs, and the `Source`s of its outputs.
 
-    A nested model with one input is not a call: its own calls are there instead, once for each
-    time that it is called.
-
-    Args:
-        model: Functional or built Sequential `keras.Model`.
-
-    Returns:
-        List of `Call`, and the list of `Source` of the model's outputs.
+    A nested model with one input is replaced by its own calls, each time that it is called.
     """
     calls = []
     sources = {id(tensor): Source(-1, index) for index, tensor in enumerate(model.inputs)}

@@ -19,14 +19,13 @@ def require_searchable(model):
     """Raises ValueError unless `model` has a graph of layers that can be read."""
     if not is_searchable(model):
         raise ValueError(
-            "The model must be Functional or Sequential: the graph of a subclassed model is not "
-            "known. Rebuild it as `keras.Model(inputs, outputs)`, where `outputs` come from "
-            "calling its layers one after the other on `keras.Input` tensors, or put an attention "
-            f"layer into its `call` by hand. Received: {model!r}"
+            "The model must be Functional or Sequential: a subclassed model has no graph. Rebuild "
+            "it as `keras.Model(inputs, outputs)`, where its layers are called one after the other "
+            f"on a `keras.Input`, or put attention into its `call` by hand. Received: {model!r}"
         )
     if not type(model).call.__module__.startswith("keras."):
         raise ValueError(
-            "A model whose class overrides `call` does more than its graph says. Rebuild it as "
+            "A model whose class overrides `call` does more than its graph. Rebuild it as "
             f"`keras.Model(inputs, outputs)`. Received: {model!r}"
         )
     if not model.built or not getattr(model, "inputs", None):
@@ -37,11 +36,9 @@ def require_searchable(model):
 
 
 def data_format(model):
-    """The data format of a model's first layer that has one; its other layers need not say."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "data_format", None) is not None:
-            return layer.data_format
-    return None
+    """The data format of a model's first layer that has one, or `None`."""
+    formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers())
+    return next(filter(None, formats), None)
 
 
 def graph_nodes(model):
@@ -64,51 +61,35 @@ def graph_nodes(model):
     return ordered
 
 
-def candidates(model, prefix=""):
-    """`{path: layer}` of the layers whose output attention can refine, nested models and theirs.
-
-    The path of a layer in a nested model is `<model>/<layer>`.
-    """
+def layer_calls(model, prefix=""):
+    """Yields path (`<model>/<layer>` in nested models), node and data format of each layer call."""
     require_searchable(model)
-    found = {}
     model_format = data_format(model)
     for node in graph_nodes(model):
         layer = node.operation
-        if not isinstance(layer, keras.layers.Layer):
-            continue
-        if is_searchable(layer):
-            found.update(candidates(layer, prefix=f"{prefix}{layer.name}/"))
-        if is_attendable(layer, node, model_format):
-            found[prefix + layer.name] = layer
-    return found
+        if isinstance(layer, keras.layers.Layer):
+            path = f"{prefix}{layer.name}"
+            if is_searchable(layer):
+                yield from layer_calls(layer, prefix=f"{path}/")
+            yield path, node, model_format
 
 
-def is_attendable(layer, node, model_format):
-    if not isinstance(layer, keras.layers.Layer) or len(node.outputs) != 1:
-        return False
-    if isinstance(layer, (keras.layers.InputLayer, AttentionLayer)):
-        return False
-    output = node.outputs[0]
+def is_attendable(node, model_format):
+    """Whether attention can refine the output of a call."""
+    layer, output = node.operation, node.outputs[0]
     layer_format = getattr(layer, "data_format", None) or model_format
-    channel_axis = 1 if layer_format == "channels_first" else -1
     return (
-        3 <= len(output.shape) <= 5
-        and output.shape[channel_axis] is not None
+        isinstance(layer, keras.layers.Layer)
+        and not isinstance(layer, (keras.layers.InputLayer, AttentionLayer))
+        and len(node.outputs) == 1
+        and 3 <= len(output.shape) <= 5
+        and output.shape[1 if layer_format == "channels_first" else -1] is not None
         and "float" in keras.backend.standardize_dtype(output.dtype)
     )
 
 
 def choose(possible, where, argument="where"):
-    """The layers that `where` chooses among `possible`, `{path: layer}`; maybe none.
-
-    Args:
-        possible: dict of layers by path.
-        where: regular expression, collection of names or paths, or predicate on the layer.
-        argument: string, what the caller calls `where`. Defaults to `"where"`.
-
-    Raises:
-        ValueError: if `where` is none of these or names an unknown layer.
-    """
+    """The layers of `possible`, `{path: layer}`, that `where` chooses; `argument` is its name."""
     if isinstance(where, str):
         try:
             pattern = re.compile(where)
@@ -139,9 +120,10 @@ def choose(possible, where, argument="where"):
 
 
 def list_layers(possible, argument="where"):
+    """A sentence for an error: the layers that `argument` could choose."""
     if not possible:
         return "The model has no layer with spatial axes."
-    shown = ", ".join(list(possible)[:40])
-    more = f" and {len(possible) - 40} more" if len(possible) > 40 else ""
     kind = "layers with spatial axes" if argument == "where" else "attention layers"
+    more = f" and {len(possible) - 40} more" if len(possible) > 40 else ""
+    shown = ", ".join(list(possible)[:40])
     return f"Pass `{argument}` to choose among its {kind}: {shown}{more}."

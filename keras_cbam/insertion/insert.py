@@ -9,39 +9,38 @@ from keras_cbam.insertion.sites import select_sites
 def insert_attention(model, attention="cbam", where="auto", start_as_identity=True):
     """Copies a model, with an attention layer after each chosen layer.
 
-    The given model is untouched and shares no variable with the copy. Weights, layer names,
-    trainable flags and dtype policies are carried over. An inserted layer is named
-    `<site>_<attention>`, `conv5_block3_3_bn_cbam` for example, and has its site's dtype policy.
-    A layer that is called several times gets one attention layer for each call. The copy is not
-    compiled.
+    The given model is untouched and shares no variable with the copy, which is not compiled.
+    Weights, layer names, trainable flags and dtype policies are carried over. An inserted layer is
+    named `<site>_<attention>`, `conv5_block3_3_bn_cbam` for example, and has its site's dtype
+    policy. A layer that is called several times gets one for each call.
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.
-        attention: string (`"cbam"`, `"se"`, `"channel"`, `"spatial"`, `"bam"`), config dict, layer
-            (a template whose config is copied) or callable `site name -> one of these, or None`.
-            Defaults to `"cbam"`.
-        where: which layers to attend. `"auto"` for those of `find_sites`, a regular expression
-            that is searched for in the layers' names (`<model>/<layer>` in nested models), a
-            collection of names, or a predicate on the layer. Defaults to `"auto"`.
+        attention: string, `"cbam"`, `"se"` (Squeeze-and-Excitation: `ChannelAttention` with the
+            mean alone), `"channel"`, `"spatial"` or `"bam"`; dict `{"class_name": ..., "config":
+            {...}}` of such a name or of `keras.saving.serialize_keras_object`; layer, whose config
+            is copied; or callable `site name -> one of these, or None`. Defaults to `"cbam"`.
+        where: the layers that get attention. `"auto"` for those of `find_sites`, a regular
+            expression that is searched for in the layers' names (`<model>/<layer>` in nested
+            models), a collection of names, or a predicate on the layer. Defaults to `"auto"`.
         start_as_identity: bool, whether the copy computes exactly what the model does until it
-            is trained, see `CBAM`. Overrides the argument of a config or a template.
+            is trained, see `CBAM`. Overrides the argument of a config or a layer.
             Defaults to `True`.
 
     Returns:
-        A `keras.Model` with the model's inputs and outputs. Of a backbone of keras_cv or keras_hub,
-        one of the same class: its pyramid levels are the attended tensors, it keeps those of its
-        constructor's arguments that are plain values, and is saved and loaded as its graph.
+        A `keras.Model` with the model's inputs and outputs. A backbone of keras_cv or keras_hub
+        keeps its class and those of its constructor's arguments that are plain values; its pyramid
+        levels have the attention in them; it is saved and loaded as its graph.
 
     Raises:
         ValueError: if the model is subclassed, nothing or an unknown name is chosen (the message
-            lists what could be), the attention is unknown, or attention of the same name is
-            already there.
+            lists the layers), the attention is unknown, or a site has this attention already.
 
     Example:
 
     >>> model = keras.applications.ResNet50(weights=None)
-    >>> attended = insert_attention(model)
-    >>> len(attended.layers) - len(model.layers)
+    >>> with_attention = insert_attention(model)
+    >>> len(with_attention.layers) - len(model.layers)
     16
     """
     sites = {id(layer) for layer in select_sites(model, where).values()}
@@ -52,12 +51,7 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
     def added(layer):
         if id(layer) not in sites:
             return None
-        return attention_layer(
-            attention,
-            layer.name,
-            start_as_identity=start_as_identity,
-            dtype=layer.dtype_policy,
-            data_format=getattr(layer, "data_format", None) or model_format,
-        )
+        form = getattr(layer, "data_format", None) or model_format
+        return attention_layer(attention, layer.name, start_as_identity, layer.dtype_policy, form)
 
     return Copier(added=added).copy_model(model)

@@ -1,28 +1,21 @@
 """A copy of a Functional model without its attention."""
 
-import keras
-
 from keras_cbam.insertion.copying import Copier
-from keras_cbam.insertion.graph import choose, graph_nodes, is_searchable, require_searchable
+from keras_cbam.insertion.graph import choose, is_searchable, layer_calls
 from keras_cbam.layers.attention_layer import AttentionLayer
 
 
 def remove_attention(model, where="auto"):
-    """Copies a model without its attention layers: what `insert_attention` did, undone.
+    """Copies a model without its attention layers: undoes `insert_attention`.
 
-    The given model is untouched and shares no variable with the copy. The weights of all other
-    layers, their names, trainable flags and dtype policies are carried over: as long as they were
-    not trained since the insertion, the copy computes exactly what the model did before it.
-    Attention layers that the model had before are left out too; `where` keeps them. The copy is not
-    compiled.
+    The copy is as of `insert_attention`: unless the other layers were trained since the insertion,
+    it computes exactly what the model did before.
 
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are searched too.
-        where: which layers to leave out. `"auto"` for every attention layer of this package; for
-            others, such as those of a template of your own, a regular expression that is searched
-            for in the layers' names (`<model>/<layer>` in nested models), a collection of names,
-            or a predicate on the layer, among the layers with one input and one output of the
-            same shape. Defaults to `"auto"`.
+        where: the layers to leave out. `"auto"` for every attention layer of this package; else,
+            as of `insert_attention`, a choice among all layers whose output has the shape of their
+            one input. Defaults to `"auto"`.
 
     Returns:
         A `keras.Model` with the model's inputs and outputs; of a backbone, see `insert_attention`.
@@ -38,39 +31,25 @@ def remove_attention(model, where="auto"):
     >>> [layer.name for layer in plain.layers] == [layer.name for layer in model.layers]
     True
     """
-    attention, possible = _layers(model)
+    attention, possible, unsuitable = {}, {}, set()
+    for path, node, _ in layer_calls(model):
+        layer = node.operation
+        if is_searchable(layer) or not node.input_tensors:
+            continue
+        possible[path] = layer
+        if isinstance(layer, AttentionLayer):
+            attention[path] = layer
+        if [tensor.shape for tensor in node.outputs] != [t.shape for t in node.input_tensors]:
+            unsuitable.add(path)
+    possible = {path: possible[path] for path in possible if path not in unsuitable}
     chosen = attention if isinstance(where, str) and where == "auto" else choose(possible, where)
     if not chosen:
         raise ValueError(
             f"No attention layer found in model {model.name!r}. Received: where={where!r}"
         )
-    unsuitable = [path for path in chosen if path not in possible]
-    if unsuitable:
+    if not possible.keys() >= chosen.keys():
         raise ValueError(
             "An attention layer whose scores are used in the model cannot be removed. "
-            f"Received: layer {unsuitable[0]!r}"
+            f"Received: layer {min(chosen.keys() - possible.keys())!r}"
         )
     return Copier(removed={id(layer) for layer in chosen.values()}).copy_model(model)
-
-
-def _layers(model, prefix=""):
-    """`{path: layer}` of the attention layers, and of the layers that can be left out."""
-    require_searchable(model)
-    attention, possible, unsuitable = {}, {}, set()
-    for node in graph_nodes(model):
-        layer = node.operation
-        path = f"{prefix}{layer.name}"
-        if not isinstance(layer, keras.layers.Layer) or not node.input_tensors:
-            continue
-        if is_searchable(layer):
-            inner = _layers(layer, prefix=f"{path}/")
-            attention.update(inner[0])
-            possible.update(inner[1])
-            continue
-        if isinstance(layer, AttentionLayer):
-            attention[path] = layer
-        if [tensor.shape for tensor in node.outputs] == [t.shape for t in node.input_tensors]:
-            possible[path] = layer
-        else:
-            unsuitable.add(path)
-    return attention, {path: possible[path] for path in possible if path not in unsuitable}

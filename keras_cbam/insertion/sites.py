@@ -5,32 +5,32 @@ import re
 import keras
 
 from keras_cbam.insertion.graph import (
-    candidates,
     choose,
     data_format,
     graph_nodes,
     is_attendable,
     is_searchable,
+    layer_calls,
     list_layers,
 )
 from keras_cbam.layers.attention_layer import AttentionLayer
 
-# One row a family of keras.applications that the residual rule does not describe: a pattern that
-# only layers of that family match, and the pattern of the sites. Of the layers that agree in the
-# group `block`, the last is the site. Patterns match whole names.
+# The families of keras.applications that the residual rule does not describe: a pattern that only
+# layers of the family match, and the pattern of the sites. Both match whole names. Of the layers
+# that agree in the group `block`, the last is the site.
 FAMILIES = {
     # Before the layer scale, which starts at 1e-6 and would leave the gates nothing to see.
     "ConvNeXt": (r"convnext_.*_layer_scale", r".*_pointwise_conv_2"),
     "DenseNet": (r"conv\d_block\d+_concat", r"conv\d_block\d+_2_conv"),
-    # Inverted residuals: a block with stride 2 or other channels has no addition, and is attended
-    # at its last layer all the same. Here before the stochastic depth.
+    # Inverted residuals: a block with stride 2 or other channels has no addition, but gets
+    # attention at its last layer all the same. Here before the stochastic depth.
     "EfficientNet": (
         r"block\d[a-z]_project_bn",
         r"(?P<block>block\d[a-z])_project_(bn|activation)",
     ),
     "MobileNetV2": (r"block_\d+_project_BN", r"(expanded_conv|block_\d+)_project_BN"),
     "MobileNetV3": (r"expanded_conv(_\d+)?_project_bn",) * 2,
-    # Its additions are in layers of its own. The cells without one are attended at their concat.
+    # Its additions are in layers of its own. The cells without one get attention at their concat.
     "InceptionResNet": (r"block35_\d+_mixed", r"block(35|17|8)_\d+_conv|mixed_\d[ab]"),
     "Inception": (r"mixed\d+",) * 2,
     # No residual connections. "After each depthwise and each pointwise unit" is the reading that
@@ -39,39 +39,36 @@ FAMILIES = {
     "NASNet": (r"(normal|reduction)_concat_.+",) * 2,
     "VGG": (r"block\d_conv\d", r"(?P<block>block\d)_conv\d"),
 }
-# A residual network with such names is one of its own.
+# A residual network with such names is of none of these families.
 WITHOUT_RESIDUALS = {"DenseNet", "Inception", "MobileNet", "VGG"}
-# Layers that change nothing but the scale of what they do not drop, and that only in training.
+# Layers that only drop and rescale, in training.
 DROPS = re.compile(r"Dropout|DropPath|StochasticDepth")
 
 
 def residual_sites(model):
     """The last layers of the residual branches of one graph, in the order of their calls.
 
-    At every addition of two tensors, layer or operator, the residual branch is the one with more
-    layers that hold weights since the two branches parted; the other is the shortcut. An addition
-    whose branches hold equally many, or whose residual branch contains another addition (the
-    top-down path of a feature pyramid), is not a residual connection.
+    See `find_sites`. An addition whose branches have equally many layers with weights, or whose
+    residual branch contains another addition (the top-down path of a feature pyramid), has none.
     """
     nodes = graph_nodes(model)
     model_format = data_format(model)
-    position = {id(node): index for index, node in enumerate(nodes)}
     producer = {id(tensor): node for node in nodes for tensor in node.outputs}
-    # Bit sets of positions: everything that a node depends on, itself included.
-    ancestors, with_weights, additions = [], 0, 0
+    # Bit sets of positions in the graph. `reached`: what a node depends on, itself included.
+    reached, with_weights, additions = {}, 0, 0
     sites = []
     for index, node in enumerate(nodes):
         parents = [producer[id(t)] for t in node.input_tensors if id(t) in producer]
-        reached = 1 << index
+        bits = 1 << index
         for parent in parents:
-            reached |= ancestors[position[id(parent)]]
-        ancestors.append(reached)
+            bits |= reached[id(parent)]
+        reached[id(node)] = bits
         if getattr(node.operation, "weights", None):
             with_weights |= 1 << index
         if node.operation.__class__.__name__ != "Add" or len(parents) != 2:
             continue
         additions |= 1 << index
-        first, second = (ancestors[position[id(parent)]] for parent in parents)
+        first, second = (reached[id(parent)] for parent in parents)
         branches = [first & ~second, second & ~first]
         weights = [(branch & with_weights).bit_count() for branch in branches]
         residual = 0 if weights[0] > weights[1] else 1
@@ -85,7 +82,7 @@ def residual_sites(model):
             if len(same) != 1:
                 break
             site = producer[id(same[0])]
-        if is_attendable(site.operation, site, model_format) and site.operation not in sites:
+        if is_attendable(site, model_format) and site.operation not in sites:
             sites.append(site.operation)
     return sites
 
@@ -93,29 +90,26 @@ def residual_sites(model):
 def _ends_branch(operation):
     if not isinstance(operation, keras.layers.Layer) or isinstance(operation, AttentionLayer):
         return False
-    is_linear = getattr(operation, "activation", None) is keras.activations.linear
-    if isinstance(operation, keras.layers.Activation) and is_linear:
-        return False
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is not keras.activations.linear
     return not DROPS.search(operation.__class__.__name__)
 
 
-def _family_sites(names, residual):
-    """The sites among the layer names of a graph, if it is one of `FAMILIES`; else `None`."""
+def _chosen_names(model, names):
+    """The names of the sites of one graph, by its family or by its residual branches."""
+    residual = [layer.name for layer in residual_sites(model)]
     for family, (mark, pattern) in FAMILIES.items():
         if residual and family in WITHOUT_RESIDUALS:
             continue
         if any(re.fullmatch(mark, name) for name in names):
             found = filter(None, (re.fullmatch(pattern, name) for name in names))
             return {match.groupdict().get("block", match[0]): match[0] for match in found}.values()
-    return None
+    return residual
 
 
 def _automatic_sites(model, prefix=""):
     layers = [node.operation for node in graph_nodes(model)]
-    residual = [layer.name for layer in residual_sites(model)]
-    chosen = _family_sites([layer.name for layer in layers], residual)
-    if chosen is None:
-        chosen = residual
+    chosen = _chosen_names(model, [layer.name for layer in layers])
     found = {}
     for layer in layers:
         if is_searchable(layer):
@@ -127,11 +121,10 @@ def _automatic_sites(model, prefix=""):
 
 def select_sites(model, where="auto"):
     """`{path: layer}` of the layers that `where` chooses; see `insert_attention`."""
-    possible = candidates(model)
-    if isinstance(where, str) and where == "auto":
-        chosen = _automatic_sites(model)
-    else:
-        chosen = choose(possible, where)
+    calls = layer_calls(model)
+    possible = {path: node.operation for path, node, form in calls if is_attendable(node, form)}
+    is_automatic = isinstance(where, str) and where == "auto"
+    chosen = _automatic_sites(model) if is_automatic else choose(possible, where)
     if not chosen:
         raise ValueError(
             f"No site for attention found in model {model.name!r}. "
@@ -141,13 +134,13 @@ def select_sites(model, where="auto"):
 
 
 def find_sites(model):
-    """The layers that `insert_attention(model, where="auto")` attends.
+    """The layers after which `insert_attention(model, where="auto")` puts attention.
 
     | model | sites |
     |---|---|
     | ResNet, ResNetV2, Xception, any residual graph | end of each residual branch |
-    | MobileNetV2, MobileNetV3, EfficientNet, EfficientNetV2 | last layer of each block, before
-      its stochastic depth; also where the block has no addition |
+    | MobileNetV2/V3, EfficientNet, EfficientNetV2 | last layer of each block, with or without
+      addition, before its stochastic depth |
     | ConvNeXt | last convolution of each block, before the layer scale |
     | InceptionResNetV2 | end of each residual branch; concatenation of each other cell |
     | InceptionV3, NASNet | concatenation of each cell |
@@ -155,22 +148,18 @@ def find_sites(model):
     | MobileNet | end of each depthwise and each pointwise unit |
     | VGG | last convolution of each stage |
 
-    Models that are not from `keras.applications` are read as residual graphs: at every addition
-    of two tensors, by the layer `Add` or the operator `+`, the site is the last layer of the
-    residual branch, which is the one with more layers that hold weights, not the shortcut.
-    Dropout and stochastic depth at the end of a branch are passed over.
-
-    Nested models are searched too; their layers are named `<model>/<layer>`.
+    Other models are read as residual graphs: at every addition of two tensors, by the layer `Add`
+    or the operator `+`, the residual branch is the one with more layers with weights since the two
+    parted. Dropout and stochastic depth at its end are passed over.
 
     Args:
-        model: Functional or built Sequential `keras.Model`.
+        model: Functional or built Sequential `keras.Model`; nested models are searched too.
 
     Returns:
-        List of layer names, in the order of the graph.
+        List of layer names in the order of the graph, `<model>/<layer>` in nested models.
 
     Raises:
-        ValueError: if the model is subclassed, or no site is found; the message lists the layers
-            that `where` could name instead.
+        ValueError: if the model is subclassed, or no site is found (the message lists the layers).
 
     Example:
 

@@ -1,4 +1,4 @@
-"""What the paper's networks are built of, with PyTorch's padding and the official start."""
+"""The parts of the paper's networks, with PyTorch's padding and the official initializers."""
 
 import math
 import numbers
@@ -6,8 +6,7 @@ import numbers
 import keras
 import numpy as np
 
-from keras_cbam.attention import attention_template, is_choice
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import is_number, positive_integer
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.layers.bam import BAM
 from keras_cbam.layers.cbam import CBAM
@@ -15,8 +14,8 @@ from keras_cbam.layers.cbam import CBAM
 # ImageNet's mean and deviation of the channels, of pixels in [0, 255].
 MEAN = 255 * np.array([0.485, 0.456, 0.406])
 DEVIATION = 255 * np.array([0.229, 0.224, 0.225])
-POOLINGS = ("avg", "max", None)
-# PyTorch's start of a linear layer's kernel.
+POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+# PyTorch's initializer of a linear layer's kernel.
 _LINEAR = {
     "class_name": "VarianceScaling",
     "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
@@ -37,27 +36,32 @@ def channel_axis():
     return 1 if keras.config.image_data_format() == "channels_first" else -1
 
 
-def validated_shape(width_name, width, num_classes, input_shape, pooling):
-    """The shape of the inputs. Raises ValueError if an argument is outside its range."""
-    if isinstance(width, bool) or not isinstance(width, numbers.Real) or not 0 < width < math.inf:
+def image_shape(size):
+    return (3, size, size) if channel_axis() == 1 else (size, size, 3)
+
+
+def network_inputs(width_name, width, num_classes, input_shape, include_preprocessing, pooling):
+    """The inputs, and what the first layer gets; ValueError if an argument is outside its range."""
+    if not is_number(width) or not 0 < width < math.inf:
         raise ValueError(
             f"`{width_name}` must be a positive number. Received: {width_name}={width!r}"
         )
     positive_integer("num_classes", num_classes)
-    if pooling not in POOLINGS:
+    if pooling not in (*POOLINGS, None):
         raise ValueError(f'`pooling` must be "avg", "max" or None. Received: pooling={pooling!r}')
-    is_first = channel_axis() == 1
     if input_shape is None:
-        return (3, 224, 224) if is_first else (224, 224, 3)
+        input_shape = image_shape(224)
+    is_first = channel_axis() == 1
     is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
-    channels = input_shape[0 if is_first else 2] if is_shape else None
-    if channels != 3 or any(not _is_size(size) for size in input_shape):
+    is_shape = is_shape and all(map(_is_size, input_shape))
+    if not is_shape or input_shape[0 if is_first else 2] != 3:
         raise ValueError(
             "`input_shape` must have three sizes, of which that of the channels, "
             f"{'the first' if is_first else 'the last'}, is 3. "
             f"Received: input_shape={input_shape!r}"
         )
-    return tuple(input_shape)
+    inputs = keras.Input(input_shape, name="pixels" if include_preprocessing else "pictures")
+    return inputs, preprocessed(inputs, include_preprocessing)
 
 
 def _is_size(size):
@@ -65,7 +69,7 @@ def _is_size(size):
 
 
 def preprocessed(inputs, include_preprocessing):
-    """Pixels of [0, 255], normalized by ImageNet's mean and deviation."""
+    """Pixels in [0, 255], normalized by ImageNet's mean and deviation."""
     if not include_preprocessing:
         return inputs
     return keras.layers.Normalization(
@@ -74,7 +78,7 @@ def preprocessed(inputs, include_preprocessing):
 
 
 def padded(x, kernel_size, name):
-    """The padding of a strided convolution: alike on all sides, where "same" pads the end more."""
+    """Pads all sides alike, as PyTorch does: "same" pads the end more where strides are 2."""
     if kernel_size == 1:
         return x
     return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
@@ -112,25 +116,17 @@ def with_top(x, include_top, pooling, num_classes, classifier_activation):
             dtype="float32",
             name="fc",
         )(x)
-    if pooling is None:
-        return x
-    layer_class = {
-        "avg": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-    }[pooling]
-    return layer_class(name=f"{pooling}pool")(x)
+    return POOLINGS[pooling](name=f"{pooling}pool")(x) if pooling else x
 
 
 def attended(model, attention, where):
-    """The network with attention, which does not start as an identity."""
+    """Inserts attention as the official code has it, not starting as an identity."""
     if attention is None:
         return model
     if isinstance(attention, str) and attention in OFFICIAL:
         attention = {"class_name": attention, "config": OFFICIAL[attention]}
-    if not is_choice(attention):
-        attention = attention_template(attention)
     model = insert_attention(model, attention, where, start_as_identity=False)
-    # The kernels of the MLP are linear layers', those of the convolutions are drawn otherwise.
+    # The layers have one initializer; that of the convolutions' kernels is another.
     for layer in model.layers:
         if isinstance(layer, CBAM) and layer.spatial_attention is not None:
             kernels = [layer.spatial_attention.kernel]

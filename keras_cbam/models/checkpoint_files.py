@@ -5,28 +5,18 @@ import pickle
 
 import numpy as np
 
-from keras_cbam.errors import CheckpointError
+from keras_cbam.errors import CheckpointError, first_line
 
 
 def read_checkpoint(path):
-    """The tensors of a checkpoint as arrays, by their names without the prefix `module.`.
+    """The tensors of a file as arrays, floating ones as float32, by names without `module.`.
 
-    Args:
-        path: a `.safetensors` file, or what `torch.save` wrote: a dict of tensors, or a dict with
-            such a one under `"state_dict"`. It is read with `weights_only=True`.
-
-    Returns:
-        Dict of arrays; floating ones are float32.
-
-    Raises:
-        CheckpointError: if there is no such file, it is damaged, holds anything but tensors, or
-            cannot be read without running code that is in it.
-        ImportError: if PyTorch or safetensors is not installed.
+    For the forms of a file and the errors, see `load_pytorch_checkpoint`.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise CheckpointError(f"No such checkpoint file: {path!r}.")
-    tensors = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    tensors = _content(path)
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
         tensors = tensors["state_dict"]
     if not isinstance(tensors, dict) or not tensors:
@@ -45,16 +35,34 @@ def read_checkpoint(path):
     return arrays
 
 
-def _is_safetensors(path):
-    if path.endswith(".safetensors"):
-        return True
+def _content(path):
     try:
         with open(path, "rb") as file:
-            # The length of a header in JSON, and the header.
-            return file.read(9)[8:] == b"{"
-    except OSError as error:
+            header = file.read(9)
+        # safetensors starts with the length of a header in JSON, and the header.
+        if path.endswith(".safetensors") or header[8:] == b"{":
+            import safetensors.numpy
+
+            return safetensors.numpy.load_file(path)
+        import torch
+
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise ImportError(
+            f"Reading {path!r} needs the package {error.name}, which is not installed: "
+            "pip install keras_cbam[torch]"
+        ) from error
+    except Exception as error:
+        # A damaged file fails in many libraries, each with errors of its own.
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
+            raise CheckpointError(
+                f"The checkpoint {path!r} holds more than tensors, and reading it would run code "
+                "that is in it, which is refused. Where you trust it, load it with PyTorch and "
+                "save its `state_dict` alone."
+            ) from error
+        reason = first_line(error).partition(". ")[0]
         raise CheckpointError(
-            f"The checkpoint {path!r} cannot be read: {error.strerror}."
+            f"The file {path!r} is no PyTorch checkpoint, or is damaged: {reason}."
         ) from error
 
 
@@ -69,47 +77,3 @@ def _array(path, key, tensor):
     tensor = tensor.detach().cpu()
     # NumPy has no bfloat16.
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-
-def _reason(error):
-    return str(error).strip().partition(".")[0] or type(error).__name__
-
-
-def _read_safetensors(path):
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise _missing("safetensors", path) from error
-    try:
-        return safetensors.numpy.load_file(path)
-    except Exception as error:
-        # Of many kinds, as NumPy's of a type that it lacks.
-        raise CheckpointError(
-            f"The file {path!r} is no checkpoint, or is damaged: {error}."
-        ) from error
-
-
-def _read_torch(path):
-    try:
-        import torch
-    except ImportError as error:
-        raise _missing("PyTorch", path) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # A damaged file fails in pickle, struct, zipfile or PyTorch, each with errors of its own.
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
-            raise CheckpointError(
-                f"The checkpoint {path!r} holds more than tensors, and reading it would run code "
-                "that is in it, which is refused. Where you trust it, load it with PyTorch and "
-                "save its `state_dict` alone."
-            ) from error
-        raise CheckpointError(
-            f"The file {path!r} is no PyTorch checkpoint, or is damaged: {_reason(error)}."
-        ) from error
-
-
-def _missing(package, path):
-    return ImportError(
-        f"Reading {path!r} needs {package}, which is not installed: pip install keras_cbam[torch]"
-    )

@@ -1,118 +1,117 @@
-"""Where the variables of a `ResNet` are in a PyTorch checkpoint."""
+"""How the tensors of a PyTorch checkpoint belong to the variables of a `ResNet`."""
 
 import re
 import typing
 
 import keras
+import numpy as np
 
-from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.errors import CheckpointError
 from keras_cbam.layers.bam import BAM
 from keras_cbam.layers.cbam import CBAM
+from keras_cbam.models.resnet import DEPTHS
 
-# The two input maps of the spatial gate's convolution, as each layout has them.
-_MAPS = {"official": ("max", "avg"), "timm": ("avg", "max")}
+# The two layers of the channel gate in each layout, and the axes of size 1 of their kernels.
+_CHANNEL = {
+    "official": ("cbam.ChannelGate.mlp.1", "cbam.ChannelGate.mlp.3", 0),
+    "timm": ("se.channel.fc1", "se.channel.fc2", 2),
+}
+# The convolution and normalization of the spatial gate, and the order of its two input maps.
+_SPATIAL = {
+    "official": ("cbam.SpatialGate.spatial", ("max", "avg")),
+    "timm": ("se.spatial.conv", ("avg", "max")),
+}
 
 
 class Entry(typing.NamedTuple):
-    """A variable, the tensor of the file that it is set from, its shape there, and how."""
+    """A variable, and the tensor of the file that it is set from."""
 
     variable: keras.Variable
-    key: str
-    shape: tuple
-    convert: typing.Callable
+    key: str | None  # None: the layout has no such tensor
+    shape: tuple  # in the file
+    maps: typing.Any = slice(None)  # where a kernel's inputs are in the file
+
+    def convert(self, array):
+        """The variable's value, of the file's array."""
+        # Kernels are outputs x inputs x height x width there.
+        if array.ndim > 1:
+            array = np.moveaxis(array, (0, 1), (-1, -2))[..., self.maps, :]
+        return array.reshape(self.variable.shape)
 
 
-def _linear(variable, key, ones=0):
-    """Outputs x inputs in the file, with so many axes of size 1 after them."""
-    shape = (*reversed(variable.shape), *(1,) * ones)
-    return Entry(variable, key, shape, lambda array: array.reshape(array.shape[:2]).T)
-
-
-def _convolution(variable, key, maps=None):
-    """Outputs x inputs x height x width in the file."""
-    height, width, inputs, outputs = variable.shape
-    order = range(inputs) if maps is None else maps
-    return Entry(
-        variable,
-        key,
-        (outputs, inputs, height, width),
-        lambda array: array.transpose(2, 3, 1, 0)[:, :, list(order)],
-    )
+def _kernel(variable, key, ones=0, maps=slice(None)):
+    """A kernel, with so many axes of size 1 at its end in the file."""
+    *window, inputs, outputs = variable.shape
+    return Entry(variable, f"{key}.weight", (outputs, inputs, *window, *(1,) * ones), maps)
 
 
 def _vector(variable, key):
-    return Entry(variable, key, tuple(variable.shape), lambda array: array)
+    return Entry(variable, key, tuple(variable.shape))
 
 
-def _batch_norm(layer, prefix):
-    yield _vector(layer.gamma, f"{prefix}.weight")
-    yield _vector(layer.beta, f"{prefix}.bias")
-    yield _vector(layer.moving_mean, f"{prefix}.running_mean")
-    yield _vector(layer.moving_variance, f"{prefix}.running_var")
+def _affine(kernel, bias, key, ones=0):
+    yield _kernel(kernel, key, ones)
+    yield _vector(bias, f"{key}.bias")
+
+
+def _batch_norm(layer, key):
+    yield _vector(layer.gamma, f"{key}.weight")
+    yield _vector(layer.beta, f"{key}.bias")
+    yield _vector(layer.moving_mean, f"{key}.running_mean")
+    yield _vector(layer.moving_variance, f"{key}.running_var")
 
 
 def _cbam(layer, block, layout):
     channel, spatial = layer.channel_attention, layer.spatial_attention
-    if layout == "timm":
-        prefix, first, second, ones = f"{block}.se.channel", "fc1", "fc2", 2
-        convolution, norm = (f"{block}.se.spatial.conv.{name}" for name in ("conv", "bn"))
-    else:
-        prefix, first, second, ones = f"{block}.cbam.ChannelGate.mlp", "1", "3", 0
-        convolution, norm = (f"{block}.cbam.SpatialGate.spatial.{name}" for name in ("conv", "bn"))
     if channel is not None:
-        yield _linear(channel.hidden_kernel, f"{prefix}.{first}.weight", ones)
-        yield _linear(channel.output_kernel, f"{prefix}.{second}.weight", ones)
-        if channel.use_bias and layout == "official":
-            yield _vector(channel.hidden_bias, f"{prefix}.{first}.bias")
-            yield _vector(channel.output_bias, f"{prefix}.{second}.bias")
+        first, second, ones = _CHANNEL[layout]
+        yield _kernel(channel.hidden_kernel, f"{block}.{first}", ones)
+        yield _kernel(channel.output_kernel, f"{block}.{second}", ones)
+        if channel.use_bias:
+            has_bias = layout == "official"
+            yield _vector(channel.hidden_bias, f"{block}.{first}.bias" if has_bias else None)
+            yield _vector(channel.output_bias, f"{block}.{second}.bias" if has_bias else None)
     if spatial is not None and set(spatial.pooling) == {"avg", "max"}:
-        order = [_MAPS[layout].index(name) for name in spatial.pooling]
-        yield _convolution(spatial.kernel, f"{convolution}.weight", order)
+        gate, maps = _SPATIAL[layout]
+        order = [maps.index(name) for name in spatial.pooling]
+        yield _kernel(spatial.kernel, f"{block}.{gate}.conv", maps=order)
         if spatial.batch_norm is not None:
-            yield from _batch_norm(spatial.batch_norm, norm)
+            yield from _batch_norm(spatial.batch_norm, f"{block}.{gate}.bn")
 
 
-def _bam(layer, prefix):
-    gate = f"{prefix}.channel_att.gate_c.gate_c"
-    yield _linear(layer.hidden_kernel, f"{gate}_fc_0.weight")
-    yield _vector(layer.hidden_bias, f"{gate}_fc_0.bias")
+def _bam(layer, block):
+    gate = f"{block}.channel_att.gate_c.gate_c"
+    yield from _affine(layer.hidden_kernel, layer.hidden_bias, f"{gate}_fc_0")
     yield from _batch_norm(layer.channel_norm, f"{gate}_bn_1")
-    yield _linear(layer.channel_kernel, f"{gate}_fc_final.weight")
-    yield _vector(layer.channel_bias, f"{gate}_fc_final.bias")
-    gate = f"{prefix}.spatial_att.gate_s.gate_s"
-    yield _linear(layer.reduce_kernel, f"{gate}_conv_reduce0.weight", 2)
-    yield _vector(layer.reduce_bias, f"{gate}_conv_reduce0.bias")
+    yield from _affine(layer.channel_kernel, layer.channel_bias, f"{gate}_fc_final")
+    gate = f"{block}.spatial_att.gate_s.gate_s"
+    yield from _affine(layer.reduce_kernel, layer.reduce_bias, f"{gate}_conv_reduce0", ones=2)
     yield from _batch_norm(layer.reduce_norm, f"{gate}_bn_reduce0")
     for i, kernel in enumerate(layer.dilated_kernels):
-        yield _convolution(kernel, f"{gate}_conv_di_{i}.weight")
-        yield _vector(layer.dilated_biases[i], f"{gate}_conv_di_{i}.bias")
+        yield from _affine(kernel, layer.dilated_biases[i], f"{gate}_conv_di_{i}")
         yield from _batch_norm(layer.dilated_norms[i], f"{gate}_bn_di_{i}")
-    yield _linear(layer.spatial_kernel, f"{gate}_conv_final.weight", 2)
-    yield _vector(layer.spatial_bias, f"{gate}_conv_final.bias")
+    yield from _affine(layer.spatial_kernel, layer.spatial_bias, f"{gate}_conv_final", ones=2)
 
 
-def checkpoint_entries(layer, layout):
-    """Where the variables of one layer are in a file of layout `"official"` or `"timm"`."""
+def layer_entries(layer, layout):
+    """Yields the entries of one layer in a file of layout `"official"` or `"timm"`."""
     block = re.match(r"layer(\d)_(\d+)_", layer.name)
-    if isinstance(layer, AttentionLayer):
-        if block is not None and isinstance(layer, CBAM):
-            return _cbam(layer, f"layer{block[1]}.{block[2]}", layout)
-        if block is not None and isinstance(layer, BAM):
-            return _bam(layer, f"bam{block[1]}")
-        return ()
     key = re.sub(r"^layer(\d)_(\d+)_", r"layer\1.\2.", layer.name)
     key = key.replace("downsample_", "downsample.")
-    if isinstance(layer, keras.layers.Conv2D):
-        return (_convolution(layer.kernel, f"{key}.weight"),)
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return _batch_norm(layer, key)
-    if isinstance(layer, keras.layers.Dense):
-        return _linear(layer.kernel, f"{key}.weight"), _vector(layer.bias, f"{key}.bias")
-    return ()
+    if isinstance(layer, CBAM) and block:
+        yield from _cbam(layer, f"layer{block[1]}.{block[2]}", layout)
+    elif isinstance(layer, BAM) and block:
+        yield from _bam(layer, f"bam{block[1]}")
+    elif isinstance(layer, keras.layers.Conv2D):
+        yield _kernel(layer.kernel, key)
+    elif isinstance(layer, keras.layers.BatchNormalization):
+        yield from _batch_norm(layer, key)
+    elif isinstance(layer, keras.layers.Dense):
+        yield from _affine(layer.kernel, layer.bias, key)
 
 
 def computes_otherwise(layer):
-    """Whether it is attention of the shapes of a checkpoint's, but of another formula."""
+    """Whether it is attention with the shapes of a checkpoint's but another formula."""
     if isinstance(layer, BAM):
         return (layer.combine, layer.dilation_rate) != ("multiply", 4)
     return isinstance(layer, CBAM) and (
@@ -122,3 +121,45 @@ def computes_otherwise(layer):
         or layer.activation is not keras.activations.relu
         or layer.gate_activation is not keras.activations.sigmoid
     )
+
+
+def describe_checkpoint(arrays):
+    """The arguments of the `ResNet` whose tensors these are; none tells where it strides."""
+    blocks = {key.split(".")[1] + key[5] for key in arrays if re.match(r"layer\d\.\d+\.", key)}
+    counts = tuple(sum(block.endswith(stage) for block in blocks) for stage in "1234")
+    is_bottleneck = "layer1.0.conv3.weight" in arrays
+    depth = next((d for d, known in DEPTHS.items() if known == (counts, is_bottleneck)), None)
+    if depth is None:
+        raise CheckpointError(
+            f"The file holds no residual network of depth {', '.join(map(str, DEPTHS))}: its "
+            f"stages have {counts} blocks."
+        )
+    marks = {".cbam.": "cbam", ".se.channel.": "cbam", "bam1.": "bam"}
+    found = (attention for mark, attention in marks.items() if any(mark in key for key in arrays))
+    arguments = {"depth": depth, "attention": next(found, None)}
+    stem = _shape(arrays, "conv1.weight", 4)
+    planes = _shape(arrays, f"layer1.0.conv{3 if is_bottleneck else 2}.weight", 4)[0]
+    planes //= 4 if is_bottleneck else 1
+    if planes != 64:
+        arguments["width"] = planes / 64
+    if is_bottleneck:
+        inner, of_group = _shape(arrays, "layer1.0.conv2.weight", 4)[:2]
+        if (inner, of_group) != (planes, planes):
+            arguments["cardinality"] = inner // of_group
+            arguments["base_width"] = of_group * 64 // max(1, planes)
+    if stem[-1] != 7:
+        arguments["stem"] = "cifar"
+    if "fc.weight" in arrays:
+        arguments["num_classes"] = _shape(arrays, "fc.weight", 2)[0]
+    else:
+        arguments["include_top"] = False
+    return arguments
+
+
+def _shape(arrays, key, rank):
+    shape = arrays[key].shape if key in arrays else None
+    if shape is None or len(shape) != rank or 0 in shape:
+        raise CheckpointError(
+            f"The file holds no residual network: its tensor {key!r} has the shape {shape}."
+        )
+    return shape

@@ -2,19 +2,11 @@
 
 import keras
 
-from keras_cbam.models.building import (
-    attended,
-    conv,
-    norm,
-    padded,
-    preprocessed,
-    validated_shape,
-    with_top,
-)
+from keras_cbam.models.building import attended, conv, network_inputs, norm, padded, with_top
 
 # Channels and strides of the thirteen units.
-UNITS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5]
-UNITS += [(1024, 2), (1024, 1)]
+UNITS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
+UNITS += [(512, 1)] * 5 + [(1024, 2), (1024, 1)]
 
 
 def MobileNet(
@@ -32,19 +24,13 @@ def MobileNet(
 
     Each of thirteen units is a depthwise 3x3 and a pointwise convolution, each with batch
     normalization and ReLU: 26 sites, the only reading of the paper that gives its parameter counts.
-    Padding is PyTorch's; batch normalization has epsilon 1e-5 and momentum 0.9.
+    Padding and batch normalization are as in `ResNet`.
 
     Args:
-        attention: `"cbam"` (with batch normalization after the 7x7), `"se"`, `None`, or anything
-            else that `insert_attention` takes. It does not start as an identity.
-            Defaults to `"cbam"`.
+        attention: see `ResNet`; it goes to these sites. Defaults to `"cbam"`.
         alpha: float, factor of the channels; the paper has 1.0 and 0.7. Defaults to `1.0`.
-        num_classes: see `ResNet`. Defaults to `1000`.
-        include_top: see `ResNet`. Defaults to `True`.
-        input_shape: see `ResNet`. Defaults to `None`.
-        include_preprocessing: see `ResNet`. Defaults to `True`.
-        pooling: see `ResNet`. Defaults to `None`.
-        classifier_activation: see `ResNet`. Defaults to `"softmax"`.
+        num_classes, include_top, input_shape, include_preprocessing, pooling,
+            classifier_activation: see `ResNet`, which has the same defaults.
         name: string, name of the model. Defaults to `"mobilenet"`.
 
     Returns:
@@ -63,24 +49,23 @@ def MobileNet(
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), table 5
     - [Howard et al., MobileNets](https://arxiv.org/abs/1704.04861)
     """
-    shape = validated_shape("alpha", alpha, num_classes, input_shape, pooling)
+    inputs, x = network_inputs(
+        "alpha", alpha, num_classes, input_shape, include_preprocessing, pooling
+    )
     if int(32 * alpha) < 1:
         raise ValueError(f"`alpha` leaves no channels. Received: alpha={alpha}")
-    inputs = keras.Input(shape, name="pixels" if include_preprocessing else "pictures")
-    x = preprocessed(inputs, include_preprocessing)
     x = conv(x, int(32 * alpha), 3, "conv1", strides=2)
     x = keras.layers.ReLU(name="conv1_relu")(norm(x, "conv1_bn"))
     for i, (filters, strides) in enumerate(UNITS, 1):
-        name_of_unit = f"conv_dw_{i}"
         x = keras.layers.DepthwiseConv2D(
             3,
             strides=strides,
             padding="valid" if strides > 1 else "same",
             use_bias=False,
-            # Nine weights to an output, as PyTorch counts the fan of a grouped convolution.
+            # He's of nine weights, as PyTorch counts the fan of a grouped convolution.
             depthwise_initializer=keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
-            name=name_of_unit,
-        )(padded(x, 3, name_of_unit) if strides > 1 else x)
+            name=f"conv_dw_{i}",
+        )(padded(x, 3, f"conv_dw_{i}") if strides > 1 else x)
         x = keras.layers.ReLU(name=f"conv_dw_{i}_relu")(norm(x, f"conv_dw_{i}_bn"))
         x = conv(x, int(filters * alpha), 1, f"conv_pw_{i}")
         x = keras.layers.ReLU(name=f"conv_pw_{i}_relu")(norm(x, f"conv_pw_{i}_bn"))

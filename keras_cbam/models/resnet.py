@@ -5,15 +5,7 @@ import inspect
 import keras
 
 from keras_cbam.errors import positive_integer
-from keras_cbam.models.building import (
-    attended,
-    conv,
-    norm,
-    padded,
-    preprocessed,
-    validated_shape,
-    with_top,
-)
+from keras_cbam.models.building import attended, conv, network_inputs, norm, padded, with_top
 
 # Blocks in each of the four stages, and whether they are bottlenecks.
 DEPTHS = {
@@ -22,7 +14,6 @@ DEPTHS = {
     50: ((3, 4, 6, 3), True),
     101: ((3, 4, 23, 3), True),
 }
-STEMS = ("imagenet", "cifar")
 
 
 def ResNet(
@@ -43,38 +34,33 @@ def ResNet(
 ):
     """A residual network of the CBAM paper, with attention as its official code has it.
 
-    The layers have the names of the official code, with underscores: `layer1_0_conv1`,
-    `layer1_0_bn1`, ..., `layer1_0_downsample_0`, `fc`. Padding is PyTorch's; batch normalization
-    has epsilon 1e-5 and momentum 0.9. Convolutions start from He's normal distribution by their
-    outputs, the classifier from that by its inputs.
+    The layers have the names of the official code, with underscores: `layer1_0_conv1`. Padding is
+    PyTorch's; batch normalization has epsilon 1e-5 and momentum 0.9. Initializers are He's: of
+    convolutions by their outputs, of the classifier by its inputs.
 
     Args:
-        depth: int: 18, 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
-        attention: `"cbam"` (at the end of each residual branch, with batch normalization after the
-            7x7), `"se"` (there), `"bam"` (after the first three stages, branches multiplied), as
-            in the official code; `None`; or anything else that `insert_attention` takes, at
-            the end of each residual branch. It does not start as an identity.
+        depth: int, 18 or 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
+        attention: `"cbam"` (with batch normalization after the 7x7), `"se"`, `None`, or anything
+            else that `insert_attention` takes, at the end of each residual branch; or `"bam"`
+            (branches multiplied), after the first three stages. It does not start as an identity.
             Defaults to `"cbam"`.
-        width: float, factor of the channels of all blocks; the stem keeps 64.
-            Defaults to `1.0`.
+        width: float, factor of the channels of all blocks; the stem keeps 64. Defaults to `1.0`.
         cardinality: int, groups of a bottleneck's 3x3 convolution. Defaults to `1`.
         base_width: int, channels of a group for each 64 of the stage: a bottleneck's inner width is
             `channels * base_width // 64 * cardinality`. Defaults to `64`.
-        stem: `"imagenet"` (7x7 with stride 2, then 3x3 maximum pooling) or `"cifar"` (3x3).
-            Defaults to `"imagenet"`.
+        stem: `"imagenet"` (7x7 with stride 2, maximum pooling) or `"cifar"` (3x3). Defaults to
+            `"imagenet"`.
         stride_in_first_1x1: bool, whether a bottleneck strides in its first 1x1 convolution, as
             the paper counts, or in the 3x3, as the released checkpoints do. Defaults to `False`.
         num_classes: int. Defaults to `1000`.
         include_top: bool, whether average pooling and the classifier follow. Defaults to `True`.
-        input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
-            `keras.config.image_data_format()` is `"channels_first"`; height and width may be
-            `None`. Defaults to `None`: pictures of 224 x 224.
-        include_preprocessing: bool, whether the model normalizes pixels of [0, 255] by ImageNet's
-            mean and deviation; else it takes normalized pictures. Defaults to `True`.
-        pooling: `"avg"`, `"max"` or `None`: pooling of the features if `include_top=False`.
-            Defaults to `None`.
-        classifier_activation: activation of the classifier; `None` for logits. Its outputs are
-            float32 under every dtype policy. Defaults to `"softmax"`.
+        input_shape: tuple `(height, width, 3)`, or `(3, height, width)` if Keras' data format is
+            `"channels_first"`; height and width may be `None`. Defaults to `None`: 224 x 224.
+        include_preprocessing: bool, whether the model normalizes pixels in [0, 255] by ImageNet's
+            mean and deviation; else it takes normalized images. Defaults to `True`.
+        pooling: `"avg"`, `"max"` or `None`, if `include_top=False`. Defaults to `None`.
+        classifier_activation: activation of the classifier, which is float32 under every dtype
+            policy; `None` for logits. Defaults to `"softmax"`.
         name: string, name of the model. Defaults to `None`.
 
     Returns:
@@ -96,9 +82,11 @@ def ResNet(
     """
     if not isinstance(depth, int) or depth not in DEPTHS:
         raise ValueError(f"`depth` must be one of {tuple(DEPTHS)}. Received: depth={depth!r}")
-    if stem not in STEMS:
-        raise ValueError(f"`stem` must be one of {STEMS}. Received: stem={stem!r}")
-    shape = validated_shape("width", width, num_classes, input_shape, pooling)
+    if stem not in ("imagenet", "cifar"):
+        raise ValueError(f'`stem` must be "imagenet" or "cifar". Received: stem={stem!r}')
+    inputs, x = network_inputs(
+        "width", width, num_classes, input_shape, include_preprocessing, pooling
+    )
     positive_integer("cardinality", cardinality)
     positive_integer("base_width", base_width)
     blocks, is_bottleneck = DEPTHS[depth]
@@ -112,20 +100,16 @@ def ResNet(
             "`width` and `base_width` leave no channels. "
             f"Received: width={width}, base_width={base_width}"
         )
-    inputs = keras.Input(shape, name="pixels" if include_preprocessing else "pictures")
-    x = _stem(preprocessed(inputs, include_preprocessing), stem)
+    x = _stem(x, stem)
     for stage, count in enumerate(blocks):
         planes = int(64 * 2**stage * width)
         for block in range(count):
             strides = 2 if stage > 0 and block == 0 else 1
             if is_bottleneck:
                 inner = planes * base_width // 64 * cardinality
-                first = stride_in_first_1x1
-                convolutions = [
-                    (inner, 1, strides if first else 1, 1),
-                    (inner, 3, 1 if first else strides, cardinality),
-                    (4 * planes, 1, 1, 1),
-                ]
+                first, second = (strides, 1) if stride_in_first_1x1 else (1, strides)
+                convolutions = [(inner, 1, first, 1), (inner, 3, second, cardinality)]
+                convolutions.append((4 * planes, 1, 1, 1))
             else:
                 convolutions = [(planes, 3, strides, 1), (planes, 3, 1, 1)]
             x = residual_block(x, f"layer{stage + 1}_{block}", convolutions, strides)
@@ -142,12 +126,12 @@ def _stem(x, stem):
     if stem == "cifar":
         return keras.layers.ReLU(name="relu")(norm(conv(x, 64, 3, "conv1"), "bn1"))
     x = keras.layers.ReLU(name="relu")(norm(conv(x, 64, 7, "conv1", strides=2), "bn1"))
-    # What follows a ReLU is not negative: zeros around it are as good as PyTorch's -inf.
+    # A ReLU's outputs are not negative: zeros around them are as good as PyTorch's -inf.
     return keras.layers.MaxPooling2D(3, strides=2, name="maxpool")(padded(x, 3, "maxpool"))
 
 
 def residual_block(x, name, convolutions, strides):
-    """A residual block of `convolutions`: filters, kernel size, strides and groups of each."""
+    """A residual block; each of `convolutions` is its filters, kernel size, strides and groups."""
     shortcut = x
     for i, (filters, size, stride, groups) in enumerate(convolutions, 1):
         if i > 1:
@@ -164,16 +148,13 @@ def _shorthand(name, depth, **fixed):
     def build(attention="cbam", **arguments):
         return ResNet(depth, attention, **{"name": name.lower(), **fixed, **arguments})
 
-    given = ", ".join(f"{key}={value!r}" for key, value in fixed.items())
+    given = "".join(f", {key}={value!r}" for key, value in fixed.items())
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"`ResNet({', '.join(filter(None, [str(depth), given]))})`; see `ResNet`."
+    build.__doc__ = f"`ResNet({depth}{given})` with further arguments of `ResNet`."
     signature = inspect.signature(ResNet)
-    parameters = [
-        parameter.replace(default=fixed.get(parameter.name, parameter.default))
-        for parameter in signature.parameters.values()
-        if parameter.name != "depth"
-    ]
-    build.__signature__ = signature.replace(parameters=parameters)
+    _, *rest = signature.parameters.values()
+    rest = [p.replace(default=fixed.get(p.name, p.default)) for p in rest]
+    build.__signature__ = signature.replace(parameters=rest)
     return build
 
 

@@ -38,15 +38,9 @@ def likeliest(probabilities):
 
 
 def compare(expected, found):
-    """How far predictions of an artefact are from those of Keras.
+    """The largest difference of probabilities, and the part of images with the same class.
 
-    Args:
-        expected: float array `(images, classes)` of probabilities.
-        found: list of such arrays, of the same images.
-
-    Returns:
-        Dict: `"largest_difference"` of probabilities, and `"agreement"`, the part of the images
-        whose likeliest class is the same; of the worst of the arrays.
+    Of several arrays `found`, each `(images, classes)` as `expected`, the worst counts.
     """
     best = likeliest(expected)
     return {

@@ -8,7 +8,7 @@ import tempfile
 
 from keras_cbam.errors import quoted
 
-# What a folder of TensorFlow's may hold.
+# What the folder of a SavedModel may hold.
 _SAVED_MODEL = {
     *("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"),
     "keras_metadata.pb",
@@ -16,12 +16,9 @@ _SAVED_MODEL = {
 
 
 def refuse_to_lose_artefact(file_format, output, overwrite):
-    """Raises FileExistsError if the artefact would replace anything but one of its format.
+    """Raises FileExistsError if the artefact would replace anything except one of its format.
 
-    Args:
-        file_format: string, see `find_format`.
-        output: `pathlib.Path` of the artefact to write.
-        overwrite: bool, whether one of its format may be replaced.
+    One of its format may be replaced with `overwrite`.
     """
     if not output.exists():
         return
@@ -29,20 +26,14 @@ def refuse_to_lose_artefact(file_format, output, overwrite):
     if file_format == "saved_model":
         is_artefact = output.is_dir() and {path.name for path in output.iterdir()} <= _SAVED_MODEL
     if not is_artefact:
-        raise FileExistsError(
-            f"The output {quoted(output)} exists already and is not a {file_format} artefact. "
-            "Choose another --output."
-        )
-    if os.path.ismount(output):
-        raise FileExistsError(
-            f"The output {quoted(output)} is a mount point, which cannot be replaced. "
-            "Choose a folder in it as --output."
-        )
-    if not overwrite:
-        raise FileExistsError(
-            f"The output {quoted(output)} exists already. "
-            "Choose another --output, or pass --overwrite to replace it."
-        )
+        why = f"exists already and is not a {file_format} artefact. Choose another --output."
+    elif os.path.ismount(output):
+        why = "is a mount point, which cannot be replaced. Choose a folder in it as --output."
+    elif not overwrite:
+        why = "exists already. Choose another --output, or pass --overwrite to replace it."
+    else:
+        return
+    raise FileExistsError(f"The output {quoted(output)} {why}")
 
 
 @contextlib.contextmanager
@@ -60,12 +51,7 @@ def beside(output):
 
 
 def put_in_place(new, output):
-    """Moves what was written within `beside` to `output`.
-
-    Args:
-        new: `pathlib.Path` of a file or folder.
-        output: `pathlib.Path`; what is there is replaced.
-    """
+    """Moves a file or folder that was written within `beside` to `output`, in the place of any."""
     output.parent.mkdir(parents=True, exist_ok=True)
     # A folder cannot be replaced in one step.
     aside = new.with_name("replaced")

@@ -7,22 +7,20 @@ import numpy as np
 
 from keras_cbam.errors import ExportError
 from keras_cbam.files.fresh_process import FreshProcessError, answer, run_module
+from keras_cbam.serving.formats import INPUT, OUTPUT, SIGNATURE
+
+# In integers the first two crash LiteRT 2.3 where gates project descriptors of any number of
+# images; sums overflow: https://github.com/google-ai-edge/LiteRT/issues/4079.
+_LITERT_IN_FLOAT32 = ["ADD", "FULLY_CONNECTED", "SUM"]
+# Weights quantized for each channel need 13 or more.
+_ONNX_OPSET = 17
 
 
 def convert(model_file, file_format, output, quantize="none", activation=None, images=None):
-    """Writes a `.keras` file in a format of serving, whatever the backend of the caller.
+    """Writes a `.keras` file in a format of serving, whatever the backend; or raises ExportError.
 
-    Args:
-        model_file: path of a `.keras` file of layers of Keras and of this package.
-        file_format: string, see `find_format`.
-        output: path of the file or folder to write.
-        quantize: string, see `find_format`. Defaults to `"none"`.
-        activation: see `write_saved_model`. Defaults to `None`.
-        images: array of real images, `(images, height, width, channels)`, by which `"int8"`
-            learns the ranges of the activations. Defaults to `None`.
-
-    Raises:
-        ExportError: if it cannot be written.
+    From real `images`, `(images, height, width, channels)`, `"int8"` learns ranges of activations.
+    For the other arguments see `find_format` and `write_saved_model`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         calibration = None
@@ -48,34 +46,113 @@ def convert(model_file, file_format, output, quantize="none", activation=None, i
 def _write(model_file, file_format, output, quantize, activation, calibration):
     import keras_cbam  # noqa: F401  (registers the layers)
     from keras_cbam.files.model_files import load_keras_file
-    from keras_cbam.serving import litert_file, onnx_file
     from keras_cbam.serving.saved_model import write_saved_model
 
     model = load_keras_file(model_file)
     if file_format == "saved_model":
         write_saved_model(model, output, activation)
         return
-    model = in_float32(model)
     images = None if calibration is None else np.load(calibration)
-    if file_format == "onnx":
-        onnx_file.write(model, output, quantize, activation, images)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(model, folder, activation)
-        litert_file.write(folder, output, quantize, images)
+    write = {"litert": write_litert, "onnx": write_onnx}[file_format]
+    write(in_float32(model), output, quantize, activation, images)
 
 
 def in_float32(model):
     """A copy that computes in float32, as the converters know no mixed precision.
 
-    Args:
-        model: `keras.Model`, whose layers are given the policy float32 on the way.
+    The layers of the model itself get the policy float32 on the way.
     """
     for layer in model._flatten_layers():
         layer.dtype_policy = "float32"
     copy = model.__class__.from_config(model.get_config())
     copy.set_weights(model.get_weights())
     return copy
+
+
+def write_litert(model, file, quantize="none", activation=None, images=None):
+    """Writes a float32 model as a LiteRT file of builtin operators, for any number of images.
+
+    Inputs and outputs stay float32. `"float16"` stores the weights in half the bytes; `"int8"`
+    computes convolutions, pools and products in integers and the rest in float32.
+    """
+    import tensorflow as tf
+
+    from keras_cbam.serving.saved_model import write_saved_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(model, folder, activation)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        if quantize != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if quantize == "int8":
+            converter.representative_dataset = lambda: _examples(images)
+            # The way to leave operators out:
+            # https://www.tensorflow.org/lite/performance/quantization_debugger
+            debugger = tf.lite.experimental
+            options = debugger.QuantizationDebugOptions(denylisted_ops=_LITERT_IN_FLOAT32)
+            selective = debugger.QuantizationDebugger(
+                converter=converter,
+                debug_dataset=converter.representative_dataset,
+                debug_options=options,
+            )
+            content = selective.get_nondebug_quantized_model()
+        else:
+            content = converter.convert()
+    pathlib.Path(file).write_bytes(content)
+
+
+def _examples(images):
+    return ({INPUT: image[None].astype(np.float32)} for image in images)
+
+
+def write_onnx(model, file, quantize="none", activation=None, images=None):
+    """Writes a float32 model on TensorFlow as an ONNX file, for any number of images.
+
+    Inputs and outputs stay float32. `"float16"` computes in half precision, `"int8"` in integers
+    where ONNX Runtime can.
+    """
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    from keras_cbam.serving.saved_model import probabilities, tensor_spec
+
+    serve = probabilities(model, activation)
+    function = tf.function(lambda pixels: {OUTPUT: serve(pixels)})
+    converted, _ = tf2onnx.convert.from_function(
+        function, input_signature=[tensor_spec(model)], opset=_ONNX_OPSET
+    )
+    for tensor in (*converted.graph.input, *converted.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    if quantize == "float16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        converted = convert_float_to_float16(converted, keep_io_types=True)
+    if quantize == "int8":
+        _write_onnx_int8(converted, file, images)
+    else:
+        onnx.save(converted, str(file))
+
+
+def _write_onnx_int8(converted, file, images):
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):
+        def __init__(self):
+            self.batches = _examples(images)
+
+        def get_next(self):
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        plain, prepared = (str(pathlib.Path(scratch) / name) for name in ("a.onnx", "b.onnx"))
+        onnx.save(converted, plain)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(prepared, str(file), Images(), per_channel=True)
 
 
 if __name__ == "__main__":

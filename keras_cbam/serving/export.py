@@ -6,14 +6,7 @@ import pathlib
 import numpy as np
 
 from keras_cbam.errors import ExportError, ModelError, quoted
-from keras_cbam.serving.agreement import (
-    activated,
-    check_agreement,
-    compare,
-    likeliest,
-    milliseconds_each,
-    missing_activation,
-)
+from keras_cbam.serving import agreement
 from keras_cbam.serving.artefact_files import beside, put_in_place, size_in_bytes
 from keras_cbam.serving.conversion import convert
 from keras_cbam.serving.served import ServedArtefact
@@ -28,22 +21,16 @@ class Export:
     """An artefact and how it compares with the Keras model; pairs are of Keras and the artefact.
 
     Attributes:
-        format: string.
-        quantize: string.
-        output: `pathlib.Path` of the file or folder.
-        activation: string, the activation that was added to make the model's outputs
-            probabilities, or `None`.
+        activation: string, what was added to make the model's outputs probabilities, or `None`.
         data: string, name of the data that the images are from.
         calibration_images: int, training images that `"int8"` learned from; else 0.
-        images: int, test images that were compared.
-        input_shape: tuple, of one image.
+        images: int, test images that were compared, of the shape `input_shape`.
         largest_difference: float, of probabilities.
         agreement: float, part of the images whose likeliest class is the same.
-        accuracy: pair of floats, top-1 accuracy; `None` where the classes of the data are not
-            those of the model.
+        accuracy: pair of floats; `None` where the data have other classes than the model.
         size: pair of ints, bytes of the files.
         milliseconds: `{batch size: pair of floats}`, median milliseconds for each image.
-        skipped: list of strings, a line `"path: reason"` for each image that could not be read.
+        skipped: list of lines `"path: reason"` on images that could not be read.
     """
 
     format: str
@@ -63,48 +50,34 @@ class Export:
 
 
 def export_model(model, model_file, format, output, quantize, test, calibration, **told):  # noqa: A002
-    """Writes a model in a format of serving, and compares what it predicts with Keras.
+    """Writes a model in a format of serving, compares its predictions with Keras: an `Export`.
 
-    The artefact is written whole or not at all, loaded in a fresh process by its own runtime,
-    without Keras, and compared on test images. Keras and the runtime are timed by turns, on all
-    CPU cores.
+    For what it does and raises, see `classification.export.export_run`.
 
     Args:
         model: `keras.Model` from pixels in [0, 255] to one score for each class.
         model_file: `pathlib.Path` of its `.keras` file.
-        format: string, see `find_format`.
         output: absolute `pathlib.Path`, checked by `refuse_to_lose_artefact`.
-        quantize: string, see `find_format`.
-        test: pair of a uint8 array `(images, height, width, channels)` and an int array
-            `(images,)` of labels, or `None` instead of the labels.
+        test: pair of images `(images, height, width, channels)` and int labels, or `None` instead.
         calibration: array of training images that `"int8"` learns from, or `None`.
         **told: `data` and `skipped` of the `Export`.
-
-    Returns:
-        An `Export`.
-
-    Raises:
-        ModelError: if the scores of the model are not finite.
-        ExportError: if the model cannot be converted, or the artefact predicts otherwise than
-            Keras, see `check_agreement`. The artefact is at `output` then, to be looked at; or at
-            `failed-<name>` beside it, where it would have replaced an earlier one.
-        OSError: if the files cannot be written.
     """
     images, labels = test
     expected = model.predict(images, batch_size=32, verbose=0).astype("float32")
     if not np.isfinite(expected).all():
         raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
-    activation = missing_activation(expected)
-    expected = activated(expected, activation)
+    activation = agreement.missing_activation(expected)
+    expected = agreement.activated(expected, activation)
     with beside(output) as path:
         convert(model_file, format, path, quantize, activation, calibration)
         try:
             with ServedArtefact(format, path) as served:
                 found = [served.predict(images, size) for size in COMPARED_BATCHES]
-                compared = compare(expected, found)
-                check_agreement(model, format, quantize, **compared)
+                compared = agreement.compare(expected, found)
+                agreement.check_agreement(model, format, quantize, **compared)
                 milliseconds = {
-                    size: milliseconds_each(model, served, images, size) for size in TIMED_BATCHES
+                    size: agreement.milliseconds_each(model, served, images, size)
+                    for size in TIMED_BATCHES
                 }
         except ExportError as error:
             place = output.with_name(f"failed-{output.name}") if output.exists() else output
@@ -113,7 +86,9 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
         put_in_place(path, output)
     accuracy = None
     if labels is not None:
-        accuracy = tuple(float((likeliest(one) == labels).mean()) for one in (expected, found[0]))
+        accuracy = tuple(
+            float((agreement.likeliest(one) == labels).mean()) for one in (expected, found[0])
+        )
     return Export(
         format=format,
         quantize=quantize,

@@ -3,51 +3,36 @@
 import dataclasses
 import importlib.util
 
-# Names of the input and the output of an artefact.
-INPUT, OUTPUT = "pixels", "probabilities"
-SIGNATURE = "serving_default"
+# Names of the input, the output and the signature of an artefact.
+INPUT, OUTPUT, SIGNATURE = "pixels", "probabilities", "serving_default"
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A format of serving.
+    """A format of serving; a file unless its `suffix` is empty.
 
-    Attributes:
-        quantizations: tuple of strings, of which the first is the default.
-        suffix: string, the end of a file's name; `""` for a folder.
-        libraries: tuple of strings, the modules that write and run it, beside TensorFlow.
-        extra: string, the extra of this package that installs them.
+    Its `libraries` are the modules that write and run it, beside TensorFlow.
     """
 
-    quantizations: tuple
+    quantizations: tuple = ("none", "float16", "int8")
     suffix: str = ""
     libraries: tuple = ()
-    extra: str = ""
 
 
+# An extra of this package has the name of the format and installs its libraries.
 FORMATS = {
-    "saved_model": Format(("none",)),
-    "litert": Format(("none", "float16", "int8"), ".tflite", ("ai_edge_litert",), "litert"),
-    "onnx": Format(
-        ("none", "float16", "int8"), ".onnx", ("onnx", "onnxruntime", "tf2onnx"), "onnx"
-    ),
+    "saved_model": Format(quantizations=("none",)),
+    "litert": Format(suffix=".tflite", libraries=("ai_edge_litert",)),
+    "onnx": Format(suffix=".onnx", libraries=("onnx", "onnxruntime", "tf2onnx")),
 }
 
 
 def find_format(name, quantize="none", output=None):
     """The `Format` of that name.
 
-    Args:
-        name: string.
-        quantize: string. Defaults to `"none"`.
-        output: path of the artefact, if its name is to be checked. Defaults to `None`.
-
-    Returns:
-        A `Format`.
-
     Raises:
-        ValueError: if there is no such format, it has no such quantization, or `output` ends
-            otherwise.
+        ValueError: if there is no such format, it has no such quantization, or the path `output`
+            ends otherwise.
         ImportError: if a library that it needs is not installed.
     """
     if name not in FORMATS:
@@ -66,6 +51,6 @@ def find_format(name, quantize="none", output=None):
         if importlib.util.find_spec(library) is None:
             raise ImportError(
                 f"The format {name} needs {library}, which is not installed: "
-                f"pip install keras_cbam[{found.extra}]"
+                f"pip install keras_cbam[{name}]"
             )
     return found

@@ -14,24 +14,10 @@ import numpy as np
 
 
 def load_artefact(file_format, path):
-    """Loads an artefact of `keras-cbam export`.
+    """Loads a `"saved_model"`, `"litert"` or `"onnx"` artefact of `keras-cbam export`.
 
-    Args:
-        file_format: `"saved_model"`, `"litert"` or `"onnx"`.
-        path: path of the file or folder.
-
-    Returns:
-        A function from float32 pixels in [0, 255], `(batch, height, width, channels)`, to float32
-        probabilities, `(batch, classes)`.
-
-    Raises:
-        ImportError: if the runtime is not installed.
-
-    Example:
-
-    >>> predict = load_artefact("onnx", "model.onnx")
-    >>> predict(np.zeros((2, 32, 32, 3), "float32")).shape
-    (2, 10)
+    Returns a function from float32 pixels in [0, 255], `(batch, height, width, channels)`, to
+    float32 probabilities, `(batch, classes)`. Without the runtime, it raises ImportError.
     """
     return _LOADERS[file_format](os.fspath(path))
 
@@ -40,13 +26,12 @@ def _load_saved_model(path):
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
-    signature = loaded.signatures["serving_default"]
 
+    # It holds `loaded`, as variables live no longer than that.
     def predict(pixels):
+        signature = loaded.signatures["serving_default"]
         return signature(pixels=tf.constant(pixels))["probabilities"].numpy()
 
-    # Its variables live as long as it does.
-    predict.loaded = loaded
     return predict
 
 
@@ -55,22 +40,14 @@ def _load_litert(path):
 
     interpreter = Interpreter(path, num_threads=os.cpu_count())
     signature = interpreter.get_signature_runner("serving_default")
-
-    def predict(pixels):
-        return signature(pixels=pixels)["probabilities"]
-
-    return predict
+    return lambda pixels: signature(pixels=pixels)["probabilities"]
 
 
 def _load_onnx(path):
     from onnxruntime import InferenceSession
 
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def predict(pixels):
-        return session.run(["probabilities"], {"pixels": pixels})[0]
-
-    return predict
+    return lambda pixels: session.run(["probabilities"], {"pixels": pixels})[0]
 
 
 _LOADERS = {"saved_model": _load_saved_model, "litert": _load_litert, "onnx": _load_onnx}

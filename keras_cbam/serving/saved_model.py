@@ -12,31 +12,15 @@ ENDPOINT = "serve"
 
 
 def write_saved_model(model, folder, activation=None):
-    """Writes a TensorFlow SavedModel of a classifier.
+    """Writes a TensorFlow SavedModel of a classifier, in the place of what is in the folder.
 
-    It has two signatures for any number of images: `serve`, which
-    `tf.saved_model.load(folder).serve(pixels)` calls, and `serving_default`, with the input
-    `"pixels"` and the output `"probabilities"`, which servers use. Both take float32 pixels in
-    [0, 255], `(batch, height, width, channels)`, and give float32 probabilities,
-    `(batch, classes)`.
+    Its signatures are `serve`, which `tf.saved_model.load(folder).serve(pixels)` calls, and
+    `serving_default`, with the input `"pixels"` and the output `"probabilities"`. Both take float32
+    pixels in [0, 255], `(batch, height, width, channels)`, for any batch, and give float32
+    probabilities, `(batch, classes)`. An `activation` such as `"softmax"` is added to logits.
 
-    TensorFlow writes it. On another backend that happens in a fresh process, from a `.keras` file
-    of the model, as what JAX and PyTorch write is tied to one platform or batch.
-
-    Args:
-        model: `keras.Model` with one input and one output.
-        folder: path of the folder to write; what is there is replaced.
-        activation: string, the activation that makes the model's outputs probabilities,
-            `"softmax"` for logits. Defaults to `None`: they are probabilities.
-
-    Raises:
-        ExportError: if the fresh process cannot write it.
-        OSError: if the files cannot be written.
-
-    Example:
-
-    >>> write_saved_model(model, "served/1")
-    >>> tf.saved_model.load("served/1").serve(pixels)
+    On another backend than TensorFlow a fresh process writes it, or raises `ExportError`: what JAX
+    and PyTorch write is tied to one platform or batch.
     """
     folder = str(folder)
     if keras.backend.backend() != "tensorflow":

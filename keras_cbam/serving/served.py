@@ -15,19 +15,12 @@ from keras_cbam.serving import runtimes
 class ServedArtefact:
     """Within the block, a process that has loaded an artefact, with neither Keras nor this package.
 
-    Args:
-        file_format: string, see `find_format`.
-        path: path of the file or folder.
-
-    Example:
-
     >>> with ServedArtefact("onnx", "model.onnx") as served:
     ...     probabilities = served.predict(images, batch_size=32)
     """
 
     def __init__(self, file_format, path):
-        self.file_format = file_format
-        self.path = path
+        self.file_format, self.path = file_format, path
 
     def __enter__(self):
         self.scratch = tempfile.TemporaryDirectory()
@@ -67,11 +60,11 @@ class ServedArtefact:
         return json.loads(answer)
 
     def predict(self, images, batch_size):
-        """Probabilities of images `(images, height, width, channels)`, in batches of a size."""
+        """Probabilities of images, in batches of a size."""
         output = self.folder / "probabilities.npy"
         self._ask(images, batch_size=batch_size, output=str(output))
         return np.load(output)
 
     def milliseconds(self, images, seconds):
-        """How long predictions of all the images at once take, a list, for some seconds."""
+        """How long predictions of all the images at once take, repeated for some seconds."""
         return self._ask(images, seconds=seconds)["milliseconds"]

@@ -1,4 +1,4 @@
-"""What a model learned and attends to, as arrays and as pictures."""
+"""What a model learned and attends to, as arrays and as figures."""
 
 from keras_cbam.visualization.attention_maps import AttentionScores, attention_maps
 from keras_cbam.visualization.figures import (

@@ -4,13 +4,12 @@ import collections
 import typing
 
 import numpy as np
-from keras import ops
 
 from keras_cbam.insertion.graph import choose
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.spatial_attention import SpatialAttention
 from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, unused
-from keras_cbam.visualization.images import batches, model_inputs
+from keras_cbam.visualization.images import batches, model_inputs, to_float32
 
 
 class AttentionScores(typing.NamedTuple):
@@ -28,26 +27,25 @@ class AttentionScores(typing.NamedTuple):
 def attention_maps(model, images, layers=None, batch_size=32):
     """The maps of every attention layer of a model, from one forward pass in inference mode.
 
-    Layers are found wherever they are: in nested models, in subclassed ones, in those that
-    `insert_attention` made and in reloaded ones.
+    Layers in nested, subclassed and reloaded models are found too.
 
     Args:
         model: `keras.Model` with attention layers of this package.
-        images: array `(batch, height, width, channels)` of pictures as the model takes them:
-            greyscale ones become RGB if the model takes three channels, and those of another size
-            are resized if it takes one size only. For a model of several inputs their list or dict.
+        images: array `(batch, height, width, channels)` of pixels as the model takes them.
+            Greyscale becomes RGB if the model takes three channels, and other sizes are resized if
+            it takes one size only. For a model of several inputs their list or dict.
         layers: regular expression on layer names, collection of names, or predicate on the layer.
             Defaults to `None`: all attention layers.
-        batch_size: int, pictures at once. Defaults to `32`.
+        batch_size: int, images at once. Defaults to `32`.
 
     Returns:
-        Dict `{layer name: AttentionScores}` in the order of the calls. Layers of the same name in
-        different nested models are called by their path, `<model>/<layer>`; further calls of a
-        shared layer are `<name>_1` and so on, as far as no other layer is called so.
+        Dict `{layer name: AttentionScores}` in the order of the calls. Where layers of nested
+        models share a name, it is their path, `<model>/<layer>`. Further calls of a shared layer
+        are `<name>_1` and so on.
 
     Raises:
         ValueError: if the model has no attention layer, `layers` names none or none that is
-            called, or the pictures do not fit the model.
+            called, or the images do not fit the model.
 
     Example:
 
@@ -62,14 +60,12 @@ def attention_maps(model, images, layers=None, batch_size=32):
     chosen = _chosen(model, layers)
     parts = collections.defaultdict(list)
     for batch in batches(inputs, batch_size):
-        calls = collections.Counter()
-
-        def keep(name, scores, calls=calls):
+        seen, calls = [], collections.Counter()
+        with hooked([(layer, _watch(seen, name, layer)) for name, layer in chosen.items()]):
+            model(batch, training=False)
+        for name, scores in seen:
             parts[name, calls[name]].append(scores)
             calls[name] += 1
-
-        with hooked([(layer, _watch(keep, name, layer)) for name, layer in chosen.items()]):
-            model(batch, training=False)
     if not parts:
         raise ValueError(
             f"The model calls none of its attention layers: {', '.join(chosen)}. "
@@ -77,9 +73,10 @@ def attention_maps(model, images, layers=None, batch_size=32):
         )
     maps = {}
     for (name, number), scores in parts.items():
-        # The name of a further call must not be that of another layer.
+        # A further call must not take the name of another layer.
         key = unused(name, {*maps, *chosen}) if number else name
-        maps[key] = AttentionScores(*(_joined(gates) for gates in zip(*scores)))
+        gates = [None if gate[0] is None else np.concatenate(gate) for gate in zip(*scores)]
+        maps[key] = AttentionScores(*gates)
     return maps
 
 
@@ -90,11 +87,8 @@ def has_attention(model):
 
 def _chosen(model, layers):
     """`{name: layer}` of the attention layers asked for; the name is the path if it must be."""
-    found = {
-        path: layer
-        for path, layer in find_operations(model).items()
-        if isinstance(layer, AttentionLayer)
-    }
+    operations = find_operations(model).items()
+    found = {path: layer for path, layer in operations if isinstance(layer, AttentionLayer)}
     if not found:
         raise ValueError(
             "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
@@ -111,22 +105,15 @@ def _chosen(model, layers):
     return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
 
 
-def _watch(keep, name, layer):
+def _watch(seen, name, layer):
+    """A hook that adds the name and the channel and spatial scores of each call to `seen`."""
+
     def hook(call, inputs, training=None, return_attention_scores=False):
         outputs, scores = call(inputs, training=training, return_attention_scores=True)
-        keep(name, _as_pair(layer, scores))
+        pair = scores
+        if not isinstance(scores, tuple):
+            pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
+        seen.append((name, [None if gate is None else to_float32(gate) for gate in pair]))
         return (outputs, scores) if return_attention_scores else outputs
 
     return hook
-
-
-def _as_pair(layer, scores):
-    if not isinstance(scores, tuple):
-        scores = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
-    return [
-        None if gate is None else ops.convert_to_numpy(ops.cast(gate, "float32")) for gate in scores
-    ]
-
-
-def _joined(maps):
-    return None if maps[0] is None else np.concatenate(maps)

@@ -13,27 +13,23 @@ _WHOLE = (AttentionLayer, keras.layers.GroupQueryAttention, keras.layers.MultiHe
 
 
 def find_operations(model):
-    """`{path: operation}` of a model's layers and operations, those of inner layers as well.
+    """`{path: operation}` of a model's layers and operations, inner layers included.
 
     The path of a layer in a nested model is `<model>/<layer>`; a layer with several has the first.
-    Attention layers are not searched: their gates are theirs.
-
-    Args:
-        model: `keras.Model` of any kind, or layer.
+    Attention layers are not searched: their gates belong to them.
     """
-    found = {}
-    _find(model, "", found, set())
+    found, seen = {}, set()
+
+    def search(layer, prefix):
+        for operation in _children(layer):
+            if id(operation) not in seen:
+                seen.add(id(operation))
+                path = unused(prefix + operation.name, found)
+                found[path] = operation
+                search(operation, f"{path}/")
+
+    search(model, "")
     return found
-
-
-def _find(model, prefix, found, seen):
-    for operation in _children(model):
-        if id(operation) in seen:
-            continue
-        seen.add(id(operation))
-        path = unused(prefix + operation.name, found)
-        found[path] = operation
-        _find(operation, f"{path}/", found, seen)
 
 
 def _children(layer):
@@ -45,9 +41,8 @@ def _children(layer):
 
 
 def unused(name, taken):
-    """The name, or else `<name>_1` and so on: the first that is not in `taken`."""
-    number = 0
-    unique = name
+    """The first of the name, `<name>_1`, `<name>_2`, ... that is not in `taken`."""
+    number, unique = 0, name
     while unique in taken:
         number += 1
         unique = f"{name}_{number}"
@@ -64,21 +59,26 @@ def ensure_built(model, inputs):
 def hooked(hooks):
     """Within the block, other functions answer the calls of layers and operations.
 
-    Args:
-        hooks: list of pairs `(operation, hook)`: where the operation would compute
-            `call(*args, **kwargs)`, it computes `hook(call, *args, **kwargs)`.
+    For a pair `(operation, hook)`, it is `hook(call, *args, **kwargs)` that is computed where it
+    would be `call(*args, **kwargs)`.
     """
     with contextlib.ExitStack() as stack:
         for operation, hook in hooks:
-            # Past `__setattr__`, by which Keras tracks what layers hold.
-            attributes = vars(operation)
-            before = attributes.get("call")
-            stack.callback(_restore, attributes, before)
-            attributes["call"] = functools.partial(hook, operation.call)
+            call = functools.partial(hook, operation.call)
+            stack.enter_context(replaced(operation, "call", call))
         yield
 
 
-def _restore(attributes, before):
-    del attributes["call"]
-    if before is not None:
-        attributes["call"] = before
+@contextlib.contextmanager
+def replaced(operation, name, value):
+    """Within the block, an operation has another value of an attribute."""
+    # Past `__setattr__`, by which Keras tracks what layers hold.
+    attributes = vars(operation)
+    before = attributes.get(name)
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        del attributes[name]
+        if before is not None:
+            attributes[name] = before

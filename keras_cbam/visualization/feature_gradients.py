@@ -4,184 +4,205 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from keras_cbam.errors import near_names
 from keras_cbam.insertion.graph import data_format
-from keras_cbam.visualization.calls import ensure_built, find_operations, hooked
-from keras_cbam.visualization.squashing import squashes, squashing_end, without_squashing
+from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, replaced
+from keras_cbam.visualization.images import to_float32
 
-# No default: a model is there by its layers, and padding moves the positions.
-_PASSED_OVER = (keras.Model, keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+# Not taken by default: a model stands for its layers, and padding moves the positions.
+_PASSED_OVER = (keras.Model, layers.ZeroPadding2D, layers.Cropping2D)
+# What may stand between the scores and the end of a model without changing them.
+_PASSING = (layers.Dropout, layers.Flatten, layers.Identity, layers.Reshape)
+# Functions and operations that turn logits to probabilities; TensorFlow has its own `softmax_v2`.
+_SQUASHING = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
 _SMALLEST = 1e-30
 
 
 class FeatureGradients:
     """The feature maps of a layer, the logits of a classifier, and the gradient between them.
 
-    Args:
-        model: `keras.Model` with one output of class scores.
-        batch: inputs of the model, on whose first example its calls are recorded.
-        layer: see `grad_cam`.
+    The calls of the model are recorded on the first example of a batch. For `layer` see `grad_cam`.
     """
 
     def __init__(self, model, batch, layer):
         ensure_built(model, batch)
         self.model = model
         self.operations = find_operations(model)
-        one = keras.tree.map_structure(lambda array: array[:1], batch)
-        calls = self._record(one)
-        self.target = self._target(calls, layer)
-        own_format = getattr(self.target, "data_format", None)
-        self.is_first = (own_format or data_format(model)) == "channels_first"
+        calls, scores = self._record(keras.tree.map_structure(lambda array: array[:1], batch))
+        # Of several calls, the last one counts.
+        outputs = dict(calls)
+        with_maps = {operation for operation, one in outputs.items() if _are_maps(one)}
+        if layer is None:
+            self.target = self._last(calls, with_maps)
+        else:
+            self.target = self._named(layer, with_maps)
+        self.is_first = self._is_channels_first(self.target)
+        self.maps_shape = tuple(outputs[self.target].shape[1:])
         self.target_calls = sum(operation is self.target for operation, _ in calls)
-        self.end = squashing_end(calls)
-        self.is_single = self.scores.shape[1] == 1
+        self.end = _squashing_end(calls)
+        self.is_single = scores.shape[1] == 1
+        self.classes = 2 if self.is_single else scores.shape[1]
         # Probabilities, by an operation that cannot be left out: their logarithms are logits.
         self.are_probabilities = (
             self.end is None
             and not self.is_single
-            and bool((self.scores >= 0).all() and np.allclose(self.scores.sum(), 1, atol=1e-2))
+            and bool((scores >= 0).all() and np.allclose(scores.sum(), 1, atol=1e-2))
         )
 
     def _record(self, batch):
         """`(operation, outputs)` of every call, inner before outer; and the scores."""
         calls = []
 
-        def hook(call, operation, *args, **kwargs):
-            outputs = call(*args, **kwargs)
-            calls.append((operation, outputs))
-            return outputs
+        def recorded(operation):
+            def hook(call, *args, **kwargs):
+                outputs = call(*args, **kwargs)
+                calls.append((operation, outputs))
+                return outputs
 
-        operations = self.operations.values()
-        hooks = [(op, lambda call, *a, op=op, **k: hook(call, op, *a, **k)) for op in operations]
-        with hooked(hooks):
+            return hook
+
+        with hooked([(one, recorded(one)) for one in self.operations.values()]):
             scores = self.model(batch, training=False)
-        shape = getattr(scores, "shape", None)
-        if shape is None or len(shape) != 2:
+        if len(getattr(scores, "shape", ())) != 2:
             received = [tuple(one.shape) for one in keras.tree.flatten(scores)]
             raise ValueError(
                 "Grad-CAM needs a model with one output of class scores, (batch, classes). "
-                f"Received: a model with outputs of the shapes {received} for one picture"
+                f"Received: a model with outputs of the shapes {received} for one image"
             )
-        self.scores = _to_numpy(scores)
-        return calls
+        return calls, to_float32(scores)
 
-    def _target(self, calls, layer):
-        if layer is None:
-            return self._last_with_space(calls)
+    def _named(self, layer, with_maps):
         is_name = isinstance(layer, str)
         found = {
-            path: op
-            for path, op in self.operations.items()
-            if (layer in (path, op.name) if is_name else op is layer)
+            path: operation
+            for path, operation in self.operations.items()
+            if (layer in (path, operation.name) if is_name else operation is layer)
         }
         if not found:
-            names = [path for path, op in self.operations.items() if _has_space(op, calls)]
+            names = [path for path, one in self.operations.items() if one in with_maps]
             near = near_names(layer, names) if is_name else f"It has {', '.join(names)}."
-            raise ValueError(f"The model has no such layer. {near} Received: layer={layer!r}")
-        if len(found) > 1:
-            raise ValueError(
-                f"Several layers have this name: pass one of {', '.join(found)}. "
-                f"Received: layer={layer!r}"
-            )
-        (target,) = found.values()
-        if not _has_space(target, calls):
-            raise ValueError(
-                "`layer` must be a layer with feature maps (batch, height, width, channels). "
-                f"Received: layer={layer!r}"
-            )
-        return target
+            problem = f"The model has no such layer. {near}"
+        elif len(found) > 1:
+            problem = f"Several layers have this name: pass one of {', '.join(found)}."
+        else:
+            (target,) = found.values()
+            if target in with_maps:
+                return target
+            problem = "`layer` must have feature maps (batch, height, width, channels)."
+        raise ValueError(f"{problem} Received: layer={layer!r}")
 
-    def _last_with_space(self, calls):
+    def _last(self, calls, with_maps):
         for operation, outputs in reversed(calls):
-            shape = getattr(outputs, "shape", ())
-            own_format = getattr(operation, "data_format", None)
-            is_first = (own_format or data_format(self.model)) == "channels_first"
-            space = shape[2:] if is_first else shape[1:3]
-            is_passed_over = isinstance(operation, _PASSED_OVER)
-            if _has_space(operation, calls) and math.prod(space) > 1 and not is_passed_over:
-                return operation
+            if operation in with_maps and not isinstance(operation, _PASSED_OVER):
+                is_first = self._is_channels_first(operation)
+                if math.prod(outputs.shape[2:] if is_first else outputs.shape[1:3]) > 1:
+                    return operation
         raise ValueError(
             "Grad-CAM needs a model with a layer of feature maps (batch, height, width, channels). "
             f"Received: {self.model!r}"
         )
 
-    def _run(self, batch, hook):
-        """Logits, with `hook` at the last call of the target."""
-        calls = 0
+    def _is_channels_first(self, operation):
+        own_format = getattr(operation, "data_format", None)
+        return (own_format or data_format(self.model)) == "channels_first"
 
-        def at_target(call, *args, **kwargs):
-            nonlocal calls
-            calls += 1
-            outputs = call(*args, **kwargs)
-            return hook(outputs) if calls == self.target_calls else outputs
+    def __call__(self, batch, classes):
+        """Feature maps, the gradients of the classes' logits to them, and all logits.
 
-        hooks = [(self.target, at_target)]
-        if self.end is not None:
-            hooks.append((self.end, without_squashing(self.end)))
-        with hooked(hooks):
-            return self.model(batch, training=False)
-
-    def forward(self, batch):
-        """Feature maps, channels last, and logits as float32 arrays."""
-        features = []
-
-        def keep(outputs):
-            features.append(outputs)
-            return outputs
-
-        scores = _to_numpy(self._run(batch, keep))
-        if not np.isfinite(scores).all():
-            raise ValueError(
-                "The scores of the model are not finite. "
-                f"Received: {np.count_nonzero(~np.isfinite(scores))} such scores"
-            )
-        if self.is_single:
-            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-        if self.are_probabilities:
-            scores = np.log(np.maximum(scores, _SMALLEST))
-        return self._channels_last(_to_numpy(features[0])), scores
-
-    def probabilities(self, scores):
-        """Of all classes, from the logits."""
-        if squashes(self.end) == "Sigmoid" and not self.is_single:
-            return 1 / (1 + np.exp(-scores))
-        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-    def gradient(self, batch, shape, classes):
-        """Of the classes' logits with respect to the feature maps, channels last."""
-        if self.is_first:
-            shape = (shape[0], shape[3], shape[1], shape[2])
+        The maps and gradients have the channels last. Without `classes`, those are the likeliest.
+        """
 
         def score(change):
-            scores = ops.cast(
-                self._run(
-                    batch,
-                    lambda outputs: ops.cast(ops.cast(outputs, "float32") + change, outputs.dtype),
-                ),
-                "float32",
+            features, calls = [], []
+
+            def changed(call, *args, **kwargs):
+                outputs = call(*args, **kwargs)
+                calls.append(outputs)
+                if len(calls) != self.target_calls:
+                    return outputs
+                features.append(outputs)
+                return ops.cast(ops.cast(outputs, "float32") + change, outputs.dtype)
+
+            logits = self._logits(batch, changed)
+            chosen = ops.argmax(logits, axis=1) if classes is None else classes
+            chosen = ops.one_hot(chosen, logits.shape[1])
+            return ops.sum(logits * chosen), (features[0], logits)
+
+        shape = (len(keras.tree.flatten(batch)[0]), *self.maps_shape)
+        gradient, (features, logits) = _gradient(score, np.zeros(shape, "float32"))
+        logits = to_float32(logits)
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                "The scores of the model are not finite. "
+                f"Received: {np.count_nonzero(~np.isfinite(logits))} such scores"
             )
-            if self.are_probabilities:
-                scores = ops.log(ops.maximum(scores, _SMALLEST))
-            if self.is_single:
-                chosen = (2.0 * classes - 1)[:, None]
-            else:
-                chosen = np.eye(scores.shape[1])[classes]
-            return ops.sum(scores * ops.convert_to_tensor(chosen, "float32"))
+        maps = [to_float32(features), to_float32(gradient)]
+        return *(np.moveaxis(one, 1, -1) if self.is_first else one for one in maps), logits
 
-        return self._channels_last(_to_numpy(_gradient(score, np.zeros(shape, "float32"))))
+    def _logits(self, batch, at_target):
+        hooks = [(self.target, at_target)]
+        if self.end is not None:
+            hooks.append((self.end, _without_squashing(self.end)))
+        with hooked(hooks):
+            scores = ops.cast(self.model(batch, training=False), "float32")
+        if self.is_single:
+            # Their softmax is the sigmoid of the score.
+            return ops.concatenate([-scores / 2, scores / 2], axis=1)
+        return ops.log(ops.maximum(scores, _SMALLEST)) if self.are_probabilities else scores
 
-    def _channels_last(self, array):
-        return np.moveaxis(array, 1, -1) if self.is_first else array
+    def probabilities(self, logits):
+        """The probabilities of all classes."""
+        if _squashes(self.end) == "Sigmoid" and not self.is_single:
+            return 1 / (1 + np.exp(-logits))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _to_numpy(tensor):
-    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+def _are_maps(outputs):
+    return len(getattr(outputs, "shape", ())) == 4 and "float" in str(outputs.dtype)
+
+
+def _squashes(operation):
+    """`"Softmax"` or `"Sigmoid"` if that is the last thing that the operation does."""
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        return _SQUASHING.get(getattr(activation, "__name__", ""))
+    name = type(operation).__name__
+    return name if name in _SQUASHING.values() else None
+
+
+def _squashing_end(calls):
+    """The operation that squashes the scores at the end of the model, or `None`."""
+    previous = [None, *(outputs for _, outputs in calls[:-1])]
+    for (operation, outputs), before in zip(reversed(calls), reversed(previous)):
+        if outputs is before:
+            # A layer around the one that was called before it.
+            continue
+        if _squashes(operation):
+            return operation
+        is_activation = isinstance(operation, layers.Activation)
+        is_linear = is_activation and operation.activation is keras.activations.linear
+        if not is_linear and not isinstance(operation, _PASSING):
+            return None
+    return None
+
+
+def _without_squashing(operation):
+    """A hook under which the operation leaves out its softmax or sigmoid."""
+
+    def hook(call, inputs, *args, **kwargs):
+        if getattr(operation, "activation", None) is None:
+            return inputs
+        with replaced(operation, "activation", keras.activations.linear):
+            return call(inputs, *args, **kwargs)
+
+    return hook
 
 
 def _gradient(function, point):
+    """The gradient of a function of one array, and what it returns beside its value."""
     backend = keras.backend.backend()
     point = ops.convert_to_tensor(point)
     if backend == "tensorflow":
@@ -190,24 +211,19 @@ def _gradient(function, point):
         # Of the weights no gradient is needed.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(point)
-            value = function(point)
-        return tape.gradient(value, point, unconnected_gradients="zero")
+            value, others = function(point)
+        return tape.gradient(value, point, unconnected_gradients="zero"), others
     if backend == "jax":
         import jax
 
         # What layers add to the losses of the model must not stay there as tracers.
         with keras.StatelessScope(collect_losses=True):
-            return jax.grad(function)(point)
+            return jax.grad(function, has_aux=True)(point)
     if backend == "torch":
         import torch
 
         point = point.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(function(point), point, materialize_grads=True)[0]
+            value, others = function(point)
+            return torch.autograd.grad(value, point, materialize_grads=True)[0], others
     raise ValueError(f"Grad-CAM has no gradients on the backend {backend!r}.")
-
-
-def _has_space(operation, calls):
-    outputs = [output for called, output in calls if called is operation]
-    shape = getattr(outputs[-1], "shape", ()) if outputs else ()
-    return len(shape) == 4 and "float" in str(outputs[-1].dtype)

@@ -23,12 +23,7 @@ def as_png(figure):
 
 
 def figure_names(paths, ending):
-    """A file name for each image, all of them different: `"cat_explained.png"`.
-
-    Args:
-        paths: list of the paths of the images.
-        ending: string, what follows the name of an image.
-    """
+    """A file name `<name>_<ending>.png` for each path of an image, all of them different."""
     names, taken = [], set()
     for path in paths:
         stem = re.sub(r"[^\w.-]", "_", printable(pathlib.Path(path).stem))[:STEM_LENGTH]
@@ -42,16 +37,11 @@ def figure_names(paths, ending):
 
 
 def refuse_to_lose_files(files, images, overwrite):
-    """Raises an error if writing files of one folder would replace an image, or another file.
-
-    Args:
-        files: list of `pathlib.Path`s in one folder.
-        images: list of the paths of the images that the files are made of.
-        overwrite: bool, whether other files may be replaced.
+    """Refuses to write files, `pathlib.Path`s in one folder, in the place of others.
 
     Raises:
         NotADirectoryError: if the folder is a file.
-        DataError: if a file would replace one of the images.
+        DataError: if a file would replace one of the images, which are paths.
         FileExistsError: if a file exists, and `overwrite` is false.
     """
     folder = files[0].parent

@@ -4,25 +4,24 @@ import numpy as np
 
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.attention_maps import attention_maps
-from keras_cbam.visualization.grad_cam import class_activation
-from keras_cbam.visualization.images import displayed
+from keras_cbam.visualization.grad_cam import class_activation, class_of_each
+from keras_cbam.visualization.images import as_images, displayed
 
-# From so many classes on, a confusion matrix has no numbers in its cells.
+# A confusion matrix of more classes has no numbers in its cells.
 LARGEST_NUMBERED_MATRIX = 20
 
 
 def plot_attention(model, image, layers=None):
-    """What a model attends to: spatial maps over the picture, and the strongest channels.
+    """Shows what a model attends to: spatial maps over the image, and the strongest channels.
 
-    One column for each resolution of the feature maps (or each number of channels, where no layer
-    has a spatial gate), that of the last attention layer there: its spatial map over the picture in
-    grey, with a colour bar of the gate's values; and below it the channels with the largest gates.
+    A column shows an attention layer: its spatial map over the image in grey, and below it the
+    channels with the largest gates. By default these are the last layer at each resolution of the
+    feature maps (or each number of channels, where no layer has a spatial gate).
 
     Args:
-        model: `keras.Model` with attention layers and one input of pictures.
-        image: array `(height, width)`, `(height, width, channels)`, or a batch of the latter:
-            pixels as the model takes them, see `attention_maps`. A batch has one block of rows for
-            each picture.
+        model: `keras.Model` with attention layers and one input of images.
+        image: array `(height, width)` or `(height, width, channels)` of pixels as the model takes
+            them, see `attention_maps`; or a batch or list of such, each in rows of its own.
         layers: see `attention_maps`; every chosen layer then has a column. Defaults to `None`.
 
     Returns:
@@ -30,7 +29,7 @@ def plot_attention(model, image, layers=None):
 
     Raises:
         ValueError: see `attention_maps`.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+        ImportError: if Matplotlib is not installed, as every function here.
 
     Example:
 
@@ -38,33 +37,21 @@ def plot_attention(model, image, layers=None):
     >>> figure = plot_attention(model, np.zeros((224, 224, 3), "uint8"))
     >>> figure.savefig("attention.png")
     """
-    pictures = panels.as_pictures(model, image)
-    rows = [attention_maps(model, picture[None], layers) for picture in pictures]
+    images = as_images(model, image)
+    rows = [attention_maps(model, image[None], layers) for image in images]
     if layers is None:
         rows = [panels.last_of_each_size(maps) for maps in rows]
     columns, height = 1 + len(rows[0]), panels.attention_height(rows[0])
     figure = panels.new_figure(2.5 * columns, height * len(rows))
-    for part, picture, maps in zip(panels.split(figure, len(rows)), pictures, rows):
-        panels.draw_attention(part, displayed(picture), maps)
+    for part, image, maps in zip(panels.split(figure, len(rows)), images, rows):
+        panels.draw_attention(part, displayed(image), maps)
     return figure
 
 
 def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
-    """Where a model sees a class: the picture, and its Grad-CAM map over it.
+    """Shows where a model sees a class: the image, and its Grad-CAM map over it.
 
-    Args:
-        model: see `grad_cam`; with one input.
-        image: see `plot_attention`.
-        class_index: see `grad_cam`. Defaults to `None`: the predicted class.
-        layer: see `grad_cam`. Defaults to `None`: the last with space.
-        class_names: list of strings. Defaults to `None`: classes are called by their number.
-
-    Returns:
-        A `matplotlib.figure.Figure`; the titles give the class and its probability.
-
-    Raises:
-        ValueError: see `grad_cam`.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+    The arguments and the figure are those of `compare_grad_cam`, for one model.
 
     Example:
 
@@ -75,23 +62,20 @@ def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
 
 
 def compare_grad_cam(models, images, class_index=None, layer=None, class_names=None):
-    """Grad-CAM maps of several models side by side, as figure 4 of the paper has them.
+    """Shows Grad-CAM maps of several models side by side, as figure 4 of the paper has them.
 
     Args:
-        models: dict `{title: model}`, `{"plain": ..., "SE": ..., "CBAM": ...}` for example; or a
-            list of models, whose names are the titles.
-        images: a picture, a batch or a list of pictures, see `plot_attention`; one row for each.
-        class_index: int, or a sequence of them, one for each picture. Defaults to `None`: the
-            class that each model predicts.
+        models: dict `{title: model}`, or list of models, whose names are the titles.
+        images: one image or several, see `plot_attention`; one row for each.
+        class_index: see `grad_cam`. Defaults to `None`: the class that each model predicts.
         layer: see `grad_cam`. Defaults to `None`: the last with space of each model.
-        class_names: see `plot_grad_cam`. Defaults to `None`.
+        class_names: list of strings. Defaults to `None`: classes are called by their number.
 
     Returns:
         A `matplotlib.figure.Figure`; above each map are the class and its probability.
 
     Raises:
-        ValueError: see `grad_cam`.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+        ValueError, ImportError: see `grad_cam` and `plot_attention`.
 
     Example:
 
@@ -109,32 +93,21 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
         models = {model.name: model for model in models}
     if not models:
         raise ValueError(f"There is no model to compare. Received: models={models!r}")
-    pictures = panels.as_pictures(next(iter(models.values())), images)
-    classes = [class_index] * len(pictures)
-    if np.ndim(class_index):
-        classes = list(class_index)
-        if len(classes) != len(pictures):
-            raise ValueError(
-                "`class_index` must have one class for each of the pictures. "
-                f"Received: {len(classes)} classes for {len(pictures)} pictures"
-            )
-    figure = panels.new_figure(2.4 * (1 + len(models)) + 0.8, 2.6 * len(pictures) + 0.3)
-    grid = figure.subplots(len(pictures), 1 + len(models), squeeze=False)
-    for axes, picture, chosen in zip(grid, pictures, classes):
-        shown = displayed(picture)
-        panels.draw_picture(axes[0], shown, "picture")
-        for axis, (title, model) in zip(axes[1:], models.items()):
-            activation = class_activation(model, picture[None], chosen, layer)
+    images = as_images(next(iter(models.values())), images)
+    classes = class_of_each(class_index, len(images))
+    figure = panels.new_figure(2.4 * (1 + len(models)) + 0.8, 2.6 * len(images) + 0.3)
+    grid = figure.subplots(len(images), 1 + len(models), squeeze=False)
+    for row, image in enumerate(images):
+        shown = displayed(image)
+        panels.draw_image(grid[row, 0], shown, "image")
+        for axis, (title, model) in zip(grid[row, 1:], models.items()):
+            chosen = None if classes is None else int(classes[row])
+            activation = class_activation(model, image[None], chosen, layer)
             index, (probabilities,) = activation.classes[0], activation.probabilities
             panels.check_class_names(class_names, len(probabilities))
-            label = panels.class_label(index, class_names)
-            drawn = panels.draw_overlay(
-                axis,
-                shown,
-                activation.maps[0],
-                "\n".join(map(panels.wrapped, (title, f"{label}: {probabilities[index]:.2f}"))),
-                limits=(0, 1),
-            )
+            label = f"{panels.class_label(index, class_names)}: {probabilities[index]:.2f}"
+            title = "\n".join(map(panels.wrapped, (title, label)))
+            drawn = panels.draw_overlay(axis, shown, activation.maps[0], title, limits=(0, 1))
     bar = figure.colorbar(drawn, ax=grid, fraction=0.03)
     bar.set_label("Grad-CAM, relative to its maximum", fontsize=8)
     bar.ax.tick_params(labelsize=7)
@@ -142,19 +115,15 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
 
 
 def plot_learning_curves(history, metrics=("loss", "accuracy")):
-    """Loss and accuracy over the epochs, of the training and the validation data.
+    """Shows metrics over the epochs, of the training and the validation data.
 
     Args:
-        history: dict of lists with one number for each epoch, as in `History.history`, or the
-            `History` itself: `"loss"`, `"accuracy"`, `"val_loss"`, `"val_accuracy"`, as far as
-            there are any.
-        metrics: sequence of strings, what of it is drawn. Defaults to `("loss", "accuracy")`.
+        history: `keras.callbacks.History`, or dict of lists with one number for each epoch:
+            `"loss"`, `"accuracy"`, `"val_loss"`, `"val_accuracy"`, as far as there are any.
+        metrics: sequence of strings, which of them are drawn. Defaults to `("loss", "accuracy")`.
 
     Returns:
         A `matplotlib.figure.Figure`.
-
-    Raises:
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
 
     Example:
 
@@ -184,11 +153,11 @@ def plot_learning_curves(history, metrics=("loss", "accuracy")):
 
 
 def plot_confusion_matrix(matrix, class_names=None):
-    """Which classes are taken for which: colours are parts of each true class, numbers pictures.
+    """Shows which classes are taken for which: colours are parts of each true class.
 
     Args:
-        matrix: int array `(classes, classes)`, rows the true and columns the predicted classes,
-            that of `classification_report` for example.
+        matrix: int array `(classes, classes)` of numbers of images, rows the true and columns the
+            predicted classes.
         class_names: list of strings. Defaults to `None`: classes are called by their number.
 
     Returns:
@@ -196,7 +165,6 @@ def plot_confusion_matrix(matrix, class_names=None):
 
     Raises:
         ValueError: if the matrix is not square and of counts, or the names are not as many.
-        ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
 
     Example:
 
@@ -206,11 +174,11 @@ def plot_confusion_matrix(matrix, class_names=None):
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise ValueError(f"`matrix` must be square. Received: an array of shape {counts.shape}")
     if not np.isfinite(counts).all() or (counts < 0).any():
-        raise ValueError("`matrix` must hold numbers of pictures. Received: negative or not finite")
+        raise ValueError("`matrix` must hold numbers of images. Received: negative or not finite")
     classes = len(counts)
     panels.check_class_names(class_names, classes)
-    pictures = counts.sum(axis=1, keepdims=True)
-    parts = np.divide(counts, pictures, out=np.zeros(counts.shape), where=pictures > 0)
+    images = counts.sum(axis=1, keepdims=True)
+    parts = np.divide(counts, images, out=np.zeros(counts.shape), where=images > 0)
     is_numbered = classes <= LARGEST_NUMBERED_MATRIX
     labels = [panels.class_label(index, class_names) for index in range(classes)]
     names = list(map(panels.shortened, labels)) if is_numbered else []

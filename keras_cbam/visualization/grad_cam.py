@@ -1,21 +1,18 @@
 """Grad-CAM: where a classifier sees its class."""
 
-import numbers
 import typing
 
+import keras
 import numpy as np
 
 from keras_cbam.visualization.feature_gradients import FeatureGradients
-from keras_cbam.visualization.images import batches, model_inputs, picture_size, resized_map
+from keras_cbam.visualization.images import batches, image_size, model_inputs, resized_map
 
 
 class ClassActivation(typing.NamedTuple):
-    """Grad-CAM maps with the classes that they are of.
+    """Grad-CAM maps `(batch, height, width)` in [0, 1] with the classes that they are of.
 
-    Attributes:
-        maps: float32 array `(batch, height, width)` in [0, 1].
-        classes: int array `(batch,)`.
-        probabilities: float array `(batch, all classes)`.
+    The probabilities are those of all classes, `(batch, classes)`.
     """
 
     maps: np.ndarray
@@ -24,7 +21,7 @@ class ClassActivation(typing.NamedTuple):
 
 
 def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
-    """Where the pictures speak for a class: gradient-weighted class activation maps.
+    """Where images speak for a class: gradient-weighted class activation maps.
 
     For the feature maps `A[k]` of a layer and the score `y` of a class before its softmax or
     sigmoid,
@@ -34,30 +31,29 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
     map  = relu(sum over k of a[k] * A[k])
     ```
 
-    divided by its maximum and resized (bilinear) to the size of the picture. A map is all zeros
-    where nothing speaks for the class. Where the scores are probabilities by a softmax that is not
-    the activation of a layer, a layer or an operation of the graph, their logarithms stand for `y`.
-    A model with one score a picture has the classes 1, for
-    which the score speaks, and 0, for which its negative does.
+    divided by its maximum and resized (bilinear) to the size of the image. A map is all zeros
+    where nothing speaks for the class. Where the softmax is hidden in the code of a layer or model,
+    the logarithms of the probabilities stand for `y`. A model with one score for each image has the
+    classes 1, for which the score speaks, and 0, for which its negative does.
 
     Args:
-        model: `keras.Model` of any kind, from pictures to one score for each class, as logits or
+        model: `keras.Model` of any kind, from images to one score for each class, as logits or
             after a softmax or sigmoid; it may have further inputs.
         images: see `attention_maps`.
-        class_index: int, or a sequence of them, one for each picture. Defaults to `None`: the class
-            that the model predicts.
+        class_index: int, or a sequence with one for each image. Defaults to `None`: the class that
+            the model predicts.
         layer: the layer whose feature maps are used: its name, its path `<model>/<layer>` in
             nested models, or the layer itself. Defaults to `None`: the last with more than one
             position in space.
-        batch_size: int, pictures at once. Defaults to `32`.
+        batch_size: int, images at once. Defaults to `32`.
 
     Returns:
-        float32 array `(batch, height, width)` in [0, 1], at the size of the given pictures.
+        float32 array `(batch, height, width)` in [0, 1], at the size of the given images.
 
     Raises:
-        ValueError: if the pictures do not fit the model, a class or layer does not exist, the
-            layer has no feature maps `(batch, height, width, channels)`, the model does not end in
-            class scores or they are not finite.
+        ValueError: if the images do not fit the model, a class or layer does not exist, the
+            layer has no feature maps `(batch, height, width, channels)`, or the model does not end
+            in finite class scores.
 
     Example:
 
@@ -76,53 +72,42 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
 def class_activation(model, images, class_index=None, layer=None, batch_size=32):
     """As `grad_cam`, with the classes and their probabilities: a `ClassActivation`."""
     inputs = model_inputs(model, images)
-    size = picture_size(model, images)
-    parts = []
-    network = None
-    done = 0
+    size = image_size(model, images)
+    chosen = class_of_each(class_index, len(keras.tree.flatten(inputs)[0]))
+    network, parts, done = None, [], 0
     for batch in batches(inputs, batch_size):
         network = network or FeatureGradients(model, batch, layer)
-        features, scores = network.forward(batch)
-        classes = _classes(class_index, scores, done)
-        gradient = network.gradient(batch, features.shape, classes)
+        if chosen is not None and not np.isin(chosen, range(network.classes)).all():
+            raise ValueError(
+                f"`class_index` must be from 0 to {network.classes - 1}, the classes of the model. "
+                f"Received: class_index={class_index!r}"
+            )
+        classes = None if chosen is None else chosen[done : done + batch_size]
+        done += batch_size
+        features, gradient, logits = network(batch, classes)
         weights = gradient.mean(axis=(1, 2), keepdims=True)
         maps = np.maximum((weights * features).sum(axis=-1), 0)
         highest = maps.max(axis=(1, 2), keepdims=True)
         maps = np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
         maps = np.clip(np.stack([resized_map(one, size) for one in maps]), 0, 1)
-        parts.append((maps, classes, network.probabilities(scores)))
-        done += len(classes)
-    _check_length(class_index, done)
+        classes = logits.argmax(axis=1) if classes is None else classes
+        parts.append((maps, classes, network.probabilities(logits)))
     return ClassActivation(*(np.concatenate(part) for part in zip(*parts)))
 
 
-def _classes(class_index, scores, done):
-    """The class of each picture of this batch, the first of which is picture number `done`."""
-    count, known = scores.shape
+def class_of_each(class_index, count):
+    """The class of each of `count` images as an int array, `None` for those that are predicted."""
     if class_index is None:
-        return scores.argmax(axis=1)
+        return None
     indices = np.asarray(class_index)
-    is_integer = isinstance(class_index, numbers.Integral) and not isinstance(class_index, bool)
-    if not is_integer and (indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer)):
+    if indices.ndim > 1 or not np.issubdtype(indices.dtype, np.integer):
         raise ValueError(
             "`class_index` must be an integer, a sequence of integers or None. "
             f"Received: class_index={class_index!r}"
         )
-    if not indices.size or indices.min() < 0 or indices.max() >= known:
+    if indices.ndim and len(indices) != count:
         raise ValueError(
-            f"`class_index` must be from 0 to {known - 1}, the classes of the model. "
-            f"Received: class_index={class_index!r}"
+            "`class_index` must have one class for each of the images. "
+            f"Received: class_index={class_index!r}, {len(indices)} classes for {count} images"
         )
-    if is_integer:
-        return np.full(count, int(class_index))
-    indices = indices[done : done + count]
-    _check_length(indices, count)
-    return indices
-
-
-def _check_length(class_index, count):
-    if class_index is not None and np.ndim(class_index) and len(class_index) != count:
-        raise ValueError(
-            f"`class_index` must have one class for each of the pictures. "
-            f"Received: {len(class_index)} classes for {count} pictures"
-        )
+    return np.broadcast_to(indices, count)

@@ -1,4 +1,4 @@
-"""Pictures as a model takes them, and as they are shown."""
+"""Images as a model takes them, and as they are shown."""
 
 import operator
 
@@ -11,22 +11,17 @@ from keras_cbam.errors import positive_integer
 from keras_cbam.insertion.graph import data_format
 
 
+def to_float32(tensor):
+    """A tensor of any backend as a float32 array."""
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
 def model_inputs(model, images):
-    """Pictures, or other inputs, as float arrays that fit a model.
+    """Images, or other inputs, as float32 arrays that fit a model.
 
-    Greyscale pictures become RGB if the model takes three channels, and pictures of another size
-    are resized (bilinear, antialiased) if it takes one size only.
-
-    Args:
-        model: `keras.Model`.
-        images: array `(batch, height, width, channels)` of any real dtype; for a model of several
-            inputs their list, tuple or dict.
-
-    Returns:
-        The inputs, in the structure of `images`.
-
-    Raises:
-        ValueError: if the inputs do not fit.
+    Greyscale becomes RGB if the model takes three channels, and images of another size are resized
+    (bilinear, antialiased) if it takes one size only. For a model of several inputs, `images` and
+    what is returned are a list or dict of arrays.
     """
     tensors = getattr(model, "inputs", None)
     if not tensors:
@@ -35,60 +30,54 @@ def model_inputs(model, images):
     is_first = data_format(model) == "channels_first"
     if len(tensors) == 1 and not isinstance(images, dict):
         return _fitted(_as_array(images), tensors[0], is_first)
-    arrays = list(images.values()) if isinstance(images, dict) else images
-    if not isinstance(arrays, (list, tuple)) or len(arrays) != len(tensors):
-        raise ValueError(
-            f"The model {model.name!r} has {len(tensors)} inputs: pass `images` as a list or dict "
-            f"with an array for each of them. Received: {_description(images)}"
-        )
-    if len({len(array) for array in arrays}) != 1:
-        raise ValueError(
-            "The inputs must have the same number of examples. "
-            f"Received: {', '.join(map(_description, arrays))}"
-        )
-    if not isinstance(images, dict):
-        return [
-            _fitted(_as_array(array), tensor, is_first) for array, tensor in zip(arrays, tensors)
-        ]
     own = model.input if isinstance(model.input, dict) else {one.name: one for one in tensors}
-    if set(images) != set(own):
+    given = images
+    if isinstance(images, (list, tuple)) and len(images) == len(tensors):
+        given = {one.name: array for one, array in zip(tensors, images)}
+        own = {one.name: one for one in tensors}
+    if not isinstance(given, dict) or given.keys() != own.keys():
+        shape = getattr(given, "shape", None)
+        received = f"the keys {sorted(given)}" if isinstance(given, dict) else repr(given)[:80]
         raise ValueError(
-            f"The inputs of the model {model.name!r} are {sorted(own)}. "
-            f"Received: images with the keys {sorted(images)}"
+            f"The model {model.name!r} has {len(own)} inputs: pass `images` as a list or dict with "
+            f"an array for each of {list(own)}. "
+            f"Received: {received if shape is None else f'an array of shape {tuple(shape)}'}"
         )
-    return {name: _fitted(_as_array(images[name]), own[name], is_first) for name in images}
-
-
-def _description(images):
-    shape = getattr(images, "shape", None)
-    return f"an array of shape {tuple(shape)}" if shape is not None else repr(images)[:80]
+    arrays = {name: _as_array(array) for name, array in given.items()}
+    shapes = [array.shape for array in arrays.values()]
+    if len({shape[:1] for shape in shapes}) != 1:
+        raise ValueError(
+            f"The inputs must have the same number of examples. Received: arrays of shapes {shapes}"
+        )
+    fitted = {name: _fitted(array, own[name], is_first) for name, array in arrays.items()}
+    return fitted if isinstance(images, dict) else list(fitted.values())
 
 
 def _as_array(images):
     if isinstance(images, (list, tuple)) and len({np.shape(image) for image in images}) > 1:
         raise ValueError(
-            "The pictures of one batch must have one size. "
-            f"Received: pictures of the shapes {sorted({np.shape(image) for image in images})}"
+            "The images of one batch must have one size. "
+            f"Received: images of the shapes {sorted({np.shape(image) for image in images})}"
         )
-    array = (
-        images if isinstance(images, (np.ndarray, list, tuple)) else ops.convert_to_numpy(images)
-    )
-    array = np.asarray(array)
-    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
-        raise ValueError(f"Pictures must be numbers. Received: images of dtype {array.dtype}")
+    if not isinstance(images, (np.ndarray, list, tuple)):
+        images = ops.convert_to_numpy(images)
+    array = np.asarray(images)
+    if array.dtype.kind not in "iu" and not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"Images must be numbers. Received: images of dtype {array.dtype}")
     if not array.size:
-        raise ValueError(f"There is no picture. Received: images of shape {array.shape}")
+        raise ValueError(f"There is no image. Received: images of shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError("Pictures must be finite. Received: images with NaN or infinite values")
+        raise ValueError("Images must be finite. Received: images with NaN or infinite values")
     return array.astype("float32")
 
 
 def _fitted(array, tensor, is_first):
+    """The array with the channels and the size of a model's input tensor."""
     shape = tensor.shape
+    shown = "(" + ", ".join(["batch", *map(str, shape[1:])]) + ")"
     if array.ndim != len(shape):
         raise ValueError(
-            f"The inputs must be a batch of shape {_shown(shape)}. "
-            f"Received: images of shape {array.shape}"
+            f"The inputs must be a batch of shape {shown}. Received: images of shape {array.shape}"
         )
     if len(shape) != 4:
         return array
@@ -97,21 +86,16 @@ def _fitted(array, tensor, is_first):
         array = np.repeat(array, 3, axis=axis)
     if shape[axis] not in (None, array.shape[axis]):
         raise ValueError(
-            f"Pictures must have {shape[axis]} channels for the inputs {_shown(shape)}. "
+            f"Images must have {shape[axis]} channels for the inputs {shown}. "
             f"Received: images of shape {array.shape}"
         )
-    space = (2, 3) if is_first else (1, 2)
-    size = tuple(shape[i] or array.shape[i] for i in space)
-    if size == tuple(array.shape[i] for i in space):
+    space = slice(2, 4) if is_first else slice(1, 3)
+    size = tuple(own or given for own, given in zip(shape[space], array.shape[space]))
+    if size == array.shape[space]:
         return array
-    resized = ops.image.resize(
-        array, size, antialias=True, data_format="channels_first" if is_first else "channels_last"
-    )
+    image_format = "channels_first" if is_first else "channels_last"
+    resized = ops.image.resize(array, size, antialias=True, data_format=image_format)
     return ops.convert_to_numpy(resized)
-
-
-def _shown(shape):
-    return "(" + ", ".join(["batch", *map(str, shape[1:])]) + ")"
 
 
 def batches(inputs, batch_size):
@@ -123,17 +107,16 @@ def batches(inputs, batch_size):
         yield keras.tree.map_structure(operator.itemgetter(part), inputs)
 
 
-def picture_size(model, images):
-    """Height and width of the first of the inputs that is a batch of pictures, as they came."""
-    is_first = data_format(model) == "channels_first"
+def image_size(model, images):
+    """Height and width of the first of the inputs that is a batch of images, as they came."""
     one = not isinstance(images, dict) and len(getattr(model, "inputs", None) or [0]) == 1
-    arrays = [np.shape(images)] if one else [np.shape(a) for a in keras.tree.flatten(images)]
-    for shape in arrays:
+    shapes = [np.shape(array) for array in ([images] if one else keras.tree.flatten(images))]
+    for shape in shapes:
         if len(shape) == 4:
-            return shape[2:] if is_first else shape[1:3]
+            return shape[2:] if data_format(model) == "channels_first" else shape[1:3]
     raise ValueError(
-        f"There is no batch of pictures, (batch, height, width, channels), among the inputs. "
-        f"Received: shapes {arrays}"
+        "There is no batch of images, (batch, height, width, channels), among the inputs. "
+        f"Received: shapes {shapes}"
     )
 
 
@@ -143,26 +126,40 @@ def resized_map(values, size):
     return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def displayed(image):
-    """A picture as RGB in [0, 1]: integers and floats of [0, 255] or [0, 1], or else stretched.
-
-    Args:
-        image: array `(height, width)` or `(height, width, channels)`, of 1, 3 or 4 channels.
-    """
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+def as_images(model, images):
+    """One image, a batch, or a list of them, as a list of arrays `(height, width, channels)`."""
+    if len(getattr(model, "inputs", None) or [0]) != 1:
         raise ValueError(
-            "A picture must have the shape (height, width), or (height, width, channels) with 1, 3 "
-            f"or 4 channels. Received: an array of shape {np.shape(image)}"
+            "Images can be drawn of models with one input; use `attention_maps` or `grad_cam` "
+            f"for a model with several. Received: the model {model.name!r} with "
+            f"{len(model.inputs)} inputs"
         )
-    is_integer = np.issubdtype(array.dtype, np.integer)
-    pixels = _as_array(array[..., :3])
+    if not isinstance(images, (list, tuple)):
+        images = [images] if np.ndim(images) < 4 else list(np.asarray(images))
+    shapes = [np.shape(image) for image in images]
+    if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
+        raise ValueError(
+            "An image must have the shape (height, width) or (height, width, channels), a batch "
+            f"(batch, height, width, channels). Received: {shapes or 'no image'}"
+        )
+    return [np.atleast_3d(image) for image in images]
+
+
+def displayed(image):
+    """An image `(height, width, channels)` as RGB in [0, 1].
+
+    Integers are in [0, 255], floats in [0, 1] or [0, 255]; other values are stretched.
+    """
+    if image.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            "An image must have 1, 3 or 4 channels, (height, width, channels). "
+            f"Received: an array of shape {image.shape}"
+        )
+    pixels = _as_array(image[..., :3])
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:
         # Already preprocessed.
         pixels = (pixels - low) / max(high - low, 1e-12)
-    elif is_integer or high > 1:
+    elif image.dtype.kind in "iu" or high > 1:
         pixels = pixels / 255
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))

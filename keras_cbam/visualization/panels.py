@@ -1,4 +1,4 @@
-"""The parts of figures: pictures, maps over them, bars."""
+"""The parts of figures: images, maps over them, bars."""
 
 import re
 
@@ -15,9 +15,9 @@ STRONGEST_CHANNELS = 8
 ROW_HEIGHTS = {"spatial": 3.3, "channel": 2.2}
 # Letters that fit above a column.
 LINE_LENGTH = 28
-# Part of a map in its mixture with the picture below it.
+# Part of a map in its mixture with the image below it.
 OPACITY = 0.6
-# Weights of red, green and blue in the brightness of a picture (ITU-R BT.601).
+# Weights of red, green and blue in the brightness of an image (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -42,28 +42,6 @@ def split(figure, rows, heights=None):
     return np.atleast_1d(figure.subfigures(rows, 1, height_ratios=heights))
 
 
-def as_pictures(model, images):
-    """One picture, a batch, or a list of them, as a list of arrays `(height, width, channels)`."""
-    if len(getattr(model, "inputs", None) or [0]) != 1:
-        raise ValueError(
-            "Pictures can be drawn of models with one input; use `attention_maps` or `grad_cam` "
-            f"for a model with several. Received: the model {model.name!r} with "
-            f"{len(model.inputs)} inputs"
-        )
-    if not isinstance(images, (list, tuple)):
-        images = np.asarray(images)
-        images = [images] if images.ndim in (2, 3) else list(images) if images.ndim == 4 else []
-    pictures = [np.asarray(image) for image in images]
-    pictures = [picture[..., None] if picture.ndim == 2 else picture for picture in pictures]
-    if not pictures or any(picture.ndim != 3 for picture in pictures):
-        raise ValueError(
-            "A picture must have the shape (height, width) or (height, width, channels), a batch "
-            "(batch, height, width, channels). "
-            f"Received: {[np.shape(image) for image in images] or 'no picture'}"
-        )
-    return pictures
-
-
 def class_label(index, class_names):
     """The name of a class, or its number."""
     return f"class {index}" if class_names is None else str(class_names[index])
@@ -72,77 +50,6 @@ def class_label(index, class_names):
 def shortened(label):
     """The label, cut where it would fill the figure."""
     return label if len(label) <= LINE_LENGTH else f"{label[: LINE_LENGTH - 3]}..."
-
-
-def check_class_names(class_names, classes):
-    """Raises ValueError unless there are no names, or one for each class."""
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(
-            f"`class_names` must have a name for each of the {classes} classes. "
-            f"Received: {len(class_names)} names"
-        )
-
-
-def last_of_each_size(maps):
-    """Of all attention maps those of the last layer at each resolution, in their order.
-
-    Layers without a spatial map count by their number of channels.
-    """
-    last = {}
-    for name, scores in maps.items():
-        size = scores.channel.shape if scores.spatial is None else scores.spatial.shape
-        # The order is that of the last ones.
-        last.pop(size, None)
-        last[size] = name
-    return {name: maps[name] for name in last.values()}
-
-
-def attention_height(maps):
-    """Inches that `draw_attention` needs."""
-    rows = _rows(maps)
-    return sum(ROW_HEIGHTS[kind] for kind in rows) + 0.2
-
-
-def _rows(maps):
-    return [
-        kind
-        for kind in ROW_HEIGHTS
-        if any(getattr(scores, kind) is not None for scores in maps.values())
-    ]
-
-
-def draw_attention(figure, picture, maps):
-    """The picture; spatial maps over it; below, the strongest channels.
-
-    Args:
-        figure: `Figure` or `SubFigure`.
-        picture: RGB array in [0, 1].
-        maps: dict of `AttentionScores` of one picture.
-    """
-    rows = _rows(maps)
-    ratios = [ROW_HEIGHTS[kind] for kind in rows]
-    grid = figure.subplots(
-        len(rows), 1 + len(maps), squeeze=False, gridspec_kw={"height_ratios": ratios}
-    )
-    draw_picture(grid[0, 0], picture, f"picture\n{picture.shape[1]} x {picture.shape[0]}")
-    for axis in grid[1:, 0]:
-        axis.set_axis_off()
-    for row, kind in enumerate(rows):
-        for axis, (name, scores) in zip(grid[row, 1:], maps.items()):
-            values = getattr(scores, kind)
-            title = wrapped(name)
-            if values is None or values.ndim != 4:
-                axis.set_axis_off()
-            elif kind == "spatial":
-                gate = _spatial_map(values)
-                title += f"\n{gate.shape[1]} x {gate.shape[0]}"
-                drawn = draw_overlay(axis, picture, gate, title)
-                bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9)
-                bar.set_label("spatial gate", fontsize=8)
-                bar.ax.tick_params(labelsize=7)
-                bar.ax.locator_params(nbins=4)
-            else:
-                _draw_channels(axis, values.reshape(-1), title if row == 0 else None)
 
 
 def wrapped(text):
@@ -156,9 +63,73 @@ def wrapped(text):
     return "\n".join(line.rstrip() for line in lines)
 
 
-def set_title(axis, title):
-    # A dollar sign in a name is no formula.
-    axis.set_title(title, fontsize=8, parse_math=False)
+def check_class_names(class_names, classes):
+    """Raises ValueError unless there are no names, or one for each class."""
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` must have a name for each of the {classes} classes. "
+            f"Received: {len(class_names)} names"
+        )
+
+
+def last_of_each_size(maps):
+    """The attention maps of the last layer at each resolution, in their order.
+
+    Layers without a spatial map count by their number of channels.
+    """
+    last = {}
+    for name, scores in maps.items():
+        size = scores.channel.shape if scores.spatial is None else scores.spatial.shape
+        # In the order of the last layers.
+        last.pop(size, None)
+        last[size] = name
+    return {name: maps[name] for name in last.values()}
+
+
+def attention_height(maps):
+    """Inches that `draw_attention` needs."""
+    return sum(_row_heights(maps).values()) + 0.2
+
+
+def _row_heights(maps):
+    return {
+        kind: height
+        for kind, height in ROW_HEIGHTS.items()
+        if any(getattr(scores, kind) is not None for scores in maps.values())
+    }
+
+
+def draw_attention(figure, image, maps):
+    """Draws an RGB image in [0, 1], spatial maps over it, and below them the strongest channels.
+
+    The maps are a dict of `AttentionScores` of one image.
+    """
+    rows = _row_heights(maps)
+    ratios = {"height_ratios": list(rows.values())}
+    grid = figure.subplots(len(rows), 1 + len(maps), squeeze=False, gridspec_kw=ratios)
+    draw_image(grid[0, 0], image, f"image\n{image.shape[1]} x {image.shape[0]}")
+    for axis in grid[1:, 0]:
+        axis.set_axis_off()
+    for row, kind in enumerate(rows):
+        for axis, (name, scores) in zip(grid[row, 1:], maps.items()):
+            values = getattr(scores, kind)
+            title = wrapped(name)
+            if values is None or values.ndim != 4:
+                axis.set_axis_off()
+            elif kind == "spatial":
+                gate = _spatial_map(values)
+                title += f"\n{gate.shape[1]} x {gate.shape[0]}"
+                drawn = draw_overlay(axis, image, gate, title)
+                bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9)
+                bar.set_label("spatial gate", fontsize=8)
+                bar.ax.tick_params(labelsize=7)
+                bar.ax.locator_params(nbins=4)
+            else:
+                gates = values.reshape(-1)
+                strongest = np.argsort(-gates, kind="stable")[:STRONGEST_CHANNELS]
+                draw_bars(axis, gates[strongest], list(map(str, strongest)), "channel gate")
+                axis.set_ylabel(f"strongest of {len(gates)} channels", fontsize=8)
+                _set_title(axis, title if row == 0 else "")
 
 
 def _spatial_map(values):
@@ -167,12 +138,9 @@ def _spatial_map(values):
     return values.reshape(shape[1:] if shape[0] == 1 and shape[2] != 1 else shape[:2])
 
 
-def _draw_channels(axis, gates, title):
-    strongest = np.argsort(-gates, kind="stable")[:STRONGEST_CHANNELS]
-    draw_bars(axis, gates[strongest], [str(channel) for channel in strongest], "channel gate")
-    axis.set_ylabel(f"strongest of {len(gates)} channels", fontsize=8)
-    if title:
-        set_title(axis, title)
+def _set_title(axis, title):
+    # A dollar sign in a name is no formula.
+    axis.set_title(title, fontsize=8, parse_math=False)
 
 
 def draw_bars(axis, values, labels, quantity):
@@ -186,29 +154,28 @@ def draw_bars(axis, values, labels, quantity):
     axis.locator_params(axis="x", nbins=4)
 
 
-def draw_picture(axis, picture, title):
-    axis.imshow(picture, interpolation="nearest")
+def draw_image(axis, image, title):
+    axis.imshow(image, interpolation="nearest")
     axis.set_axis_off()
-    set_title(axis, title)
+    _set_title(axis, title)
 
 
-def draw_overlay(axis, picture, values, title, limits=None):
-    """A map over the picture in grey; returns what a colour bar needs.
+# The name by which other rooms call it so far.
+draw_picture = draw_image
 
-    Args:
-        axis: `Axes`.
-        picture: RGB array `(height, width, 3)` in [0, 1].
-        values: array `(rows, columns)`, resized to the picture.
-        title: string.
-        limits: pair of floats, the ends of the colours. Defaults to `None`: those of the values.
+
+def draw_overlay(axis, image, values, title, limits=None):
+    """Draws a map `(rows, columns)` over an RGB image in grey; returns what a colour bar needs.
+
+    The `limits` are the ends of the colours, by default those of the values.
     """
     low, high = limits or (float(values.min()), float(values.max()))
     if high - low < 1e-6:
         # A gate that is the same everywhere, such as that of an identity.
         low, high = low - 0.5, high + 0.5
-    resized = resized_map(values, picture.shape[:2])
-    axis.imshow(picture @ np.array(_LUMA), cmap="gray", vmin=0, vmax=1)
+    resized = resized_map(values, image.shape[:2])
+    axis.imshow(image @ np.array(_LUMA), cmap="gray", vmin=0, vmax=1)
     drawn = axis.imshow(resized, cmap=COLOUR_MAP, vmin=low, vmax=high, alpha=OPACITY)
     axis.set_axis_off()
-    set_title(axis, title)
+    _set_title(axis, title)
     return drawn

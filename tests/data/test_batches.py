@@ -190,9 +190,9 @@ def test_in_evaluation_the_next_ones_stand_in(files):
 @pytest.mark.parametrize("read", [evaluation_batches, lambda *args: training_batches(*args, 0, 0)])
 def test_more_than_one_in_ten_end_the_block(files, read):
     damage(files, 1, 2, 3, 4, 5)
-    # Twice the same source, and none, may be given.
+    # Twice the same source may be given.
     with pytest.raises(DataError, match=r"^5 of 40 images cannot be read, the first is .*01.png"):
-        epoch(read(files, 40), None, files.images, files.images)
+        epoch(read(files, 40), files.images, files.images)
 
 
 def test_strict_ends_model_fit(files):

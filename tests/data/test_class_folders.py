@@ -184,6 +184,17 @@ def test_folder_that_cannot_be_used(tmp_path, names, message):
     assert "pets" in one_sentence(error)
 
 
+def test_test_images_without_classes(tmp_path):
+    # As competitions have them.
+    names = [f"train/{name}/{image}" for name in CLASSES for image in "ab"]
+    make(tmp_path / "pets", *names, "test/a.png", "test/b.png")
+    way_out = f"pass the folder '{tmp_path / 'pets' / 'train'}' itself"
+    with pytest.raises(DataError, match=f"alone, not in 'test': {way_out}") as error:
+        load_data(tmp_path / "pets", SIZE)
+    one_sentence(error)
+    assert load_data(tmp_path / "pets" / "train", SIZE).test.labels.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("depth", ["", "cat"])
 def test_folder_without_permission(folder, monkeypatch, depth):
     # The tests may run as root, who may read everything.

@@ -12,7 +12,7 @@ from keras_cbam import CBAM, insert_attention
 from keras_cbam.errors import CheckpointError
 from keras_cbam.models import MobileNet, ResNet, load_pytorch_checkpoint
 from keras_cbam.models.checkpoint_files import read_checkpoint
-from keras_cbam.models.checkpoint_network import describe_checkpoint
+from keras_cbam.models.checkpoint_keys import describe_checkpoint
 from keras_cbam.models.checkpoints import model_from_checkpoint
 from tests.checks import BACKEND, to_numpy
 

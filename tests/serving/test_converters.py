@@ -3,11 +3,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from keras_cbam.serving import litert_file, onnx_file
-from keras_cbam.serving.conversion import in_float32
+from keras_cbam.serving.conversion import in_float32, write_litert, write_onnx
 from keras_cbam.serving.formats import FORMATS
 from keras_cbam.serving.runtimes import load_artefact
-from keras_cbam.serving.saved_model import write_saved_model
 from tests.checks import BACKEND
 from tests.serving.models import SIZE, classifier, images, predictions
 
@@ -34,10 +32,8 @@ def model():
 def litert(model, tmp_path_factory):
     needs("litert")
     folder = tmp_path_factory.mktemp("litert")
-    write_saved_model(model, folder / "saved_model")
     for quantize in QUANTIZATIONS:
-        file = folder / f"{quantize}.tflite"
-        litert_file.write(folder / "saved_model", file, quantize, images())
+        write_litert(model, folder / f"{quantize}.tflite", quantize, images=images())
     return folder
 
 
@@ -46,7 +42,7 @@ def onnx(model, tmp_path_factory):
     needs("onnx")
     folder = tmp_path_factory.mktemp("onnx")
     for quantize in QUANTIZATIONS:
-        onnx_file.write(model, folder / f"{quantize}.onnx", quantize, images=images())
+        write_onnx(model, folder / f"{quantize}.onnx", quantize, images=images())
     return folder
 
 

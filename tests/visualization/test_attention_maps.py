@@ -200,10 +200,10 @@ def test_pictures_that_nearly_fit():
     ("images", "message"),
     [
         (pictures()[0], r"batch of shape \(batch, 12, 10, 3\). Received: images of shape"),
-        (pictures(channels=4), r"Pictures must have 3 channels.*\(2, 12, 10, 4\)"),
-        (np.zeros((0, 12, 10, 3)), r"There is no picture"),
-        (np.full((1, 12, 10, 3), np.nan), r"Pictures must be finite"),
-        (np.full((1, 12, 10, 3), "cat"), r"Pictures must be numbers"),
+        (pictures(channels=4), r"Images must have 3 channels.*\(2, 12, 10, 4\)"),
+        (np.zeros((0, 12, 10, 3)), r"There is no image"),
+        (np.full((1, 12, 10, 3), np.nan), r"Images must be finite"),
+        (np.full((1, 12, 10, 3), "cat"), r"Images must be numbers"),
         ([np.zeros((12, 10, 3)), np.zeros((9, 9, 3))], r"must have one size.*\(9, 9, 3\)"),
     ],
 )

@@ -69,7 +69,7 @@ def test_attention_of_one_picture(tmp_path):
     model, picture = classifier(), pictures(1)[0]
     figure = plot_attention(model, picture)
     saved(figure, tmp_path / "attention.png")
-    assert "picture\n10 x 12" in titles(figure)
+    assert "image\n10 x 12" in titles(figure)
     assert {"gate_1\n8 x 10", "gate_2\n3 x 4"} <= set(titles(figure))
     maps = attention_maps(model, picture[None])
     for name, scores in maps.items():
@@ -146,7 +146,7 @@ def test_pictures_of_every_kind(picture, tmp_path):
     model = classifier()
     for figure in (plot_attention(model, picture), plot_grad_cam(model, picture)):
         saved(figure, tmp_path / "figure.png")
-        shown = next(axis for axis in figure.axes if axis.get_title().startswith("picture"))
+        shown = next(axis for axis in figure.axes if axis.get_title().startswith("image"))
         pixels = shown.images[0].get_array()
         assert pixels.shape == (*picture.shape[:2], 3)
         assert 0 <= pixels.min() <= 0.1
@@ -193,7 +193,7 @@ def test_comparison(tmp_path):
     shown = [title.split(":")[0] for title in titles(figure) if "class" in title]
     rows = [[f"{name}\nclass {k}" for name in ("plain", "SE", "CBAM")] for k in (1, 3)]
     assert shown == rows[0] + rows[1]
-    assert titles(figure).count("picture") == 2
+    assert titles(figure).count("image") == 2
     by_name = compare_grad_cam(list(models.values()), images[0])
     assert sum(title.startswith("functional") for title in titles(by_name)) == 2
 
@@ -203,10 +203,10 @@ def test_comparison(tmp_path):
     [
         (lambda model: plot_attention(model, np.zeros((2, 3, 4, 5, 6))), r"\(height, width\)"),
         (lambda model: plot_attention(model, np.zeros((12, 10, 7))), r"must have 3 channels"),
-        (lambda model: plot_attention(model, []), r"Received: no picture"),
+        (lambda model: plot_attention(model, []), r"Received: no image"),
         (lambda model: plot_grad_cam(model, pictures(1)[0], 9), r"Received: class_index=9"),
         (lambda model: compare_grad_cam({}, pictures(1)), r"no model to compare"),
-        (lambda model: compare_grad_cam([model], pictures(2), [1]), r"1 classes for 2 pictures"),
+        (lambda model: compare_grad_cam([model], pictures(2), [1]), r"1 classes for 2 images"),
         (lambda model: plot_attention(classifier(attention=None), pictures(1)), r"no attention"),
     ],
 )

@@ -275,10 +275,10 @@ def test_padding_and_single_positions_are_passed_over():
         ({"class_index": -1}, r"Received: class_index=-1"),
         ({"class_index": 1.5}, r"must be an integer.*Received: class_index=1.5"),
         ({"class_index": True}, r"Received: class_index=True"),
-        ({"class_index": [1]}, r"one class for each of the pictures"),
-        ({"class_index": [1, 1, 1]}, r"3 classes for 2 pictures"),
+        ({"class_index": [1]}, r"one class for each of the images"),
+        ({"class_index": [1, 1, 1]}, r"3 classes for 2 images"),
         ({"layer": "gate_3"}, r"no such layer. Did you mean 'gate_\d'.*Received: layer='gate_3'"),
-        ({"layer": "scores"}, r"`layer` must be a layer with feature maps"),
+        ({"layer": "scores"}, r"`layer` must have feature maps"),
         ({"layer": keras.layers.Conv2D(1, 1)}, r"no such layer. It has"),
         ({"class_index": np.array([], int)}, r"Received: class_index=array"),
         ({"batch_size": 0}, r"Received: batch_size=0"),
@@ -303,7 +303,7 @@ def test_models_that_are_no_classifiers():
         grad_cam(keras.Model(inputs, flat), images)
     signal = keras.Input((8, 3))
     dense = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(signal))
-    with pytest.raises(ValueError, match=r"no batch of pictures"):
+    with pytest.raises(ValueError, match=r"no batch of images"):
         grad_cam(keras.Model(signal, dense), np.zeros((2, 8, 3)))
 
 
