@@ -4,7 +4,7 @@ import dataclasses
 
 from keras_cbam.data.class_names import CLASS_NAMES
 from keras_cbam.errors import at_least, near_names, number, one_of
-from keras_cbam.training.arguments import RunArguments, argument, existing_path
+from keras_cbam.training.arguments import RunArguments, argument, count, existing_path
 
 RECIPES = {
     # A network that fits small images and two CPU cores, with attention at the end of each of
@@ -70,7 +70,6 @@ class ClassifierArguments(RunArguments):
         "default",
         "default: short trainings from random or given weights; fine-tuning: of given weights, the "
         "attention first; paper: the ImageNet training of the CBAM paper, of its networks",
-        one_of(*RECIPES),
         choices=tuple(RECIPES),
         group="network",
     )
@@ -93,7 +92,6 @@ class ClassifierArguments(RunArguments):
     backbone_arguments: dict = argument(  # noqa: RUF009
         None,
         "a further argument of the backbone, alpha=0.5 for example; may be repeated",
-        kind=dict,
         metavar="NAME=VALUE",
         group="network",
     )
@@ -109,11 +107,9 @@ class ClassifierArguments(RunArguments):
     weights: str = argument(
         None, "imagenet, none or a weights file", metavar="WEIGHTS", group="network"
     )
-    image_size: int = argument(
-        None,
+    image_size: int = count(
         "side of the square images in pixels",
         at_least(SMALLEST_IMAGE),
-        kind=int,
         metavar="PIXELS",
         group="data",
     )
@@ -121,14 +117,12 @@ class ClassifierArguments(RunArguments):
         None,
         "of the training images: flip, left to right at random, which is wrong for digits; crop, "
         "the paper's random parts, resized and flipped; or none",
-        one_of(*AUGMENTATIONS),
         choices=AUGMENTATIONS,
         group="data",
     )
     class_weights: str = argument(
         None,
         "balanced: the loss of an image is divided by how frequent its class is",
-        one_of("balanced"),
         choices=("balanced",),
         group="optimization",
     )
@@ -136,7 +130,6 @@ class ClassifierArguments(RunArguments):
         0.0,
         "part of a label that is spread evenly over all classes",
         number(below=1),
-        kind=float,
         metavar="PART",
         group="optimization",
     )
@@ -144,25 +137,16 @@ class ClassifierArguments(RunArguments):
         None,
         "decoupled, of kernels; recipe paper: in the gradient of everything",
         number(),
-        kind=float,
         metavar="DECAY",
         group="optimization",
     )
-    freeze_epochs: int = argument(
-        None,
+    freeze_epochs: int = count(
         "recipe fine-tuning: epochs in which only the attention and the head train",
         at_least(0),
-        kind=int,
-        metavar="N",
         group="optimization",
     )
-    decay_epochs: int = argument(
-        None,
-        "recipe paper: the rate is divided by ten after every N epochs",
-        at_least(1),
-        kind=int,
-        metavar="N",
-        group="optimization",
+    decay_epochs: int = count(
+        "recipe paper: the rate is divided by ten after every N epochs", group="optimization"
     )
 
     def completed(self):

@@ -48,7 +48,7 @@ def add_training_options(parser, arguments, defaults):
     parser.usage = "%(prog)s [options]"
     fields = [field for field in dataclasses.fields(arguments) if field.metadata["help"]]
     # Within a group, flags come last.
-    fields.sort(key=lambda field: field.metadata.get("kind") is bool)
+    fields.sort(key=lambda field: field.type is bool)
     for title in GROUPS:
         group = parser.add_argument_group(title)
         for field in fields:
@@ -60,7 +60,7 @@ def _add_option(group, field, defaults):
     told = field.metadata
     flag = "--" + field.name.replace("_", "-")
     option = {name: told[name] for name in ("choices", "metavar") if name in told}
-    kind = told.get("kind", str)
+    kind = field.type if field.type in (int, float, bool, dict) else str
     if kind is bool:
         option["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
     elif kind is dict:

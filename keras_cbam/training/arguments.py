@@ -1,6 +1,6 @@
-"""The arguments of a run, each stated once: for the function, the command, the report and resume.
+"""The arguments of a run, stated once for the function, the command, the report and resume.
 
-Nothing here imports Keras: the command reads its options before it does.
+Nothing here imports Keras: the command reads its options first.
 """
 
 import contextlib
@@ -22,61 +22,52 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 DISTRIBUTIONS = ("mirrored", "data_parallel")
 
 
-def argument(default, help, check=None, **option):  # noqa: A002
-    """A field of `RunArguments`.
+def argument(default, help, check=None, **told):  # noqa: A002
+    """A field of `RunArguments`, which the command reads as its annotation says, or as a string.
 
     Args:
         default: its value where none is given.
         help: string, what it is, for the command and the documentation.
         check: function of name and value that raises ValueError; `None` is not checked.
-            Defaults to `None`.
-        **option: for the command: `kind` (`int`, `float`, `bool`; else a string), `choices`,
-            `metavar` and `group`; and `may_change`, whether it may be another one when a run is
-            resumed.
+            Defaults to `None`: it must be one of the `choices`, if there are any.
+        **told: `choices`, `metavar` and `group`, for the command; and `may_change`, whether a
+            resumed run may be given another one, as it may those of the group `run`.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "check": check, **option})
+    told.setdefault("may_change", told.get("group") == "run")
+    if check is None and "choices" in told:
+        check = one_of(*told["choices"])
+    return dataclasses.field(default=default, metadata={"help": help, "check": check, **told})
 
 
-def flag(help, **option):  # noqa: A002
+def count(help, check=positive_integer, metavar="N", **told):  # noqa: A002
+    """A field that is an integer."""
+    return argument(None, help, check, metavar=metavar, **told)
+
+
+def flag(help, **told):  # noqa: A002
     """A field that is true or false, and false by default."""
-    return argument(False, help, one_of(False, True), kind=bool, **option)
+    return argument(False, help, one_of(False, True), **told)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunArguments:
     """What every training takes; a task adds its own."""
 
-    epochs: int = argument(
-        None,
+    epochs: int = count(
         "passes over the training images; may be raised when a run is resumed",
-        positive_integer,
-        kind=int,
-        metavar="N",
         group="optimization",
         may_change=True,
     )
-    batch_size: int = argument(
-        None,
-        "images a training step, on all devices",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="optimization",
-    )
+    batch_size: int = count("images a training step, on all devices", group="optimization")
     learning_rate: float = argument(
         None,
         "the highest rate of the schedule",
         number(open_below=True),
-        kind=float,
         metavar="RATE",
         group="optimization",
     )
-    early_stopping: int = argument(
-        None,
+    early_stopping: int = count(
         "stop when the validation loss has not fallen for N epochs, and take the best weights",
-        positive_integer,
-        kind=int,
-        metavar="N",
         group="optimization",
         may_change=True,
     )
@@ -84,23 +75,17 @@ class RunArguments:
         0,
         "random seed of the weights, the split, the order of the images and their augmentation",
         validate_seed,
-        kind=int,
         metavar="N",
         group="optimization",
     )
     precision: str = argument(
-        "float32",
-        "dtype policy of the network",
-        one_of(*PRECISIONS),
-        choices=PRECISIONS,
-        group="running",
+        "float32", "dtype policy of the network", choices=PRECISIONS, group="running"
     )
     xla: bool = flag("compile the training step by XLA", group="running")
     distribute: str = argument(
         None,
         "share each batch among all devices: mirrored (TensorFlow, one machine) or data_parallel "
         "(JAX, one machine or several)",
-        one_of(*DISTRIBUTIONS),
         choices=DISTRIBUTIONS,
         group="running",
     )
@@ -108,11 +93,9 @@ class RunArguments:
         "an image that cannot be read is an error; else it is skipped, counted and named",
         group="data",
     )
-    output: str = argument(
-        None, "folder of the run", metavar="FOLDER", group="run", may_change=True
-    )
+    output: str = argument(None, "folder of the run", metavar="FOLDER", group="run")
     overwrite: bool = flag(
-        "replace an earlier run of the same task in the output folder", group="run", may_change=True
+        "replace an earlier run of the same task in the output folder", group="run"
     )
     resume: str = argument(
         None,
@@ -120,20 +103,11 @@ class RunArguments:
         "raised",
         metavar="RUN",
         group="run",
-        may_change=True,
     )
-    checkpoint_steps: int = argument(
-        None,
-        "write a checkpoint after every N steps too, not only after every epoch",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="run",
-        may_change=True,
+    checkpoint_steps: int = count(
+        "write a checkpoint after every N steps too, not only after every epoch", group="run"
     )
-    tensorboard: bool = flag(
-        "write logs for TensorBoard into the run", group="run", may_change=True
-    )
+    tensorboard: bool = flag("write logs for TensorBoard into the run", group="run")
     verbose: object = argument("auto", "", may_change=True)
 
     @classmethod
@@ -141,12 +115,12 @@ class RunArguments:
         """The arguments of a call, completed and checked.
 
         Args:
-            earlier: dict, those of the run to resume, see `stored`. Defaults to `None`.
-            **given: those that the call gives.
+            earlier: dict, the arguments of the run to resume, see `stored`. Defaults to `None`.
+            **given: the arguments of the call.
 
         Raises:
             TypeError: if there is no such argument.
-            ValueError: if one is outside its range, or differs from that of the run to resume.
+            ValueError: if one is outside its range, or not that of the run to resume.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name in given:
@@ -168,7 +142,7 @@ class RunArguments:
         for name in sorted(given.keys() & earlier.keys()):
             value = getattr(merged, name)
             is_same = stored({name: value}).get(name, value) == earlier[name]
-            if not is_same and not fields[name].metadata.get("may_change"):
+            if not is_same and not fields[name].metadata["may_change"]:
                 raise ValueError(
                     f"A run is resumed with its own arguments: `{name}` was {earlier[name]!r}. "
                     f"Received: {name}={given[name]!r}"
@@ -181,11 +155,7 @@ class RunArguments:
         return merged
 
     def completed(self):
-        """These arguments with the defaults of the task filled in, and checked.
-
-        Raises:
-            ValueError: if one is outside its range.
-        """
+        """These arguments with the defaults of the task, checked: ValueError if one is wrong."""
         self.check()
         return self
 
@@ -204,24 +174,21 @@ class RunArguments:
 
 def stored(arguments):
     """The part of a dict of arguments that JSON has a form for; paths as strings."""
+
+    def plain(value):
+        return value.item() if is_number(value) else os.fspath(value)
+
     found = {}
     for name, value in arguments.items():
         with contextlib.suppress(TypeError):
-            found[name] = json.loads(json.dumps(value, default=_plain))
+            found[name] = json.loads(json.dumps(value, default=plain))
     return found
 
 
-def _plain(value):
-    """A number of NumPy or a path as JSON has it; TypeError for all else."""
-    return value.item() if is_number(value) else os.fspath(value)
-
-
 def existing_path(value, *names):
-    """The absolute path of what exists, so that a run can be resumed from another folder.
+    """The absolute path of what exists, and any other value, and the `names`, as they are.
 
-    Args:
-        value: what an argument was given.
-        *names: strings that are no paths, whatever there is of that name.
+    So a run can be resumed from another folder.
     """
     is_path = isinstance(value, (str, os.PathLike)) and value not in names and os.path.exists(value)
     return os.path.abspath(value) if is_path else value

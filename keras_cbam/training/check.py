@@ -15,19 +15,10 @@ SAVED_MODEL = "saved_model"
 
 
 def check_reloaded(task, model, data, folder):
-    """How far the saved models of a run are from the one in memory.
-
-    Args:
-        task: `Task`.
-        model: the trained `keras.Model`.
-        data: what it was trained on.
-        folder: `pathlib.Path` of the run.
-
-    Returns:
-        `{artefact: what task.compare gives}`.
+    """Returns `{artefact: what task.compare gives}` for the saved models of a run.
 
     Raises:
-        TrainingError: if an artefact cannot be loaded in a fresh process, or predicts otherwise.
+        TrainingError: if one cannot be loaded in a fresh process, or predicts otherwise.
     """
     images, *_ = next(task.batches(data, "sample").take(1).as_numpy_iterator())
     expected = model.predict(images, verbose=0)

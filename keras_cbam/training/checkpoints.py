@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 
 import keras
@@ -18,16 +17,13 @@ KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "weights", "
 
 
 def write_checkpoint(folder, step, state, arrays):
-    """Writes a checkpoint as one file that appears whole, and removes all but the last two.
+    """Writes a checkpoint whole or not at all, and then removes all but the last two.
 
     Args:
         folder: `pathlib.Path` of an existing folder.
         step: int, steps of training so far.
         state: dict that JSON has a form for, with `KEYS`.
         arrays: list of arrays.
-
-    Raises:
-        OSError: if it cannot be written; what was there before stays.
     """
     target = folder / f"step-{step:010d}.npz"
     scratch = target.with_suffix(".partial")
@@ -45,19 +41,15 @@ def write_checkpoint(folder, step, state, arrays):
 
 
 def checkpoint_files(folder):
-    """The paths of a folder's checkpoints, the oldest first."""
-    return sorted(path for path in pathlib.Path(folder).iterdir() if _NAME.fullmatch(path.name))
+    """The paths of a folder's checkpoints, the oldest first; none if there is no folder."""
+    return sorted(path for path in folder.glob("*") if _NAME.fullmatch(path.name))
 
 
 def read_checkpoint(folder):
-    """The newest checkpoint that is whole.
-
-    Args:
-        folder: `pathlib.Path`.
+    """The state and the arrays of the newest whole checkpoint, and why newer ones are damaged.
 
     Returns:
-        State and arrays as given to `write_checkpoint`, or `None` if there is none, and
-        `{path: reason}` of those that are damaged.
+        The pair, or `None` if there is none; and `{path: reason}`.
     """
     damaged = {}
     for path in reversed(checkpoint_files(folder)):
@@ -77,7 +69,7 @@ def read_checkpoint(folder):
 
 
 def assign_arrays(variables, arrays):
-    """Sets variables; raises TrainingError if the arrays are of other ones."""
+    """Sets variables; TrainingError if the arrays are of other ones."""
     shapes = [tuple(variable.shape) for variable in variables]
     if shapes != [array.shape for array in arrays]:
         raise TrainingError("The checkpoint is of another model: its arrays have other shapes.")
@@ -86,7 +78,7 @@ def assign_arrays(variables, arrays):
 
 
 def random_state():
-    """A list of arrays; empty but for PyTorch."""
+    """The random state outside the model, as arrays: only PyTorch has one."""
     if keras.backend.backend() != "torch":
         return []
     import torch
@@ -95,7 +87,7 @@ def random_state():
 
 
 def seed_epoch(seed, epoch):
-    """Sets the state to a function of the two."""
+    """Sets the random state to a function of the two."""
     if keras.backend.backend() == "torch":
         import torch
 

@@ -34,7 +34,13 @@ def validate_distribution(distribute, batch_size):
 
 def find_devices(distribute):
     """The `Devices` of a distribution, see `distributed`; joins the processes there are."""
-    _keep_tensorflow_off_gpus()
+    if keras.backend.backend() != "tensorflow":
+        import tensorflow as tf
+
+        # TensorFlow only reads images then, and would take all of the GPUs' memory. Refused where
+        # the caller has used it before.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
     if distribute is None:
         return ONE_DEVICE
     count = len(_devices(distribute))
@@ -51,11 +57,9 @@ def distributed(distribute):
 
     Args:
         distribute: `None` for one device; `"mirrored"` for `tf.distribute.MirroredStrategy` on the
-            GPUs, or else the logical CPU devices, of this machine (TensorFlow); `"data_parallel"`
-            for `keras.distribution.DataParallel` on all devices of all processes (JAX). Each
-            process of several is told of the others by `KERAS_DISTRIBUTION_JOB_ADDRESSES`,
-            `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`, see
-            `keras.distribution.initialize`.
+            GPUs, or else the CPU devices, of this machine; `"data_parallel"` for
+            `keras.distribution.DataParallel` on all devices of all processes (JAX), which find each
+            other by the environment, see `keras.distribution.initialize`.
     """
     if distribute is None:
         yield
@@ -87,29 +91,13 @@ def check_same_in_all_processes(numbers, devices):
         )
 
 
-def _keep_tensorflow_off_gpus():
-    """Where another backend computes, TensorFlow reads pictures only; it would take all memory."""
-    if keras.backend.backend() == "tensorflow":
-        return
-    import tensorflow as tf
-
-    # Refused where the caller has used TensorFlow before: its memory is taken then.
-    with contextlib.suppress(RuntimeError):
-        tf.config.set_visible_devices([], "GPU")
-
-
-def _join_processes():
-    if "KERAS_DISTRIBUTION_NUM_PROCESSES" not in os.environ:
-        return
-    import jax
-
-    if not jax.distributed.is_initialized():
-        keras.distribution.initialize()
-
-
 def _devices(distribute):
     if distribute == "data_parallel":
-        _join_processes()
+        import jax
+
+        is_one_of_several = "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ
+        if is_one_of_several and not jax.distributed.is_initialized():
+            keras.distribution.initialize()
         return keras.distribution.list_devices()
     import tensorflow as tf
 

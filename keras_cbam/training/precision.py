@@ -1,4 +1,4 @@
-"""In which numbers a network computes, and how far apart two computations may be."""
+"""The dtype of a network, and how far apart two computations in it may be."""
 
 import contextlib
 

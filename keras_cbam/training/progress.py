@@ -13,6 +13,7 @@ from keras_cbam._compat import build_training_state
 from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
 from keras_cbam.training.checkpoints import (
     assign_arrays,
+    checkpoint_files,
     random_state,
     read_checkpoint,
     seed_epoch,
@@ -22,8 +23,8 @@ from keras_cbam.training.checkpoints import (
 from keras_cbam.training.stopping import StopRequest
 
 
-class Progress:
-    """The state of a training that is not in the model, and its only `fit`.
+class Progress(keras.callbacks.Callback):
+    """The state of a training that is not in the model, its only `fit`, and a callback of that.
 
     Args:
         folder: `RunFolder`, or `None` to keep no checkpoint. Defaults to `None`.
@@ -41,24 +42,23 @@ class Progress:
     """
 
     def __init__(self, folder=None, every=None, identity=None, seed=0, patience=None):
+        super().__init__()
         self.folder = folder
         self.every = every
         self.seed = seed
         self.patience = patience
         self.identity = json.loads(json.dumps(identity or {}))
         self.stop_request = StopRequest()
-        self.epoch = self.step = self._steps = self.patient_from = 0
+        self.epoch = self.step = self._steps = self._first_step = self.patient_from = 0
         self.history = {}
         self.seconds = 0.0
         self._restored = self._metrics = None
-        self.random = []
+        self._random = []
         self._start = time.perf_counter()
 
     def resume(self):
         """Goes to where the newest whole checkpoint is; to the start if there is none."""
-        found, damaged = None, {}
-        if self.folder.checkpoints.is_dir():
-            found, damaged = read_checkpoint(self.folder.checkpoints)
+        found, damaged = read_checkpoint(self.folder.checkpoints)
         for path, reason in damaged.items():
             warnings.warn(f"A damaged checkpoint is skipped: {path}: {reason}", stacklevel=2)
             if self.folder.is_writing:
@@ -95,7 +95,7 @@ class Progress:
     def restore(self, model, first_epoch, stop_epoch, batch):
         """Makes the state of optimizer and metrics, and sets it from a checkpoint.
 
-        The weights are set from it in any case, the optimizer's state if it is of these epochs.
+        The weights are set in any case, the optimizer's state if the checkpoint is of these epochs.
 
         Args:
             model: compiled `keras.Model`, as it was when the checkpoint was written.
@@ -108,7 +108,7 @@ class Progress:
         state, arrays = self._restored
         model_part, rest = arrays[: state["weights"]], arrays[state["weights"] :]
         count = len(rest) - state["random"]
-        rest, self.random = rest[:count], rest[count:]
+        rest, self._random = rest[:count], rest[count:]
         assign_arrays(model.variables, model_part)
         if self.epoch < stop_epoch:
             self._restored = None
@@ -144,7 +144,7 @@ class Progress:
                 train = epoch_batches(self.epoch, self.step)
                 # A list of its own, as `fit` would count the epochs up to this one only.
                 own = keras.callbacks.CallbackList(
-                    [keras.callbacks.TerminateOnNaN(), *callbacks, _Keeper(self)],
+                    [keras.callbacks.TerminateOnNaN(), *callbacks, self],
                     add_history=True,
                     add_progbar=verbose != 0,
                     model=model,
@@ -161,22 +161,33 @@ class Progress:
                     shuffle=False,
                     verbose=verbose,
                 )
-        self.stop_if_asked()
+        self._stop_if_asked()
 
-    def begin_epoch(self, model):
-        """Sets what the metrics of an epoch had counted before it was stopped."""
+    def on_epoch_begin(self, epoch, logs=None):
+        self._first_step = self.step
         if not self.step:
             seed_epoch(self.seed, self.epoch)
         if self._metrics is not None:
-            assign_arrays(model.metrics_variables, self._metrics)
+            # What they had counted before the epoch was stopped.
+            assign_arrays(self.model.metrics_variables, self._metrics)
             self._metrics = None
 
-    def end_step(self, model, step, is_last):
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not before: the iterator of a PyTorch data loader draws a number first.
+        set_random_state(self._random)
+        self._random = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.end_step(self._first_step + batch + 1, batch + 1 == self.params["steps"])
+
+    def end_step(self, step, is_last):
         """Counts a step, and writes a checkpoint if one is due."""
         self._steps += 1
-        if model.stop_training:
-            path = None if self.folder is None else self.folder.last_checkpoint()
-            kept = "" if path is None else f" The last checkpoint before it is kept: {path}."
+        if self.model.stop_training:
+            kept = ""
+            if self.folder is not None:
+                for path in checkpoint_files(self.folder.checkpoints)[-1:]:
+                    kept = f" The last checkpoint before it is kept: {path}."
             raise DivergenceError(
                 f"The training diverged in epoch {self.epoch + 1}, step {step}: the loss is not "
                 f"finite. Lower the learning rate.{kept}"
@@ -185,16 +196,17 @@ class Progress:
         # The last step is saved with the validation that follows it.
         if not is_last and (is_due or self.stop_request.signal is not None):
             self.step = step
-            self.save(model)
+            self._save()
 
-    def end_epoch(self, model, epoch, logs):
+    def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch, self.step = epoch + 1, 0
-        self.save(model)
+        self._save()
 
-    def save(self, model):
+    def _save(self):
         """Writes a checkpoint, and ends the training if a signal asked for it."""
+        model = self.model
         if self.folder is not None and self.folder.is_writing:
             groups = [model.variables, model.optimizer.variables]
             if self.step:
@@ -213,9 +225,9 @@ class Progress:
             }
             write_checkpoint(self.folder.checkpoints, self._steps, state, arrays + random)
             self.folder.write_history(self.history)
-        self.stop_if_asked()
+        self._stop_if_asked()
 
-    def stop_if_asked(self):
+    def _stop_if_asked(self):
         if self.stop_request.signal is not None:
             raise TrainingStopped(self.stop_request.signal, self.epoch, self.step)
 
@@ -223,27 +235,3 @@ class Progress:
 def finite_losses(history):
     """The validation losses, infinite where they are not numbers: none of these is the best."""
     return [loss if np.isfinite(loss) else np.inf for loss in history.get("val_loss", [])]
-
-
-class _Keeper(keras.callbacks.Callback):
-    """Tells a `Progress` what a `fit` of one epoch has done."""
-
-    def __init__(self, progress):
-        super().__init__()
-        self.progress = progress
-        self.first_step = progress.step
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.progress.begin_epoch(self.model)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        # Not before: the iterator of a PyTorch data loader draws a number first.
-        set_random_state(self.progress.random)
-        self.progress.random = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        is_last = batch + 1 == self.params["steps"]
-        self.progress.end_step(self.model, self.first_step + batch + 1, is_last)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.progress.end_epoch(self.model, epoch, logs or {})

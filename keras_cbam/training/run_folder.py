@@ -17,8 +17,6 @@ BEST, CHECKPOINTS, TENSORBOARD = "best.weights.h5", "checkpoints", "tensorboard"
 _PARTIAL = ".partial"
 _LOCK = ".lock"
 _COMMON = (ARGUMENTS, REPORT, HISTORY, MODEL, BEST, CHECKPOINTS, TENSORBOARD)
-# What a mount point may hold besides.
-_FOREIGN_ALLOWED = ("lost+found",)
 
 
 class RunFolder:
@@ -27,7 +25,7 @@ class RunFolder:
     Args:
         path: path of the folder, which need not exist, or `None` to write nothing.
         task: `Task`.
-        is_writing: bool, whether this process writes: of several, one does. Defaults to `True`.
+        is_writing: bool, whether this process is the one that writes. Defaults to `True`.
     """
 
     def __init__(self, path, task, is_writing=True):
@@ -55,15 +53,16 @@ class RunFolder:
         if not self.path.is_dir():
             raise FileExistsError(f"The output {quoted(self.path)} is a file, not a folder.")
         arguments = self.task.arguments
-        names = {path.name for path in self.path.iterdir()}
-        names = {name for name in names if not name.startswith(".")} - set(_FOREIGN_ALLOWED)
+        # An empty mount point holds a folder of its own.
+        names = {path.name for path in self.path.iterdir()} - {"lost+found"}
+        names = sorted(name for name in names if not name.startswith("."))
         if not names:
             return
         earlier = read_json(self.path / ARGUMENTS).get("task")
         if earlier is None:
             raise FileExistsError(
                 f"The output folder {quoted(self.path)} holds files that are not of a run: "
-                f"{', '.join(sorted(names)[:5])}. Choose another --output."
+                f"{', '.join(names[:5])}. Choose another --output."
             )
         if earlier != self.task.name:
             raise FileExistsError(
@@ -81,16 +80,20 @@ class RunFolder:
     def begin(self, class_names):
         """Makes the folder, empty unless a run is resumed, and writes its arguments.
 
-        Args:
-            class_names: list of strings, which the model file alone does not tell.
-
         Raises:
             FileExistsError: if another process is training in it.
         """
         if not self.is_writing:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock()
+        # The lock is given back when the block or the process ends, however it does.
+        self.lock = open(self.path / _LOCK, "w")  # noqa: SIM115
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FileExistsError(
+                f"Another process is training in {quoted(self.path)}. Choose another --output."
+            ) from error
         arguments = self.task.arguments
         if arguments.resume is None:
             # Its arguments last: until then it is known as a run, which --overwrite replaces.
@@ -104,16 +107,6 @@ class RunFolder:
         # First: without it, what else is here is not known as a run.
         self.write_json(ARGUMENTS, told)
         self.checkpoints.mkdir(exist_ok=True)
-
-    def _lock(self):
-        # It is given back when the block or the process ends, however it does.
-        self.lock = open(self.path / _LOCK, "w")  # noqa: SIM115
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FileExistsError(
-                f"Another process is training in {quoted(self.path)}. Choose another --output."
-            ) from error
 
     def remove_results(self):
         """Removes what was made of an earlier state of the model: all of it is made again."""
@@ -138,16 +131,7 @@ class RunFolder:
         self._whole(HISTORY, write)
 
     def save(self, name, write):
-        """Writes an artefact, whole or not at all.
-
-        Args:
-            name: string, of the file or folder.
-            write: function of a path.
-
-        Raises:
-            ExportError: if the model cannot be converted.
-            OSError: if it cannot be written.
-        """
+        """Writes an artefact by a function of a path, whole or not at all; OSError if it fails."""
         import tensorflow as tf
 
         try:
@@ -174,15 +158,6 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 # Another artefact may be in it.
                 partial.parent.rmdir()
-
-    def last_checkpoint(self):
-        """The path of the newest checkpoint, or `None`."""
-        # Keras is imported there: the command reads a folder before.
-        from keras_cbam.training.checkpoints import checkpoint_files
-
-        if self.path is None or not self.checkpoints.is_dir():
-            return None
-        return (checkpoint_files(self.checkpoints) or [None])[-1]
 
 
 def _remove(path):
