@@ -27,26 +27,22 @@ class Progress(keras.callbacks.Callback):
     """The state of a training that is not in the model, its only `fit`, and a callback of that.
 
     Args:
+        arguments: `RunArguments`: the seed, and when to write a checkpoint and to stop early.
         folder: `RunFolder`, or `None` to keep no checkpoint. Defaults to `None`.
-        every: int, steps between checkpoints within an epoch. Defaults to `None`: one an epoch.
         identity: dict that JSON has a form for, what must be the same for a training to be
             continued. Defaults to `None`: nothing.
-        seed: int, of the training. Defaults to `0`.
-        patience: int, epochs without a lower validation loss that end it. Defaults to `None`.
 
     Attributes:
         epoch, step: ints, epochs that are complete, and further steps.
         history: dict of lists, a number for each epoch.
-        patient_from: int, the epoch from which the patience counts, or `None` if it does not.
+        patient_from: int, the epoch from which early stopping counts, or `None` if it does not.
         seconds: float, of training before it was stopped.
     """
 
-    def __init__(self, folder=None, every=None, identity=None, seed=0, patience=None):
+    def __init__(self, arguments, folder=None, identity=None):
         super().__init__()
+        self.arguments = arguments
         self.folder = folder
-        self.every = every
-        self.seed = seed
-        self.patience = patience
         self.identity = json.loads(json.dumps(identity or {}))
         self.stop_request = StopRequest()
         self.epoch = self.step = self._steps = self._first_step = self.patient_from = 0
@@ -87,10 +83,11 @@ class Progress(keras.callbacks.Callback):
     @property
     def has_run_out_of_patience(self):
         """Whether the validation loss has not fallen for so many epochs."""
-        if self.patience is None or self.patient_from is None:
+        patience = self.arguments.early_stopping
+        if patience is None or self.patient_from is None:
             return False
         losses = finite_losses(self.history)[self.patient_from :] or [np.inf]
-        return len(losses) - 1 - int(np.argmin(losses)) >= self.patience
+        return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
     def restore(self, model, first_epoch, stop_epoch, batch):
         """Makes the state of optimizer and metrics, and sets it from a checkpoint.
@@ -166,7 +163,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._first_step = self.step
         if not self.step:
-            seed_epoch(self.seed, self.epoch)
+            seed_epoch(self.arguments.seed, self.epoch)
         if self._metrics is not None:
             # What they had counted before the epoch was stopped.
             assign_arrays(self.model.metrics_variables, self._metrics)
@@ -192,7 +189,8 @@ class Progress(keras.callbacks.Callback):
                 f"The training diverged in epoch {self.epoch + 1}, step {step}: the loss is not "
                 f"finite. Lower the learning rate.{kept}"
             )
-        is_due = self.every is not None and step % self.every == 0
+        every = self.arguments.checkpoint_steps
+        is_due = every is not None and step % every == 0
         # The last step is saved with the validation that follows it.
         if not is_last and (is_due or self.stop_request.signal is not None):
             self.step = step

@@ -110,7 +110,7 @@ class RunFolder:
 
     def remove_results(self):
         """Removes what was made of an earlier state of the model: all of it is made again."""
-        for name in (*self.task.files, REPORT):
+        for name in (*self.task.files, REPORT) if self.is_writing else ():
             _remove(self.path / name)
 
     def write_json(self, name, content):
@@ -118,7 +118,7 @@ class RunFolder:
 
     def write_history(self, history):
         """Writes `history.csv`: a row for each epoch so far."""
-        if not self.is_writing or not history:
+        if not history:
             return
 
         def write(path):
@@ -145,6 +145,8 @@ class RunFolder:
             ) from error
 
     def _whole(self, name, write):
+        if not self.is_writing:
+            return
         partial = self.path / _PARTIAL / name
         partial.parent.mkdir(exist_ok=True)
         _remove(partial)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which end a training after its step and a checkpoint."""
+"""Ctrl-C and SIGTERM end a training after its step and a checkpoint."""
 
 import contextlib
 import os
@@ -7,21 +7,14 @@ import threading
 
 
 class StopRequest:
-    """Whether a signal has asked for the end of a training.
+    """The number of the `signal` that has asked for the end of a training, or `None`."""
 
-    Attributes:
-        signal: int, number of the signal, or `None`.
-    """
-
-    def __init__(self):
-        self.signal = None
+    signal = None
 
     @contextlib.contextmanager
     def listening(self):
-        """Within the block, the first signal is a request, and the second ends the training.
-
-        Signals reach the main thread only.
-        """
+        """Within the block, the first signal is a request, and the second ends the training."""
+        # Signals reach the main thread only.
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -13,12 +13,10 @@ from keras_cbam.training.arguments import RunArguments
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Epochs with one optimizer.
+    """Epochs, at least one, with one optimizer.
 
-    Attributes:
-        epochs: int, at least 1.
-        compiled: function that gives a context manager, within which the model is compiled for
-            these epochs; what it freezes is as before at its end.
+    Within the context that `compiled` gives, the model is compiled for them; what that freezes is
+    as before at its end.
     """
 
     epochs: int
@@ -42,12 +40,9 @@ class Data(Protocol):
 
 
 class Task(Protocol):
-    """A kind of model that can be trained: `ClassificationTask` or `DetectionTask`.
+    """A kind of model that can be trained, with `files`, the names of what `artefacts` may write.
 
-    Attributes:
-        name: string, in the report of a run: a run is resumed and replaced by the same task only.
-        arguments: `RunArguments`.
-        files: the names of what `artefacts` may write.
+    A run is resumed and replaced by a task of the same `name` only.
     """
 
     name: str
@@ -77,4 +72,4 @@ class Task(Protocol):
         """`{name: function that writes it to a path}`; each may fail alone."""
 
     def compare(self, expected, found, tolerance: float) -> dict:
-        """How far predictions of a reloaded model are off; TrainingError if they are others."""
+        """How far predictions of a reloaded model are off; TrainingError if it is too far."""

@@ -3,13 +3,17 @@
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import pathlib
+import platform
+import sys
 import time
 import warnings
 
 import keras
 import numpy as np
 
+from keras_cbam.cost import count_parameters
 from keras_cbam.data.batches import reading
 from keras_cbam.data.order import ONE_DEVICE
 from keras_cbam.errors import DivergenceError, first_line
@@ -22,24 +26,25 @@ from keras_cbam.training.devices import (
 )
 from keras_cbam.training.precision import dtype_policy
 from keras_cbam.training.progress import Progress, finite_losses
-from keras_cbam.training.report import describe
 from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
 from keras_cbam.visualization.panels import figure_class
 
 # How the warning of a step that failed after the training begins.
 PROBLEM = "The model is trained and saved, but"
+# The modules whose versions are in the report: all are loaded.
+VERSIONS = ("keras_cbam", "keras", "tensorflow", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a training gives back.
+    """What a training returns.
 
     Attributes:
         model: the trained `keras.Model`.
         data: what it was trained and measured on.
         history: dict of lists, one number for each epoch.
-        report: dict, the contents of `report.json`; `"problems"` has a sentence for each step after
-            the training that failed.
+        report: dict, the contents of `report.json`; `"problems"` names what failed after the
+            training.
         output: `pathlib.Path` of the folder of the run, or `None` if none was written.
     """
 
@@ -51,18 +56,14 @@ class Run:
 
 
 def train(task):
-    """Trains the model of a task, saves it, and then measures, draws and checks it.
-
-    Args:
-        task: `Task`.
+    """Trains the model of a `Task`, saves it, and then measures, draws and checks it.
 
     Returns:
         `Run`.
 
     Raises:
         ValueError: if an argument is outside its range or names nothing known.
-        DataError: if the data cannot be used.
-        WeightsError: if the weights cannot be used.
+        DataError, WeightsError: if the data or the weights cannot be used.
         DivergenceError: if the training diverged.
         TrainingError: if there is nothing to resume, or its data are others.
         FileExistsError: if the output folder holds anything but a run to replace or to resume.
@@ -81,7 +82,13 @@ def _train(task, folder, devices):
     start, arguments = time.perf_counter(), task.arguments
     folder.check()
     if folder.is_writing:
-        _check_libraries(arguments)
+        # What would otherwise be missing after hours.
+        figure_class()
+        if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ImportError(
+                "`tensorboard` needs TensorBoard, which is not installed: "
+                "pip install keras_cbam[tensorboard]"
+            )
     data = task.load()
 
     def build():
@@ -109,16 +116,22 @@ def _train(task, folder, devices):
             "task": task.name,
             "problems": {},
             "data": {"class_names": data.class_names},
-            **describe(model, arguments, progress.trained_seconds),
+            "parameters": {"trainable": count_parameters(model), "total": model.count_params()},
+            "seconds": {"training": round(progress.trained_seconds, 1)},
+            "versions": {
+                "python": platform.python_version(),
+                "backend": keras.backend.backend(),
+                **{name: sys.modules[name].__version__ for name in VERSIONS},
+            },
+            # What JSON has no form for is in it as text.
+            "arguments": json.loads(json.dumps(vars(arguments), default=str)),
         }
-        if folder.is_writing:
-            folder.remove_results()
-            folder.save(MODEL, model.save)
-            folder.write_json(REPORT, report)
+        folder.remove_results()
+        folder.save(MODEL, model.save)
+        folder.write_json(REPORT, report)
         _finish(task, model, data, history, report, folder)
     report["seconds"]["total"] = round(time.perf_counter() - start + progress.seconds, 1)
-    if folder.is_writing:
-        folder.write_json(REPORT, report)
+    folder.write_json(REPORT, report)
     for what, sentence in report["problems"].items():
         warnings.warn(f"{PROBLEM} {what} failed: {sentence}", stacklevel=4)
     return Run(model, data, history, report, folder.path if folder.is_writing else None)
@@ -129,8 +142,8 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
 
     Args:
         task: `Task`.
-        model: `keras.Model` as `task.build` gives it.
-        data: as `task.load` gives it.
+        model: `keras.Model`, as of `task.build`.
+        data: as of `task.load`.
         progress: `Progress`, which may have begun. Defaults to `None`: a new one.
         devices: `Devices` that share a batch. Defaults to one.
 
@@ -138,7 +151,7 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
         Dict of lists, one number for each epoch: `loss`, `val_loss` and the model's metrics.
     """
     arguments = task.arguments
-    progress = Progress(seed=arguments.seed) if progress is None else progress
+    progress = progress or Progress(arguments)
     verbose = 0 if devices.process else arguments.verbose
     training = task.batches(data, "train", devices=devices)
     phases = task.phases(model, len(training))
@@ -169,32 +182,16 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
     return progress.history
 
 
-def _check_libraries(arguments):
-    """Raises ImportError for what would otherwise be missing after hours."""
-    figure_class()
-    if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ImportError(
-            "`tensorboard` needs TensorBoard, which is not installed: "
-            "pip install keras_cbam[tensorboard]"
-        )
-
-
 def _start(task, data, folder, devices):
     """The `Progress` of a run, at its last checkpoint if it is resumed."""
-    arguments = task.arguments
-    progress = Progress(
-        None if folder.path is None else folder,
-        every=arguments.checkpoint_steps,
-        identity={
-            "classes": data.class_names,
-            "digest of the data": data.identity(),
-            "backend": keras.backend.backend(),
-            "number of devices": devices.count,
-        },
-        seed=arguments.seed,
-        patience=arguments.early_stopping,
-    )
-    if arguments.resume is not None:
+    identity = {
+        "classes": data.class_names,
+        "digest of the data": data.identity(),
+        "backend": keras.backend.backend(),
+        "number of devices": devices.count,
+    }
+    progress = Progress(task.arguments, folder if folder.path else None, identity)
+    if task.arguments.resume is not None:
         progress.resume()
         check_same_in_all_processes([progress.epoch, progress.step], devices)
         if not progress.epoch and not progress.step:
