@@ -1,23 +1,19 @@
-"""`keras-cbam convert`: a PyTorch checkpoint as a Keras model."""
+"""Turns a PyTorch checkpoint into a Keras model.
+
+The checkpoint is of the official code (CBAM, BAM or plain) or of timm (CBAM); no code in it is
+run. The model takes pixels in [0, 255] and returns class probabilities. Needs
+pip install keras_cbam[torch].
+"""
 
 import os
-import pathlib
 
 from keras_cbam.commands import room
-from keras_cbam.commands.parser import add_command
+from keras_cbam.commands.parser import add_command, file_to_write
 
 
 def add(commands):
-    add = add_command(
-        commands,
-        "convert",
-        run,
-        show,
-        "turn a PyTorch checkpoint into a .keras file",
-        "Turns a checkpoint of the official code (CBAM, BAM or plain) or of timm (CBAM) into a "
-        "Keras model that takes pixels in [0, 255] and gives class probabilities. No code in the "
-        "checkpoint is run. Needs pip install keras_cbam[torch].",
-    ).add_argument
+    summary = "turn a PyTorch checkpoint into a .keras file"
+    add = add_command(commands, "convert", run, show, summary, __doc__).add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a file of torch.save, or a .safetensors file")
     add("--to", required=True, metavar="FILE.keras", help="the file to write")
     add(
@@ -30,13 +26,9 @@ def add(commands):
 
 
 def run(options):
-    target = pathlib.Path(options.to)
-    if target.suffix != ".keras":
-        raise ValueError(f"The name of the file must end in .keras. Received: --to {options.to}")
+    target = file_to_write("--to", options.to, ".keras")
     if target.exists() and not options.overwrite:
         raise ValueError(f"The file {options.to!r} exists already; pass --overwrite to replace it.")
-    if not target.parent.is_dir():
-        raise ValueError(f"There is no folder {str(target.parent)!r} for the file to write.")
     model = room("models.checkpoints").model_from_checkpoint(
         options.checkpoint, image_size=options.image_size
     )

@@ -1,4 +1,4 @@
-"""`keras-cbam cost`: parameters and multiply-adds with and without attention."""
+"""Counts parameters and multiply-adds of a model of keras.applications, with attention or not."""
 
 from keras_cbam.commands import room
 from keras_cbam.commands.parser import add_command
@@ -6,15 +6,8 @@ from keras_cbam.commands.printing import print_table
 
 
 def add(commands):
-    add = add_command(
-        commands,
-        "cost",
-        run,
-        show,
-        "count parameters and multiply-adds with and without attention",
-        "Counts parameters and multiply-adds of a model of keras.applications, with and without "
-        "attention.",
-    ).add_argument
+    summary = "count parameters and multiply-adds with and without attention"
+    add = add_command(commands, "cost", run, show, summary, __doc__).add_argument
     add("name", metavar="NAME", help="a model of keras.applications")
     add(
         "--attention",

@@ -1,4 +1,8 @@
-"""`keras-cbam explain`: what a saved model sees in images."""
+"""Shows what a saved model sees in images.
+
+Of a classifier, draws where it sees the class of an image (Grad-CAM) and what it attends to: one
+PNG for each image, and a page with all of them. Of a detector, draws the boxes that it finds.
+"""
 
 from keras_cbam.commands import call_task
 from keras_cbam.commands.parser import IMAGES, RUN, add_command
@@ -7,18 +11,10 @@ from keras_cbam.errors import printable
 
 
 def add(commands):
-    add = add_command(
-        commands,
-        "explain",
-        run,
-        show,
-        "show what a saved model sees in images",
-        "Of a classifier, draws where it sees the class of an image (Grad-CAM) and what it attends "
-        "to: one PNG for each image, and a page with all of them. Of a detector, draws the boxes "
-        "that it finds.",
-    ).add_argument
+    summary = "show what a saved model sees in images"
+    add = add_command(commands, "explain", run, show, summary, __doc__).add_argument
     add("run_path", metavar="RUN", help=RUN)
-    add("images", nargs="+", metavar="IMAGE", help=IMAGES)
+    add("paths", nargs="+", metavar="IMAGE", help=IMAGES)
     add(
         "--class",
         dest="class_index",
@@ -43,15 +39,7 @@ def add(commands):
 
 
 def run(options):
-    return call_task(
-        "explain",
-        options.run_path,
-        options.images,
-        options.output,
-        overwrite=options.overwrite,
-        class_index=options.class_index,
-        threshold=options.threshold,
-    )
+    return call_task(options, "paths", "output", "overwrite", "class_index", "threshold")
 
 
 def show(options, found):

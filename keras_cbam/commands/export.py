@@ -1,4 +1,10 @@
-"""`keras-cbam export`: a saved model in a format of serving."""
+"""Writes a saved model in a format of serving.
+
+A classifier becomes a SavedModel, LiteRT or ONNX file that takes pixels in [0, 255] and returns
+probabilities, both float32; a detector becomes a SavedModel. It is loaded by its own runtime in a
+fresh process and compared with Keras on images. LiteRT and ONNX need
+pip install keras_cbam[litert] or keras_cbam[onnx].
+"""
 
 import dataclasses
 
@@ -25,17 +31,8 @@ _USE_DETECTOR = """import tensorflow as tf
 
 
 def add(commands):
-    add = add_command(
-        commands,
-        "export",
-        run,
-        show,
-        "write a saved model in a format of serving",
-        "Writes a classifier as a SavedModel, LiteRT or ONNX file that takes pixels in [0, 255] "
-        "and gives probabilities, both float32, or a detector as a SavedModel; loads it by its own "
-        "runtime in a fresh process and compares it with Keras on images. LiteRT and ONNX need "
-        "pip install keras_cbam[litert] or keras_cbam[onnx].",
-    ).add_argument
+    summary = "write a saved model in a format of serving"
+    add = add_command(commands, "export", run, show, summary, __doc__).add_argument
     add("run_path", metavar="RUN", help=RUN)
     add("--format", required=True, choices=list(FORMATS), help="what to write")
     add(
@@ -62,15 +59,7 @@ def add(commands):
 def run(options):
     # The task checks it again, once Keras is imported.
     find_format(options.format, options.quantize, options.output)
-    export = call_task(
-        "export",
-        options.run_path,
-        options.format,
-        options.output,
-        quantize=options.quantize,
-        data=options.data,
-        overwrite=options.overwrite,
-    )
+    export = call_task(options, "format", "output", "quantize", "data", "overwrite")
     return dataclasses.asdict(export)
 
 

@@ -1,4 +1,8 @@
-"""`keras-cbam paper`: tables 4 and 5 of the paper beside what the code counts."""
+"""Builds every network of tables 4 and 5 of the CBAM paper, which takes a minute or two.
+
+Prints the parameters and the multiply-adds that the code counts beside those of the paper, and the
+errors on ImageNet-1K that the paper reports.
+"""
 
 from keras_cbam.commands import room
 from keras_cbam.commands.parser import add_command
@@ -7,16 +11,8 @@ _LINE = "{:20} {:6} {:>11} {:>11} {:>10} {:>8} {:>7} {:>7}  {}"
 
 
 def add(commands):
-    add_command(
-        commands,
-        "paper",
-        run,
-        show,
-        "count the paper's networks beside its tables",
-        "Builds every network of tables 4 and 5 of the CBAM paper, and prints the parameters and "
-        "the multiply-adds that the code counts beside the paper's, with the errors on ImageNet-1K "
-        "that the paper reports. Takes a minute or two.",
-    )
+    summary = "count the paper's networks beside its tables"
+    add_command(commands, "paper", run, show, summary, __doc__)
 
 
 def run(options):

@@ -29,37 +29,26 @@ _USE = {
 
 
 def add(commands):
-    parser = add_command(
-        commands,
-        "train",
-        run,
-        show,
-        "train an image classifier with attention",
-        "Trains an image classifier with attention, saves it, measures it and checks it.",
-    )
-    parser.set_defaults(task="classification")
     recipes = {
         "default": {**RECIPES["default"], "output": OUTPUT},
         "with --weights": FROM_WEIGHTS,
         "recipe fine-tuning": RECIPES["fine-tuning"],
         "recipe paper": RECIPES["paper"],
     }
-    defaults = {
-        condition: {name: values[name] for name in values if name not in _OF_THE_NETWORK}
-        for condition, values in recipes.items()
-    }
-    add_training_options(parser, ClassifierArguments, defaults)
-    parser = add_command(
-        commands,
-        "detect",
-        run,
-        show,
-        "train a detector with attention",
-        "Trains a detector with attention, saves it, measures it and checks it. Needs "
-        "pip install keras_cbam[detection].",
-    )
-    parser.set_defaults(task="detection")
-    add_training_options(parser, DetectorArguments, {"default": {**DEFAULTS, "output": OUTPUT}})
+    for name, values in recipes.items():
+        recipes[name] = {key: values[key] for key in values if key not in _OF_THE_NETWORK}
+    _add(commands, "train", "classification", "an image classifier", recipes)
+    defaults = {"default": {**DEFAULTS, "output": OUTPUT}}
+    needs = " Needs pip install keras_cbam[detection]."
+    _add(commands, "detect", "detection", "a detector", defaults, needs)
+
+
+def _add(commands, verb, task, model, defaults, needs=""):
+    summary = f"train {model} with attention"
+    description = f"Trains {model} with attention, saves it, measures it and checks it.{needs}"
+    parser = add_command(commands, verb, run, show, summary, description)
+    parser.set_defaults(task=task)
+    add_training_options(parser, TRAININGS[task][0], defaults)
 
 
 def run(options):
