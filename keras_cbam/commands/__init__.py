@@ -9,6 +9,7 @@ import inspect
 
 from keras_cbam.commands.screen import without_start_up_lines
 from keras_cbam.errors import ModelError
+from keras_cbam.training import saved_run
 
 TASKS = ("classification", "detection")
 
@@ -33,11 +34,8 @@ def call_task(options, *names):
         ModelError: if there is no trained model of a known task.
         ValueError: if an option is not for the task.
     """
-    with without_start_up_lines():
-        from keras_cbam.training.saved_run import find_run
-
     path, verb = options.run_path, options.command
-    run = find_run(path)
+    run = saved_run.find_run(path)
     if run.task is None:
         print("There is no run beside the file: images are cropped as for ImageNet.")
     task = run.task or "classification"

@@ -16,12 +16,8 @@ def add(commands):
     add = add_command(commands, "convert", run, show, summary, __doc__).add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a file of torch.save, or a .safetensors file")
     add("--to", required=True, metavar="FILE.keras", help="the file to write")
-    add(
-        "--image-size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the images (default: 224, or 32 for a stem of CIFAR's kind)",
-    )
+    text = "side of the images (default: 224, or 32 for a stem of CIFAR's kind)"
+    add("--image-size", type=int, metavar="PIXELS", help=text)
     add("--overwrite", action="store_true", help="replace the file if there is one")
 
 
@@ -49,9 +45,10 @@ def run(options):
 
 
 def show(options, found):
-    outputs = f"{found['output_shape'][-1]} class probabilities"
-    if len(found["output_shape"]) > 1:
-        outputs = f"features {found['output_shape']}, as the file has no classifier"
+    shape = found["output_shape"]
+    outputs = f"{shape[-1]} class probabilities"
+    if len(shape) > 1:
+        outputs = f"features {shape}, as the file has no classifier"
     print(
         f"{options.to}: {found['model']}, {found['parameters']:,} parameters, pixels "
         f"{found['input_shape']} to {outputs}\n\n"

@@ -9,24 +9,12 @@ def add(commands):
     summary = "count parameters and multiply-adds with and without attention"
     add = add_command(commands, "cost", run, show, summary, __doc__).add_argument
     add("name", metavar="NAME", help="a model of keras.applications")
-    add(
-        "--attention",
-        default="cbam",
-        metavar="NAME",
-        help="cbam, se, bam, channel or spatial (default: %(default)s)",
-    )
-    add(
-        "--where",
-        default="auto",
-        metavar="REGEX",
-        help="the layers that get attention (default: those of find_sites)",
-    )
-    add(
-        "--image-size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the images (default: that of the ImageNet weights)",
-    )
+    text = "cbam, se, bam, channel or spatial (default: %(default)s)"
+    add("--attention", default="cbam", metavar="NAME", help=text)
+    text = "the layers that get attention (default: those of find_sites)"
+    add("--where", default="auto", metavar="REGEX", help=text)
+    text = "side of the images (default: that of the ImageNet weights)"
+    add("--image-size", type=int, metavar="PIXELS", help=text)
     add("--layers", action="store_true", help="also print the cost of every layer")
 
 

@@ -6,7 +6,7 @@ its report again, or on other data with the same classes.
 
 from keras_cbam.commands import call_task
 from keras_cbam.commands.parser import RUN, add_command
-from keras_cbam.commands.printing import print_metrics, print_skipped
+from keras_cbam.commands.printing import print_metrics
 
 
 def add(commands):
@@ -23,7 +23,6 @@ def run(options):
 
 
 def show(options, found):
-    print_skipped(found["skipped"])
     part = f", {found['split']}" if found["split"] else ""
     print(f"On {found['images']} images of {found['data']}{part}:")
     print_metrics(found)

@@ -6,7 +6,7 @@ PNG for each image, and a page with all of them. Of a detector, draws the boxes 
 
 from keras_cbam.commands import call_task
 from keras_cbam.commands.parser import IMAGES, RUN, add_command
-from keras_cbam.commands.printing import print_predictions, print_skipped
+from keras_cbam.commands.printing import print_predictions
 from keras_cbam.errors import printable
 
 
@@ -15,26 +15,12 @@ def add(commands):
     add = add_command(commands, "explain", run, show, summary, __doc__).add_argument
     add("run_path", metavar="RUN", help=RUN)
     add("paths", nargs="+", metavar="IMAGE", help=IMAGES)
-    add(
-        "--class",
-        dest="class_index",
-        type=int,
-        metavar="N",
-        help="of a classifier: number of the class whose Grad-CAM is drawn (default: the predicted "
-        "one)",
-    )
-    add(
-        "--threshold",
-        type=float,
-        metavar="CONFIDENCE",
-        help="of a detector: boxes of a lower confidence are not drawn (default: 0.5)",
-    )
-    add(
-        "--output",
-        default="keras_cbam_explanation",
-        metavar="FOLDER",
-        help="the folder to write to (default: %(default)s)",
-    )
+    text = "of a classifier: number of the class of the Grad-CAM maps (default: the predicted one)"
+    add("--class", dest="class_index", type=int, metavar="N", help=text)
+    text = "of a detector: boxes of a lower confidence are not drawn (default: 0.5)"
+    add("--threshold", type=float, metavar="CONFIDENCE", help=text)
+    text = "the folder to write to (default: %(default)s)"
+    add("--output", default="keras_cbam_explanation", metavar="FOLDER", help=text)
     add("--overwrite", action="store_true", help="replace files of the same names there")
 
 
@@ -43,6 +29,5 @@ def run(options):
 
 
 def show(options, found):
-    print_skipped(found["skipped"])
     print_predictions(found)
     print("\nWritten:", *map(printable, found["written"]), sep="\n  ")

@@ -8,7 +8,7 @@ import csv
 
 from keras_cbam.commands import call_task
 from keras_cbam.commands.parser import IMAGES, RUN, add_command, file_to_write
-from keras_cbam.commands.printing import print_predictions, print_skipped
+from keras_cbam.commands.printing import print_predictions
 
 
 def add(commands):
@@ -44,7 +44,6 @@ def _rows(images):
 
 
 def show(options, found):
-    print_skipped(found["skipped"])
     print_predictions(found)
     if options.csv:
         print(f"\nWritten: {options.csv}")

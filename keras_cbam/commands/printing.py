@@ -26,9 +26,7 @@ def error_line(message):
 
 def json_form(value):
     """For `json.dumps`: a value that JSON has no form for."""
-    if dataclasses.is_dataclass(value):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    return os.fspath(value)
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else os.fspath(value)
 
 
 def print_table(rows):
@@ -54,13 +52,10 @@ def print_predictions(found):
     if "detections" in images[0]:
         rows = [("image", f"found with a confidence of {threshold:g} or more")]
     for one in images:
-        texts = [
-            f"{each['class']} {each['probability']:.3f}" for each in one.get("predictions", ())
-        ] + [
-            f"{each['class']} {each['confidence']:.2f}"
-            for each in one.get("detections", ())
-            if each["confidence"] >= threshold
-        ]
+        seen = [each for each in one.get("detections", ()) if each["confidence"] >= threshold]
+        texts = [f"{each['class']} {each['confidence']:.2f}" for each in seen]
+        for each in one.get("predictions", ()):
+            texts.append(f"{each['class']} {each['probability']:.3f}")
         rows.append((printable(one["image"]), printable(", ".join(texts) or "nothing")))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:

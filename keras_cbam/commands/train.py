@@ -6,9 +6,9 @@ from keras_cbam.classification.arguments import FROM_WEIGHTS, RECIPES, Classifie
 from keras_cbam.commands import TASKS, room
 from keras_cbam.commands.parser import add_command, add_training_options, training_arguments
 from keras_cbam.commands.printing import print_metrics, print_skipped
-from keras_cbam.commands.screen import without_start_up_lines
 from keras_cbam.detection.arguments import DEFAULTS, DetectorArguments
 from keras_cbam.errors import printable
+from keras_cbam.training.run_folder import ARGUMENTS, read_json, resumable
 
 # The arguments of each task, and the function that takes them.
 TRAININGS = {
@@ -55,9 +55,6 @@ def run(options):
     task, earlier = options.task, None
     given = training_arguments(options, TRAININGS[task][0])
     if "resume" in given:
-        with without_start_up_lines():
-            from keras_cbam.training.run_folder import ARGUMENTS, read_json, resumable
-
         told = read_json(pathlib.Path(given["resume"]) / ARGUMENTS).get("task")
         task = told if told in TASKS else task
         earlier = resumable(given["resume"], task)
@@ -77,8 +74,7 @@ def run(options):
 
 
 def show(options, report):
-    folder = pathlib.Path(report["output"])
-    data = report["data"]
+    folder, data = pathlib.Path(report["output"]), report["data"]
     print_skipped(data["skipped"])
     print(f"\nOn {data['test_images']} test images of {data['name']}:")
     print_metrics(report)
@@ -95,7 +91,5 @@ def show(options, report):
         if path.name not in differences:
             print(f"  {printable(path)}")
     size = report["arguments"]["image_size"]
-    use = _USE[report["task"]].format(
-        model=str(folder / "model.keras"), folder=str(folder), size=size
-    )
-    print(f"\nUse it:\n  {use}")
+    paths = {"model": str(folder / "model.keras"), "folder": str(folder)}
+    print(f"\nUse it:\n  {_USE[report['task']].format(**paths, size=size)}")
