@@ -64,16 +64,11 @@ class Explanation:
 
 
 def explain_run(run, paths, output, class_index=None, overwrite=False):
-    """Explains images by a saved classifier, see `explain_images`.
-
-    Images are prepared as in the training of the run, see `preprocessing`.
+    """Explains images, which are prepared as in the training, by a saved classifier.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
-        paths: see `explain_images`.
-        output: see `explain_images`.
-        class_index: see `explain_images`. Defaults to `None`: the predicted class.
-        overwrite: bool, whether files of the same names are replaced. Defaults to `False`.
+        paths, output, class_index, overwrite: see `explain_images`.
 
     Returns:
         Dict: `"images"`, a list of the fields of each `Explanation`; `"written"`, the paths of all
@@ -95,7 +90,7 @@ def explain_run(run, paths, output, class_index=None, overwrite=False):
         class_index=class_index,
         class_names=run.class_names,
         overwrite=overwrite,
-        resize=preprocessing(run),
+        resize=preprocessing(run.arguments),
         title=f"What {printable(run.model_file)} sees",
     )
     images = [{**vars(one), "figure": str(one.figure)} for one in explained]
@@ -113,10 +108,9 @@ def explain_images(
     resize="square",
     title=None,
 ):
-    """Writes one PNG for each image, `<name>_explained.png`, and a page that holds them all.
+    """Writes `<name>_explained.png` for each image, and a page that holds them all.
 
-    A PNG has the image, its Grad-CAM map, the likeliest classes, and the attention maps if there
-    are any.
+    A PNG has the image, its Grad-CAM map, the likeliest classes and the attention maps.
 
     Args:
         model: `keras.Model` from pixels in [0, 255], `(batch, size, size, 3)`, to one score for
@@ -130,8 +124,7 @@ def explain_images(
         title: string, of the page. Defaults to `None`: the model's name.
 
     Returns:
-        A list of `Explanation`, and a list of lines `"path: reason"` on images that could not be
-        read.
+        A list of `Explanation`, and a list of lines `"path: reason"` on unreadable images.
 
     Raises:
         ModelError: if the model has other inputs or outputs.
@@ -156,14 +149,13 @@ def explain_images(
     explained, drawn = [], []
     for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
         activation = class_activation(model, pixels, class_index)
-        maps = _maps(model, pixels)
+        maps = {}
+        if has_attention(model):
+            maps = panels.last_of_each_size(attention_maps(model, pixels))
         for row, path in enumerate(batch):
-            explanation = Explanation(
-                path,
-                panels.class_label(int(activation.classes[row]), class_names),
-                likeliest_classes(activation.probabilities[row], class_names, BEST),
-                figures[path],
-            )
+            label = panels.class_label(int(activation.classes[row]), class_names)
+            best = likeliest_classes(activation.probabilities[row], class_names, BEST)
+            explanation = Explanation(path, label, best, figures[path])
             own_maps = {name: _one(scores, row) for name, scores in maps.items()}
             figure = _draw(pixels[row] / 255, activation.maps[row], own_maps, explanation)
             drawn.append(as_png(figure))
@@ -174,24 +166,18 @@ def explain_images(
         # A link to a file elsewhere is replaced itself.
         explanation.figure.unlink(missing_ok=True)
         explanation.figure.write_bytes(png)
-    sections = [_section(one, png) for one, png in zip(explained, drawn)]
-    _write_page(output / PAGE, title or f"What {model.name} sees", skipped, sections)
+    page = _PAGE.substitute(
+        title=html.escape(title or f"What {model.name} sees"),
+        skipped="".join(f"<p>Not readable: {html.escape(line)}</p>\n" for line in skipped),
+        sections="".join(map(_section, explained, drawn)),
+    )
+    (output / PAGE).unlink(missing_ok=True)
+    (output / PAGE).write_text(page, encoding="utf-8")
     return explained, skipped
 
 
-def _maps(model, pixels):
-    if not has_attention(model):
-        return {}
-    return panels.last_of_each_size(attention_maps(model, pixels))
-
-
 def _one(scores, row):
-    return scores._replace(
-        **{
-            name: None if gate is None else gate[row : row + 1]
-            for name, gate in scores._asdict().items()
-        }
-    )
+    return scores._make(None if gate is None else gate[row : row + 1] for gate in scores)
 
 
 def _draw(pixels, grad_cam, maps, explanation):
@@ -232,13 +218,3 @@ def _section(explanation, png):
         f'<img alt="Grad-CAM and attention of {name}" src="data:image/png;base64,{data}">\n'
         "</section>\n"
     )
-
-
-def _write_page(path, title, skipped, sections):
-    left_out = ""
-    if skipped:
-        lines = "".join(f"<li>{html.escape(line)}</li>\n" for line in skipped)
-        left_out = f"<p>Not readable:</p>\n<ul>\n{lines}</ul>\n"
-    page = _PAGE.substitute(title=html.escape(title), skipped=left_out, sections="".join(sections))
-    path.unlink(missing_ok=True)
-    path.write_text(page, encoding="utf-8")

@@ -6,14 +6,13 @@ import numpy as np
 from keras_cbam import models
 from keras_cbam.applications import attention_classifier
 from keras_cbam.classification.arguments import ClassifierArguments
-from keras_cbam.classification.evaluate import classification_report, top_errors
+from keras_cbam.classification.evaluate import load_images, measure
 from keras_cbam.classification.recipes import recipe_phases
 from keras_cbam.data.batches import evaluation_batches, reading, training_batches
 from keras_cbam.data.image_sources import ArrayImages
 from keras_cbam.data.labelled_images import LabelledImages
-from keras_cbam.data.load import load_data
 from keras_cbam.data.order import ONE_DEVICE, spread
-from keras_cbam.errors import ModelError, TrainingError
+from keras_cbam.errors import TrainingError
 from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
@@ -50,14 +49,7 @@ class ClassificationTask:
         self.arguments = arguments
 
     def load(self):
-        arguments = self.arguments
-        return load_data(
-            arguments.data,
-            arguments.image_size,
-            seed=arguments.seed,
-            strict=arguments.strict,
-            resize="center_crop" if arguments.recipe == "paper" else "square",
-        )
+        return load_images(self.arguments)
 
     def build(self, data):
         arguments = self.arguments
@@ -128,19 +120,8 @@ class ClassificationTask:
             )
         return batches
 
-    def measure(self, model, data, part="test"):
-        part = getattr(data, part)
-        batches = evaluation_batches(part, self.arguments.batch_size)
-        probabilities = model.predict(batches, verbose=0)
-        if not np.isfinite(probabilities).all():
-            raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
-        # What stands in for an image that cannot be read is not of it.
-        failures = sorted(part.images.failures)
-        labels, probabilities = (
-            np.delete(array, failures, axis=0) for array in (part.labels, probabilities)
-        )
-        report = classification_report(labels, probabilities, data.class_names)
-        return {**top_errors(labels, probabilities), **report}, probabilities
+    def measure(self, model, data):
+        return measure(model, data.test, data.class_names, self.arguments.batch_size)
 
     def artefacts(self, model, data, history, report, predictions):
         images, _ = data.test.images.read(spread(len(data.test), IMAGES_DRAWN))

@@ -65,8 +65,8 @@ class Task(Protocol):
         `"validation"`, `"test"`, or `"sample"`: a few images of the test part.
         """
 
-    def measure(self, model: keras.Model, data: Data, part: str = "test") -> tuple[dict, Any]:
-        """The metrics of a part, for the report, and the predictions that they are of."""
+    def measure(self, model: keras.Model, data: Data) -> tuple[dict, Any]:
+        """The metrics of the test part, for the report, and the predictions that they are of."""
 
     def artefacts(self, model, data, history, report, predictions) -> dict[str, Callable]:
         """`{name: function that writes it to a path}`; each may fail alone."""
