@@ -21,6 +21,8 @@ RECIPES = {
         "augment": "flip",
     },
     "fine-tuning": {
+        "backbone_arguments": {},
+        "where": "auto",
         "image_size": 96,
         "epochs": 9,
         "freeze_epochs": 2,
@@ -31,6 +33,7 @@ RECIPES = {
     },
     "paper": {
         "backbone": "ResNet50",
+        "backbone_arguments": {},
         "image_size": 224,
         "epochs": 90,
         "batch_size": 256,
@@ -58,7 +61,6 @@ SET_BY_THE_PAPER = {
     *("attention", "num_classes", "include_top", "input_shape", "include_preprocessing"),
     *("pooling", "classifier_activation"),
 }
-AUGMENTATIONS = ("flip", "crop", "none")
 SMALLEST_IMAGE = 32
 
 
@@ -117,7 +119,7 @@ class ClassifierArguments(RunArguments):
         None,
         "of the training images: flip, left to right at random, which is wrong for digits; crop, "
         "the paper's random parts, resized and flipped; or none",
-        choices=AUGMENTATIONS,
+        choices=("flip", "crop", "none"),
         group="data",
     )
     class_weights: str = argument(
@@ -158,15 +160,11 @@ class ClassifierArguments(RunArguments):
                 raise ValueError(
                     f"`{name}` is not for the recipe {self.recipe!r}. Received: {name}={value!r}"
                 )
-        if self.recipe == "default":
-            if self.weights not in (None, "none"):
-                defaults |= FROM_WEIGHTS
-            if self.backbone is not None:
-                # What belongs to the network that is not taken.
-                defaults |= {"backbone_arguments": {}, "where": "auto"}
-        defaults = {"backbone_arguments": {}, "where": "auto", **defaults}
-        if self.recipe == "paper":
-            del defaults["where"]
+        if self.recipe == "default" and self.weights not in (None, "none"):
+            defaults |= FROM_WEIGHTS
+        if self.recipe == "default" and self.backbone is not None:
+            # What belongs to the network that is not taken.
+            defaults |= {"backbone_arguments": {}, "where": "auto"}
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         paths = {
             "data": existing_path(self.data, *CLASS_NAMES),

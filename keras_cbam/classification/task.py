@@ -33,11 +33,7 @@ IMAGES_DRAWN = 3
 
 
 class ClassificationTask:
-    """An image classifier for `keras_cbam.training.train`, see `Task`.
-
-    Args:
-        arguments: `ClassifierArguments`.
-    """
+    """An image classifier of `ClassifierArguments`, see `keras_cbam.training.task.Task`."""
 
     name = "classification"
     files = (
@@ -53,20 +49,18 @@ class ClassificationTask:
 
     def build(self, data):
         arguments = self.arguments
-        shape = (arguments.image_size, arguments.image_size, 3)
         given = {
             "num_classes": len(data.class_names),
             "attention": arguments.attention,
-            "input_shape": shape,
+            "input_shape": (arguments.image_size, arguments.image_size, 3),
             **arguments.backbone_arguments,
         }
         try:
             if arguments.recipe == "paper":
                 return getattr(models, arguments.backbone)(**given)
+            given |= {"where": arguments.where, "weights": arguments.weights}
             with downloading_weights():
-                model = attention_classifier(
-                    arguments.backbone, where=arguments.where, weights=arguments.weights, **given
-                )
+                model = attention_classifier(arguments.backbone, **given)
         except TypeError as error:
             raise ValueError(
                 f"{arguments.backbone} does not take these arguments: {error}. "
@@ -90,15 +84,8 @@ class ClassificationTask:
             few = LabelledImages(ArrayImages(images), data.test.labels[indices[kept]])
             return evaluation_batches(few, SAMPLE_SIZE)
         if part == "train":
-            batches = training_batches(
-                data.train,
-                size,
-                arguments.seed,
-                epoch,
-                augment=arguments.augment,
-                first_step=first_step,
-                devices=devices,
-            )
+            given = (arguments.seed, epoch, arguments.augment, first_step, devices)
+            batches = training_batches(data.train, size, *given)
         else:
             batches = evaluation_batches(getattr(data, part), size, devices)
         return self._with_targets(batches, data, part)
@@ -111,13 +98,9 @@ class ClassificationTask:
         if self.arguments.class_weights == "balanced" and part == "train":
             counts = np.maximum(np.bincount(data.train.labels, minlength=classes), 1)
             weights = tf.constant(counts.sum() / (classes * counts), "float32")
-            batches = batches.map(
-                lambda images, labels: (images, labels, tf.gather(weights, labels))
-            )
+            batches = batches.map(lambda x, labels: (x, labels, tf.gather(weights, labels)))
         if self.arguments.label_smoothing:
-            batches = batches.map(
-                lambda images, labels, *rest: (images, tf.one_hot(labels, classes), *rest)
-            )
+            batches = batches.map(lambda x, labels, *more: (x, tf.one_hot(labels, classes), *more))
         return batches
 
     def measure(self, model, data):
@@ -126,16 +109,14 @@ class ClassificationTask:
     def artefacts(self, model, data, history, report, predictions):
         images, _ = data.test.images.read(spread(len(data.test), IMAGES_DRAWN))
         names = data.class_names
+        grad_cam = {"Grad-CAM": model}
         figures = {
             "learning_curves.png": lambda: plot_learning_curves(history),
-            "grad_cam.png": lambda: compare_grad_cam(
-                {"Grad-CAM": model}, images, class_names=names
-            ),
+            "grad_cam.png": lambda: compare_grad_cam(grad_cam, images, class_names=names),
         }
-        if "confusion_matrix" in report:
-            figures["confusion_matrix.png"] = lambda: plot_confusion_matrix(
-                report["confusion_matrix"], names
-            )
+        matrix = report.get("confusion_matrix")
+        if matrix is not None:
+            figures["confusion_matrix.png"] = lambda: plot_confusion_matrix(matrix, names)
         if has_attention(model):
             figures["attention.png"] = lambda: plot_attention(model, images)
         return {
@@ -158,29 +139,25 @@ class ClassificationTask:
 def train_classifier(**arguments):
     """Trains an image classifier with attention, and writes what is needed to use it.
 
-    The recipes are described in `keras_cbam.classification.recipes`. Calls
-    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights and history again
-    on one machine.
+    For the recipes see `recipe_phases`. Calls `keras.utils.set_random_seed(seed)`: the same
+    arguments give the same weights and history again on one machine.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
     `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
     `model.keras`; and then `report.json`, `saved_model/` and the figures `learning_curves.png`,
     `confusion_matrix.png`, `grad_cam.png` and, with attention, `attention.png`. Ctrl-C or SIGTERM
-    ends the run after the step with a further checkpoint.
+    ends the run after a step and a checkpoint.
 
     Args:
-        **arguments: the fields of `ClassifierArguments`, of which `keras-cbam train --help` tells
-            each; `data`, `backbone`, `attention` and `epochs` for example. `attention` and `where`
-            may be all that `insert_attention` takes.
+        **arguments: the fields of `ClassifierArguments`, as `keras-cbam train --help` tells them:
+            `data`, `backbone`, `attention` and `epochs` for example. `attention` and `where` may be
+            all that `insert_attention` takes.
 
     Returns:
         `keras_cbam.training.Run`.
 
     Raises:
-        TypeError: if there is no such argument.
-        ValueError: if an argument is outside its range or names nothing known.
-        DataError, WeightsError, DivergenceError, TrainingError, FileExistsError, TrainingStopped,
-        OSError: see `keras_cbam.training.train`.
+        TypeError: if there is no such argument. For the others see `keras_cbam.training.train`.
 
     Example:
 
@@ -192,12 +169,12 @@ def train_classifier(**arguments):
 
 
 def fit_classifier(model, data, **arguments):
-    """Trains a classifier of one's own by a recipe; writes nothing.
+    """Trains your own classifier by a recipe; writes nothing.
 
     Args:
         model: Functional `keras.Model` from images to class probabilities.
         data: `ImageData`, see `keras_cbam.data.load_data`.
-        **arguments: see `train_classifier`; those of the network and the data count for nothing.
+        **arguments: see `train_classifier`; those of the network and the data have no effect.
 
     Returns:
         Dict of lists, one number for each epoch: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
