@@ -12,8 +12,7 @@ from keras_cbam.errors import TrainingError, first_line
 # One to continue from, and one before it in case the last is damaged.
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.npz")
-_STATE = "state"
-KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "weights", "random"}
+KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "counts"}
 
 
 def write_checkpoint(folder, step, state, arrays):
@@ -22,15 +21,19 @@ def write_checkpoint(folder, step, state, arrays):
     Args:
         folder: `pathlib.Path` of an existing folder.
         step: int, steps of training so far.
-        state: dict that JSON has a form for, with `KEYS`.
-        arrays: list of arrays.
+        state: dict that JSON has a form for, with `KEYS` except `"counts"`.
+        arrays: dict of lists of tensors.
     """
     target = folder / f"step-{step:010d}.npz"
     scratch = target.with_suffix(".partial")
-    text = np.frombuffer(json.dumps(state).encode(), "uint8")
+    counts = {name: len(tensors) for name, tensors in arrays.items()}
+    parts = {"state": np.frombuffer(json.dumps({**state, "counts": counts}).encode(), "uint8")}
+    for name, tensors in arrays.items():
+        for index, tensor in enumerate(tensors):
+            parts[f"{name}-{index}"] = keras.ops.convert_to_numpy(tensor)
     try:
         with open(scratch, "wb") as file:
-            np.savez(file, **{_STATE: text}, **{str(i): array for i, array in enumerate(arrays)})
+            np.savez(file, **parts)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(target)
@@ -46,20 +49,19 @@ def checkpoint_files(folder):
 
 
 def read_checkpoint(folder):
-    """The state and the arrays of the newest whole checkpoint, and why newer ones are damaged.
-
-    Returns:
-        The pair, or `None` if there is none; and `{path: reason}`.
-    """
+    """The state and the arrays of the newest whole checkpoint, or `None`; `{damaged: reason}`."""
     damaged = {}
     for path in reversed(checkpoint_files(folder)):
         try:
             # NumPy leaves a damaged file open that it opened itself.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                state = json.loads(archive[_STATE].tobytes())
+                state = json.loads(archive["state"].tobytes())
                 if set(state) != KEYS:
                     raise ValueError("not a checkpoint of this version")
-                arrays = [archive[str(i)] for i in range(len(archive.files) - 1)]
+                arrays = {
+                    name: [archive[f"{name}-{index}"] for index in range(count)]
+                    for name, count in state["counts"].items()
+                }
         except Exception as error:
             # A damaged archive fails in zipfile, zlib, json or NumPy, each with its own errors.
             damaged[path] = first_line(error)

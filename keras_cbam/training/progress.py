@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
+import signal
 import sys
+import threading
 import time
 import warnings
 
@@ -20,17 +23,16 @@ from keras_cbam.training.checkpoints import (
     set_random_state,
     write_checkpoint,
 )
-from keras_cbam.training.stopping import StopRequest
 
 
 class Progress(keras.callbacks.Callback):
     """The state of a training that is not in the model, its only `fit`, and a callback of that.
 
     Args:
-        arguments: `RunArguments`: the seed, and when to write a checkpoint and to stop early.
+        arguments: `RunArguments`.
         folder: `RunFolder`, or `None` to keep no checkpoint. Defaults to `None`.
-        identity: dict that JSON has a form for, what must be the same for a training to be
-            continued. Defaults to `None`: nothing.
+        identity: dict for JSON, what must be the same for a training to be continued. Defaults to
+            `None`: nothing.
 
     Attributes:
         epoch, step: ints, epochs that are complete, and further steps.
@@ -44,12 +46,11 @@ class Progress(keras.callbacks.Callback):
         self.arguments = arguments
         self.folder = folder
         self.identity = json.loads(json.dumps(identity or {}))
-        self.stop_request = StopRequest()
         self.epoch = self.step = self._steps = self._first_step = self.patient_from = 0
         self.history = {}
         self.seconds = 0.0
-        self._restored = self._metrics = None
-        self._random = []
+        self._restored = self._signal = None
+        self._metrics = self._random = ()
         self._start = time.perf_counter()
 
     def resume(self):
@@ -62,7 +63,7 @@ class Progress(keras.callbacks.Callback):
                 path.rename(path.with_suffix(".damaged"))
         if found is None:
             return
-        state, arrays = found
+        state, self._restored = found
         for name, ours in self.identity.items():
             theirs = state["identity"].get(name)
             if theirs != ours:
@@ -72,7 +73,6 @@ class Progress(keras.callbacks.Callback):
                 )
         self.epoch, self.step = state["epoch"], state["step"]
         self._steps, self.history, self.seconds = state["steps"], state["history"], state["seconds"]
-        self._restored = state, arrays
         self.folder.write_history(self.history)
 
     @property
@@ -90,34 +90,25 @@ class Progress(keras.callbacks.Callback):
         return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
     def restore(self, model, first_epoch, stop_epoch, batch):
-        """Makes the state of optimizer and metrics, and sets it from a checkpoint.
+        """Sets a compiled model from the checkpoint, if there is one.
 
-        The weights are set in any case, the optimizer's state if the checkpoint is of these epochs.
-
-        Args:
-            model: compiled `keras.Model`, as it was when the checkpoint was written.
-            first_epoch, stop_epoch: ints, the first epoch with this optimizer, and after it.
-            batch: tuple, inputs and targets of a step.
+        Its optimizer is of the epochs from the first to the stop; if the checkpoint is not of
+        these, only the weights are set. A `batch` has the shapes of a step.
         """
         build_training_state(model, batch)
-        if self._restored is None:
+        arrays = self._restored
+        if arrays is None:
             return
-        state, arrays = self._restored
-        model_part, rest = arrays[: state["weights"]], arrays[state["weights"] :]
-        count = len(rest) - state["random"]
-        rest, self._random = rest[:count], rest[count:]
-        assign_arrays(model.variables, model_part)
+        assign_arrays(model.variables, arrays["weights"])
+        self._random = arrays["random"]
         if self.epoch < stop_epoch:
             self._restored = None
-        if not (first_epoch, 0) < (self.epoch, self.step) <= (stop_epoch, 0):
-            return
-        optimizer = model.optimizer.variables
-        assign_arrays(optimizer, rest[: len(optimizer)])
-        if self.step:
-            self._metrics = rest[len(optimizer) :]
+        if (first_epoch, 0) < (self.epoch, self.step) <= (stop_epoch, 0):
+            assign_arrays(model.optimizer.variables, arrays["optimizer"])
+            self._metrics = arrays["metrics"]
 
     def fit(self, model, epochs, epoch_batches, validation, stop_epoch, callbacks, verbose):
-        """Trains from where it is up to an epoch, one `fit` an epoch.
+        """Trains a compiled model from where it is up to `stop_epoch`, one `fit` an epoch.
 
         Args:
             model: compiled `keras.Model`.
@@ -127,16 +118,11 @@ class Progress(keras.callbacks.Callback):
             stop_epoch: int, the first epoch that is not trained.
             callbacks: list of `keras.callbacks.Callback`.
             verbose: see `keras.Model.fit`; `"auto"` draws a bar on a terminal only.
-
-        Raises:
-            DivergenceError: if the loss is not finite any more.
-            TrainingStopped: if a signal came.
-            OSError: if a checkpoint cannot be written.
         """
         if verbose == "auto":
             # A bar that is drawn anew fills a log file.
             verbose = 1 if sys.stdout.isatty() else 2
-        with self.stop_request.listening() if self.folder else contextlib.nullcontext():
+        with self._listening():
             while self.epoch < stop_epoch and not self.has_run_out_of_patience:
                 train = epoch_batches(self.epoch, self.step)
                 # A list of its own, as `fit` would count the epochs up to this one only.
@@ -164,15 +150,15 @@ class Progress(keras.callbacks.Callback):
         self._first_step = self.step
         if not self.step:
             seed_epoch(self.arguments.seed, self.epoch)
-        if self._metrics is not None:
+        if self._metrics:
             # What they had counted before the epoch was stopped.
             assign_arrays(self.model.metrics_variables, self._metrics)
-            self._metrics = None
+            self._metrics = ()
 
     def on_train_batch_begin(self, batch, logs=None):
         # Not before: the iterator of a PyTorch data loader draws a number first.
         set_random_state(self._random)
-        self._random = []
+        self._random = ()
 
     def on_train_batch_end(self, batch, logs=None):
         self.end_step(self._first_step + batch + 1, batch + 1 == self.params["steps"])
@@ -192,7 +178,7 @@ class Progress(keras.callbacks.Callback):
         every = self.arguments.checkpoint_steps
         is_due = every is not None and step % every == 0
         # The last step is saved with the validation that follows it.
-        if not is_last and (is_due or self.stop_request.signal is not None):
+        if not is_last and (is_due or self._signal is not None):
             self.step = step
             self._save()
 
@@ -204,13 +190,13 @@ class Progress(keras.callbacks.Callback):
 
     def _save(self):
         """Writes a checkpoint, and ends the training if a signal asked for it."""
-        model = self.model
         if self.folder is not None and self.folder.is_writing:
-            groups = [model.variables, model.optimizer.variables]
-            if self.step:
-                groups.append(model.metrics_variables)
-            arrays = [keras.ops.convert_to_numpy(value) for group in groups for value in group]
-            random = random_state() if self.step else []
+            arrays = {
+                "weights": self.model.variables,
+                "optimizer": self.model.optimizer.variables,
+                "metrics": self.model.metrics_variables if self.step else (),
+                "random": random_state() if self.step else (),
+            }
             state = {
                 "identity": self.identity,
                 "epoch": self.epoch,
@@ -218,16 +204,41 @@ class Progress(keras.callbacks.Callback):
                 "steps": self._steps,
                 "history": self.history,
                 "seconds": self.trained_seconds,
-                "weights": len(model.variables),
-                "random": len(random),
             }
-            write_checkpoint(self.folder.checkpoints, self._steps, state, arrays + random)
+            write_checkpoint(self.folder.checkpoints, self._steps, state, arrays)
             self.folder.write_history(self.history)
         self._stop_if_asked()
 
     def _stop_if_asked(self):
-        if self.stop_request.signal is not None:
-            raise TrainingStopped(self.stop_request.signal, self.epoch, self.step)
+        if self._signal is not None:
+            raise TrainingStopped(self._signal, self.epoch, self.step)
+
+    @contextlib.contextmanager
+    def _listening(self):
+        """Within the block, Ctrl-C or SIGTERM ends the training after its step and a checkpoint."""
+        # Signals reach the main thread only.
+        if self.folder is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # What the caller ignores, as in the background of a script, stays ignored.
+        before = {number: own for number, own in before.items() if own is not signal.SIG_IGN}
+
+        def restore():
+            for number, own in before.items():
+                signal.signal(number, own)
+
+        def request(number, _):
+            self._signal = number
+            os.write(2, b"\nStopping after this step; a second signal stops at once.\n")
+            restore()
+
+        for number in before:
+            signal.signal(number, request)
+        try:
+            yield
+        finally:
+            restore()
 
 
 def finite_losses(history):

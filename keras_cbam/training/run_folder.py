@@ -52,37 +52,30 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise FileExistsError(f"The output {quoted(self.path)} is a file, not a folder.")
-        arguments = self.task.arguments
         # An empty mount point holds a folder of its own.
         names = {path.name for path in self.path.iterdir()} - {"lost+found"}
         names = sorted(name for name in names if not name.startswith("."))
+        earlier = read_json(self.path / ARGUMENTS).get("task")
+        arguments, more = self.task.arguments, ""
         if not names:
             return
-        earlier = read_json(self.path / ARGUMENTS).get("task")
         if earlier is None:
-            raise FileExistsError(
-                f"The output folder {quoted(self.path)} holds files that are not of a run: "
-                f"{', '.join(names[:5])}. Choose another --output."
-            )
-        if earlier != self.task.name:
-            raise FileExistsError(
-                f"The output folder {quoted(self.path)} holds a run of {earlier}, which a run of "
-                f"{self.task.name} does not replace. Choose another --output."
-            )
-        if not arguments.overwrite and arguments.resume is None:
-            is_whole = (self.path / MODEL).exists()
-            raise FileExistsError(
-                f"The output folder {quoted(self.path)} already holds "
-                f"{'a' if is_whole else 'an unfinished'} run. Choose another --output, or pass "
-                f"--overwrite to replace it{'' if is_whole else ' or --resume to continue it'}."
-            )
+            why = f"holds files that are not of a run: {', '.join(names[:5])}"
+        elif earlier != self.task.name:
+            why = f"holds a run of {earlier}, which a run of {self.task.name} does not replace"
+        elif arguments.overwrite or arguments.resume is not None:
+            return
+        elif (self.path / MODEL).exists():
+            why, more = "already holds a run", ", or pass --overwrite to replace it"
+        else:
+            why = "already holds an unfinished run"
+            more = ", or pass --overwrite to replace it or --resume to continue it"
+        raise FileExistsError(
+            f"The output folder {quoted(self.path)} {why}. Choose another --output{more}."
+        )
 
     def begin(self, class_names):
-        """Makes the folder, empty unless a run is resumed, and writes its arguments.
-
-        Raises:
-            FileExistsError: if another process is training in it.
-        """
+        """Makes the folder, empty unless a run is resumed; FileExistsError if it is in use."""
         if not self.is_writing:
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -99,11 +92,8 @@ class RunFolder:
             # Its arguments last: until then it is known as a run, which --overwrite replaces.
             for name in (_PARTIAL, *self.task.files, *reversed(_COMMON)):
                 _remove(self.path / name)
-        told = {
-            "task": self.task.name,
-            "class_names": class_names,
-            "arguments": stored(vars(arguments)),
-        }
+        told = {"task": self.task.name, "class_names": class_names}
+        told["arguments"] = stored(vars(arguments))
         # First: without it, what else is here is not known as a run.
         self.write_json(ARGUMENTS, told)
         self.checkpoints.mkdir(exist_ok=True)
