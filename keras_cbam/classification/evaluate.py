@@ -6,8 +6,9 @@ import numpy as np
 
 from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.data.batches import evaluation_batches, reading
+from keras_cbam.data.labelled_images import KINDS
 from keras_cbam.data.load import load_data, load_part
-from keras_cbam.errors import DataError, ModelError, first_line, positive_integer, quoted
+from keras_cbam.errors import DataError, ModelError, first_line, one_of, positive_integer, quoted
 from keras_cbam.training.saved_run import SavedRun, find_run
 
 # Most classes of a confusion matrix: that of ImageNet is a million numbers.
@@ -16,7 +17,6 @@ LARGEST_MATRIX = 100
 IMAGE_SIZE = 224
 # Images at once, of a model without a run.
 BATCH_SIZE = 64
-SPLITS = {"test": "test", "validation": "validation", "val": "validation", "train": "train"}
 
 
 def classification_report(labels, probabilities, class_names):
@@ -117,8 +117,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
 
     Raises:
         ValueError: if an argument is outside its range, or a model without a run is given no data.
-        ModelError: if the model cannot be loaded, is not a classifier of square images, has
-            another number of classes than the data, or gives scores that are not finite.
+        ModelError: if the model is not a classifier of square images with the classes of the data.
         DataError: if the data cannot be used, or have a class that the model does not know.
 
     Example:
@@ -130,9 +129,8 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
         positive_integer("batch_size", batch_size)
     run, model, size = load_classifier(run)
     if data is None or _is_own(run, data):
-        loaded, split = own_data(run), SPLITS.get(split or "test", split)
-        if split not in SPLITS:
-            raise ValueError(f"`split` must be one of {tuple(SPLITS)}. Received: split={split!r}")
+        loaded, split = own_data(run), {None: "test", "val": "validation"}.get(split, split)
+        one_of(*KINDS)("split", split)
         part, class_names = getattr(loaded, split), loaded.class_names
         name, skipped = loaded.name, loaded.skipped
     else:

@@ -23,26 +23,19 @@ BATCH_SIZE = 16
 
 _PAGE = string.Template("""<!DOCTYPE html>
 <html lang="en">
-<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>$title</title>
 <style>
 body { font: 15px/1.4 sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 img { max-width: 100% }
-table { border-collapse: collapse; margin: 0.5rem 0 }
 td, th { padding: 0.15rem 1rem 0.15rem 0; text-align: left }
-td:last-child { text-align: right }
-section { border-top: 1px solid #ccc }
 </style>
-</head>
-<body>
 <h1>$title</h1>
 <p>Grad-CAM shows where an image speaks for the class named above it. Attention: the maps by which
 the model multiplies its features, the last layer of each resolution, and its strongest channels.
 </p>
-$skipped$sections</body>
-</html>
+$skipped$sections</html>
 """)
 
 
@@ -64,34 +57,24 @@ class Explanation:
 
 
 def explain_run(run, paths, output, class_index=None, overwrite=False):
-    """Explains images, which are prepared as in the training, by a saved classifier.
+    """Explains images by a saved classifier, see `explain_images`, prepared as in its training.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
-        paths, output, class_index, overwrite: see `explain_images`.
+        paths, output, class_index, overwrite: see `explain_images`, as for what is raised.
 
     Returns:
         Dict: `"images"`, a list of the fields of each `Explanation`; `"written"`, the paths of all
         files; and `"skipped"`, a line `"path: reason"` for each image that could not be read.
-
-    Raises:
-        ModelError: if the model cannot be loaded, or is not a classifier of square images.
-        DataError, ValueError, FileExistsError, ImportError, OSError: see `explain_images`.
 
     Example:
 
     >>> explain_run("run", ["photos"], "explanation")["written"]
     """
     run, model, _ = load_classifier(run)
+    resize, title = preprocessing(run.arguments), f"What {printable(run.model_file)} sees"
     explained, skipped = explain_images(
-        model,
-        paths,
-        output,
-        class_index=class_index,
-        class_names=run.class_names,
-        overwrite=overwrite,
-        resize=preprocessing(run.arguments),
-        title=f"What {printable(run.model_file)} sees",
+        model, paths, output, class_index, run.class_names, overwrite, resize, title
     )
     images = [{**vars(one), "figure": str(one.figure)} for one in explained]
     written = [*(image["figure"] for image in images), str(pathlib.Path(output) / PAGE)]
@@ -128,7 +111,7 @@ def explain_images(
 
     Raises:
         ModelError: if the model has other inputs or outputs.
-        DataError: if there is no image, none can be read, or a figure would replace one.
+        DataError: if no image can be read, or a figure would replace one.
         ValueError: if there is no such class, or a name for each is missing.
         FileExistsError: if a file would be replaced.
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
@@ -192,12 +175,9 @@ def _draw(pixels, grad_cam, maps, explanation):
     bar = parts[0].colorbar(drawn, ax=axes[1], fraction=0.046)
     bar.set_label("relative to its maximum", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    panels.draw_bars(
-        axes[2],
-        [one["probability"] for one in explanation.predictions],
-        [panels.shortened(one["class"]) for one in explanation.predictions],
-        "probability",
-    )
+    probabilities = [one["probability"] for one in explanation.predictions]
+    labels = [panels.shortened(one["class"]) for one in explanation.predictions]
+    panels.draw_bars(axes[2], probabilities, labels, "probability")
     axes[2].set_xlim(0, 1)
     axes[2].set_title("likeliest classes", fontsize=8)
     if maps:
@@ -213,8 +193,7 @@ def _section(explanation, png):
     name = html.escape(printable(explanation.image))
     data = base64.b64encode(png).decode()
     return (
-        f"<section>\n<h2>{name}</h2>\n"
+        f"<hr>\n<h2>{name}</h2>\n"
         f"<table>\n<tr><th>class</th><th>probability</th></tr>\n{rows}</table>\n"
         f'<img alt="Grad-CAM and attention of {name}" src="data:image/png;base64,{data}">\n'
-        "</section>\n"
     )

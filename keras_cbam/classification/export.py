@@ -21,10 +21,8 @@ def export_run(run, format, output, quantize="none", data=None, samples=256, ove
     In every format and quantization the artefact takes float32 `"pixels"` in [0, 255],
     `(batch, height, width, 3)`, and returns float32 `"probabilities"`, `(batch, classes)`. A
     softmax (for a single score a sigmoid) is added to scores outside [0, 1]. LiteRT and ONNX files
-    are float32 whatever the model's precision.
-
-    `export_model` writes it whole or not at all, and compares and times it in a fresh process on
-    test images, which are prepared as in the training.
+    are float32 whatever the model's precision. See `export_model` for the comparison and timing in
+    a fresh process, on test images that are prepared as in the training.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
@@ -33,8 +31,8 @@ def export_run(run, format, output, quantize="none", data=None, samples=256, ove
         quantize: `"none"`; for LiteRT and ONNX also `"float16"`, or `"int8"`, which learns the
             ranges of activations from training images. Defaults to `"none"`.
         data: other images, see `load_data`. Defaults to `None`: those of the run.
-        samples: int, at most how many training images are used for `"int8"`, and test images for
-            the comparison; no others are read. Defaults to `256`.
+        samples: int, the most training images for `"int8"`, and test images for the comparison.
+            Defaults to `256`.
         overwrite: bool, whether an earlier artefact at `output` is replaced. Defaults to `False`.
 
     Returns:
@@ -45,9 +43,7 @@ def export_run(run, format, output, quantize="none", data=None, samples=256, ove
             model without a run is given no data.
         ImportError: if a library of the format is not installed; it names the extra.
         FileExistsError: if `output` exists; with `overwrite`, if it is not of this format.
-        ModelError: if the model cannot be loaded, is not a classifier of square images, or gives
-            scores that are not finite.
-        DataError: if the data cannot be used.
+        ModelError, DataError: if the model or the data cannot be used.
         ExportError: if the model cannot be converted, or the artefact predicts otherwise than
             Keras: probabilities differ by more than 1e-4 (mixed_float16 1e-2, mixed_bfloat16
             5e-2), or, for `"float16"` and `"int8"`, the likeliest class for more than 1 % and 10 %
@@ -56,8 +52,7 @@ def export_run(run, format, output, quantize="none", data=None, samples=256, ove
 
     Example:
 
-    >>> export = export_run("run", "litert", "model.tflite", quantize="int8")
-    >>> export.agreement
+    >>> export_run("run", "litert", "model.tflite", quantize="int8").agreement
     """
     find_format(format, quantize, output)
     positive_integer("samples", samples)

@@ -30,14 +30,12 @@ def predict_run(run, paths, top=5):
 
     Raises:
         ValueError: if `top` is not a positive integer.
-        ModelError: if the model cannot be loaded, is not a classifier of square images, or gives
-            scores that are not finite.
+        ModelError: if the model is not a classifier of square images with finite scores.
         DataError: if there is no image, or none can be read.
 
     Example:
 
-    >>> found = predict_run("run", ["photos", "more/*.jpg"], top=1)
-    >>> found["images"][0]["predictions"][0]["class"]
+    >>> predict_run("run", ["photos", "more/*.jpg"])["images"][0]["predictions"][0]["class"]
     'cat'
     """
     positive_integer("top", top)

@@ -37,14 +37,8 @@ def recipe_phases(arguments, model, steps):
     Args:
         arguments: `ClassifierArguments`.
         model: built `keras.Model` from images to class probabilities. The models among its layers
-            are its backbone.
+            are its backbone, which fine-tuning needs.
         steps: int, of an epoch.
-
-    Returns:
-        List of `Phase`.
-
-    Raises:
-        ValueError: if the recipe is fine-tuning and the model has no backbone.
     """
     if arguments.recipe == "paper":
         return [Phase(arguments.epochs, lambda: _paper(arguments, model, steps))]
@@ -119,12 +113,7 @@ def _with_decay_of_kernels(optimizer, model):
 
 @contextlib.contextmanager
 def frozen(model, kind):
-    """Within the block, layers of that class in the backbone do not train, except attention.
-
-    Args:
-        model: `keras.Model` with a model among its layers, which is its backbone.
-        kind: class of layers.
-    """
+    """Within the block, layers of a class in the backbone do not train, except attention."""
     backbones = [layer for layer in model.layers if is_searchable(layer)]
     if not backbones:
         raise ValueError(
@@ -152,12 +141,8 @@ def coupled_weight_decay(model, weight_decay):
     """Within the block, `weight_decay * w` is part of the gradient of every trainable variable.
 
     As PyTorch's `weight_decay`, it passes through the momentum, and is for biases and normalization
-    parameters too. It is the gradient of the regularizer `weight_decay / 2 * sum(w ** 2)`, which
-    the model's losses include, and is added to a variable's own regularizer.
-
-    Args:
-        model: built `keras.Model`, to be compiled within the block.
-        weight_decay: float; 0 for none.
+    parameters too. The model, compiled within the block, has the losses of the regularizer
+    `weight_decay / 2 * sum(w ** 2)`, beside that of a variable's own.
     """
     variables = model.trainable_variables
     before = [variable.regularizer for variable in variables]

@@ -144,9 +144,8 @@ def train_classifier(**arguments):
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
     `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
-    `model.keras`; and then `report.json`, `saved_model/` and the figures `learning_curves.png`,
-    `confusion_matrix.png`, `grad_cam.png` and, with attention, `attention.png`. Ctrl-C or SIGTERM
-    ends the run after a step and a checkpoint.
+    `model.keras`; and then `report.json`, `saved_model/` and figures. Ctrl-C or SIGTERM ends the
+    run after a step and a checkpoint.
 
     Args:
         **arguments: the fields of `ClassifierArguments`, as `keras-cbam train --help` tells them:
@@ -162,8 +161,8 @@ def train_classifier(**arguments):
     Example:
 
     >>> run = train_classifier(epochs=1, output="run")
-    >>> run.report["accuracy"]
     >>> run = train_classifier(resume="run", epochs=3)
+    >>> run.report["accuracy"]
     """
     return train(_task(arguments))
 
@@ -178,7 +177,6 @@ def fit_classifier(model, data, **arguments):
 
     Returns:
         Dict of lists, one number for each epoch: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
-        The model's trainable flags are as they were.
 
     Raises:
         ValueError: if an argument is outside its range.

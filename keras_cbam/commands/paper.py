@@ -16,15 +16,14 @@ def add(commands):
 
 
 def run(options):
-    # Row by row, as each takes seconds.
-    _print_line("", "", "parameters", "", "GFLOPs", "", "paper's error, %", "", "")
+    print(_LINE.format("", "", "parameters", "", "GFLOPs", "", "paper's error, %", "", ""))
     columns = ("network", "with", "counted", "paper", "counted", "paper", "top-1", "top-5", "equal")
-    _print_line(*columns)
+    print(_LINE.format(*columns))
     rows, problems = [], {}
     for row in room("models.paper").paper_table():
         rows.append(row)
         errors = (row.paper_top_1_error, row.paper_top_5_error)
-        _print_line(
+        cells = (
             row.network,
             row.attention or "-",
             f"{row.parameters:,}",
@@ -34,14 +33,12 @@ def run(options):
             *("" if error is None else f"{error:.2f}" for error in errors),
             "yes" if row.is_equal else "NO",
         )
+        # Row by row, as each takes seconds.
+        print(_LINE.format(*cells), flush=True)
         if not row.is_equal:
             name = f"{row.network}, {row.attention or 'plain'}"
             problems[name] = "the counts are not those of the paper."
     return {"rows": rows, "problems": problems}
-
-
-def _print_line(*cells):
-    print(_LINE.format(*cells), flush=True)
 
 
 def show(options, found):

@@ -92,11 +92,8 @@ def _add_option(group, field, defaults):
 
 def training_arguments(options, arguments):
     """The arguments of a training that the command line gives, as a dict."""
-    given = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(arguments)
-        if hasattr(options, field.name)
-    }
+    names = {field.name for field in dataclasses.fields(arguments)}
+    given = {name: value for name, value in vars(options).items() if name in names}
     for name, value in given.items():
         if name in NONE and value == "none":
             given[name] = None

@@ -19,7 +19,8 @@ from keras_cbam.errors import (
 )
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-DISTRIBUTIONS = ("mirrored", "data_parallel")
+# And the backend of each.
+DISTRIBUTIONS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 
 
 def argument(default, help, check=None, **told):  # noqa: A002
@@ -86,7 +87,7 @@ class RunArguments:
         None,
         "share each batch among all devices: mirrored (TensorFlow, one machine) or data_parallel "
         "(JAX, one machine or several)",
-        choices=DISTRIBUTIONS,
+        choices=tuple(DISTRIBUTIONS),
         group="running",
     )
     strict: bool = flag(
@@ -116,11 +117,8 @@ class RunArguments:
 
         Args:
             earlier: dict, the arguments of the run to resume, see `stored`. Defaults to `None`.
-            **given: the arguments of the call.
-
-        Raises:
-            TypeError: if there is no such argument.
-            ValueError: if one is outside its range, or not that of the run to resume.
+            **given: the arguments of the call. TypeError if there is no such argument; ValueError
+                if one is outside its range, or not that of the run to resume.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name in given:
@@ -128,10 +126,10 @@ class RunArguments:
                 raise TypeError(f"Unknown argument `{name}`. {near_names(name, fields)}")
         if earlier is None:
             return cls(**given).completed()
-        output = given.get("output")
-        if output is not None and os.path.abspath(output) != os.path.abspath(earlier["output"]):
+        output, own = given.get("output"), earlier["output"]
+        if output is not None and os.path.abspath(output) != os.path.abspath(own):
             raise ValueError(
-                f"A run is resumed in its own folder: `output` was {earlier['output']!r}. "
+                f"A run is resumed in its own folder: `output` was {own!r}. "
                 f"Received: output={str(output)!r}"
             )
         for name in sorted(fields.keys() - earlier.keys() - given.keys()):

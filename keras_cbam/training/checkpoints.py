@@ -1,4 +1,4 @@
-"""Checkpoints of a training, whole files, and the random state that is not in the model."""
+"""Checkpoints of a training, and the random state that is not in the model."""
 
 import json
 import os

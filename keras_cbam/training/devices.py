@@ -10,15 +10,13 @@ from keras_cbam.data.order import ONE_DEVICE, Devices
 from keras_cbam.errors import DataError, one_of
 from keras_cbam.training.arguments import DISTRIBUTIONS
 
-_BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
-
 
 def validate_distribution(distribute, batch_size):
     """Raises ValueError if the backend cannot distribute so, or a batch cannot be divided."""
     if distribute is None:
         return
     one_of(*DISTRIBUTIONS)("distribute", distribute)
-    backend, needed = keras.backend.backend(), _BACKENDS[distribute]
+    backend, needed = keras.backend.backend(), DISTRIBUTIONS[distribute]
     if backend != needed:
         raise ValueError(
             f"`distribute={distribute!r}` needs the backend {needed!r}: set the environment "

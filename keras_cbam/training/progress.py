@@ -108,16 +108,11 @@ class Progress(keras.callbacks.Callback):
             self._metrics = arrays["metrics"]
 
     def fit(self, model, epochs, epoch_batches, validation, stop_epoch, callbacks, verbose):
-        """Trains a compiled model from where it is up to `stop_epoch`, one `fit` an epoch.
+        """Trains a compiled model from where it is to `stop_epoch`, by one `model.fit` an epoch.
 
-        Args:
-            model: compiled `keras.Model`.
-            epochs: int, of the whole training, for the progress bar.
-            epoch_batches: callable `(epoch, first_step) -> tf.data.Dataset`.
-            validation: `tf.data.Dataset` that every epoch is validated on.
-            stop_epoch: int, the first epoch that is not trained.
-            callbacks: list of `keras.callbacks.Callback`.
-            verbose: see `keras.Model.fit`; `"auto"` draws a bar on a terminal only.
+        The progress bar counts to `epochs`, those of the whole training. `epoch_batches` is a
+        function `(epoch, first_step) -> tf.data.Dataset`, `validation` such a dataset, and
+        `verbose` as of `keras.Model.fit`, except that `"auto"` draws a bar on a terminal only.
         """
         if verbose == "auto":
             # A bar that is drawn anew fills a log file.

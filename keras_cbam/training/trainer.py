@@ -29,8 +29,6 @@ from keras_cbam.training.progress import Progress, finite_losses
 from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
 from keras_cbam.visualization.panels import figure_class
 
-# How the warning of a step that failed after the training begins.
-PROBLEM = "The model is trained and saved, but"
 # The modules whose versions are in the report: all are loaded.
 VERSIONS = ("keras_cbam", "keras", "tensorflow", "numpy")
 
@@ -133,7 +131,8 @@ def _train(task, folder, devices):
     report["seconds"]["total"] = round(time.perf_counter() - start + progress.seconds, 1)
     folder.write_json(REPORT, report)
     for what, sentence in report["problems"].items():
-        warnings.warn(f"{PROBLEM} {what} failed: {sentence}", stacklevel=4)
+        told = f"The model is trained and saved, but {what} failed: {sentence}"
+        warnings.warn(told, stacklevel=4)
     return Run(model, data, history, report, folder.path if folder.is_writing else None)
 
 
@@ -144,7 +143,7 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
         task: `Task`.
         model: `keras.Model`, as of `task.build`.
         data: as of `task.load`.
-        progress: `Progress`, which may have begun. Defaults to `None`: a new one.
+        progress: `Progress`. Defaults to `None`: a new one.
         devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
