@@ -91,9 +91,7 @@ def measure(model, part, class_names, batch_size):
         raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
     # What stands in for an image that cannot be read is not of it.
     failures = sorted(part.images.failures)
-    labels, probabilities = (
-        np.delete(array, failures, axis=0) for array in (part.labels, probabilities)
-    )
+    labels, probabilities = np.delete(part.labels, failures), np.delete(probabilities, failures, 0)
     report = classification_report(labels, probabilities, class_names)
     return {**top_errors(labels, probabilities), **report}, probabilities
 
@@ -122,8 +120,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
 
     Example:
 
-    >>> evaluate_run("run")["accuracy"]
-    >>> evaluate_run("run", data="other_images")["per_class_recall"]
+    >>> evaluate_run("run", data="other_images")["accuracy"]
     """
     if batch_size is not None:
         positive_integer("batch_size", batch_size)

@@ -25,9 +25,8 @@ def run(options):
     target = file_to_write("--to", options.to, ".keras")
     if target.exists() and not options.overwrite:
         raise ValueError(f"The file {options.to!r} exists already; pass --overwrite to replace it.")
-    model = room("models.checkpoints").model_from_checkpoint(
-        options.checkpoint, image_size=options.image_size
-    )
+    convert = room("models.checkpoints").model_from_checkpoint
+    model = convert(options.checkpoint, image_size=options.image_size)
     # Whole or not at all, so that a failure leaves the file that is replaced.
     scratch = target.with_name(f".{os.getpid()}-{target.name}")
     try:

@@ -19,9 +19,8 @@ def add(commands):
 
 
 def run(options):
-    return room("applications").application_cost(
-        options.name, options.attention, options.where, image_size=options.image_size
-    )
+    count = room("applications").application_cost
+    return count(options.name, options.attention, options.where, image_size=options.image_size)
 
 
 def show(options, cost):
@@ -31,14 +30,14 @@ def show(options, cost):
         f"{options.attention} at {len(cost['sites'])} sites"
     )
     rows = [("", "plain", "with attention", "more")]
-    for label, key in (("parameters", "parameters"), ("multiply-adds", "multiply_adds")):
-        more = 100 * (attended[key] / plain[key] - 1)
-        rows.append((label, f"{plain[key]:,}", f"{attended[key]:,}", f"{more:.2f}%"))
+    for key in ("parameters", "multiply_adds"):
+        more, label = attended[key] / plain[key] - 1, key.replace("_", "-")
+        rows.append((label, f"{plain[key]:,}", f"{attended[key]:,}", f"{more:.2%}"))
     print_table(rows)
     if options.layers:
         print()
         rows = [("layer", "output", "parameters", "multiply-adds")]
         for row in attended["layers"]:
-            counts = [f"{count:,}" for count in (row.parameters, row.multiply_adds)]
+            counts = (f"{row.parameters:,}", f"{row.multiply_adds:,}")
             rows.append((row.name, str(row.output_shape), *counts))
         print_table(rows)

@@ -32,10 +32,9 @@ def run(options):
 
 
 def _rows(images):
-    if "detections" in images[0]:
-        yield "image", "class", "confidence", "left", "top", "right", "bottom"
-    else:
-        yield "image", "rank", "class", "probability"
+    is_detector = "detections" in images[0]
+    names = "class confidence left top right bottom" if is_detector else "rank class probability"
+    yield "image", *names.split()
     for one in images:
         for rank, each in enumerate(one.get("predictions", ()), 1):
             yield one["image"], rank, each["class"], each["probability"]

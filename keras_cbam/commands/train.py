@@ -86,10 +86,8 @@ def show(options, report):
     for name, told in differences.items():
         texts = [f"{what} {difference:.1e}" for what, difference in told.items()]
         print(f"  {printable(folder / name)}  {', '.join(texts)}")
-    print("Also written:" if differences else "Written:")
-    for path in sorted(folder.iterdir()):
-        if path.name not in differences:
-            print(f"  {printable(path)}")
-    size = report["arguments"]["image_size"]
-    paths = {"model": str(folder / "model.keras"), "folder": str(folder)}
-    print(f"\nUse it:\n  {_USE[report['task']].format(**paths, size=size)}")
+    others = sorted(path for path in folder.iterdir() if path.name not in differences)
+    print("Also written:" if differences else "Written:", *map(printable, others), sep="\n  ")
+    told = {"model": str(folder / "model.keras"), "folder": str(folder)}
+    use = _USE[report["task"]].format(**told, size=report["arguments"]["image_size"])
+    print(f"\nUse it:\n  {use}")

@@ -34,81 +34,82 @@ def argument(default, help, check=None, **told):  # noqa: A002
         **told: `choices`, `metavar` and `group`, for the command; and `may_change`, whether a
             resumed run may be given another one, as it may those of the group `run`.
     """
-    told.setdefault("may_change", told.get("group") == "run")
     if check is None and "choices" in told:
         check = one_of(*told["choices"])
+    told.setdefault("may_change", told.get("group") == "run")
     return dataclasses.field(default=default, metadata={"help": help, "check": check, **told})
 
 
-def count(help, check=positive_integer, metavar="N", **told):  # noqa: A002
-    """A field that is an integer."""
-    return argument(None, help, check, metavar=metavar, **told)
+def fields_of(group):
+    """A function that makes an `argument` of that group, which is `None` and a number if not told.
+
+    A default of `False` is that of a flag.
+    """
+
+    def field(help, default=None, check=None, **told):  # noqa: A002
+        if default is False:
+            check = one_of(False, True)
+        elif "choices" not in told:
+            told.setdefault("metavar", "N")
+        return argument(default, help, check, group=group, **told)
+
+    return field
 
 
-def flag(help, **told):  # noqa: A002
-    """A field that is true or false, and false by default."""
-    return argument(False, help, one_of(False, True), **told)
+network_field, data_field, optimization_field, running_field, run_field = map(
+    fields_of, ("network", "data", "optimization", "running", "run")
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunArguments:
     """What every training takes; a task adds its own."""
 
-    epochs: int = count(
+    epochs: int = optimization_field(
         "passes over the training images; may be raised when a run is resumed",
-        group="optimization",
+        check=positive_integer,
         may_change=True,
     )
-    batch_size: int = count("images a training step, on all devices", group="optimization")
-    learning_rate: float = argument(
-        None,
-        "the highest rate of the schedule",
-        number(open_below=True),
-        metavar="RATE",
-        group="optimization",
+    batch_size: int = optimization_field(
+        "images a training step, on all devices", check=positive_integer
     )
-    early_stopping: int = count(
+    learning_rate: float = optimization_field(
+        "the highest rate of the schedule", check=number(open_below=True), metavar="RATE"
+    )
+    early_stopping: int = optimization_field(
         "stop when the validation loss has not fallen for N epochs, and take the best weights",
-        group="optimization",
+        check=positive_integer,
         may_change=True,
     )
-    seed: int = argument(
-        0,
+    seed: int = optimization_field(
         "random seed of the weights, the split, the order of the images and their augmentation",
+        0,
         validate_seed,
-        metavar="N",
-        group="optimization",
     )
-    precision: str = argument(
-        "float32", "dtype policy of the network", choices=PRECISIONS, group="running"
-    )
-    xla: bool = flag("compile the training step by XLA", group="running")
-    distribute: str = argument(
-        None,
+    precision: str = running_field("dtype policy of the network", "float32", choices=PRECISIONS)
+    xla: bool = running_field("compile the training step by XLA", False)
+    distribute: str = running_field(
         "share each batch among all devices: mirrored (TensorFlow, one machine) or data_parallel "
         "(JAX, one machine or several)",
         choices=tuple(DISTRIBUTIONS),
-        group="running",
     )
-    strict: bool = flag(
-        "an image that cannot be read is an error; else it is skipped, counted and named",
-        group="data",
+    strict: bool = data_field(
+        "an image that cannot be read is an error; else it is skipped, counted and named", False
     )
-    output: str = argument(None, "folder of the run", metavar="FOLDER", group="run")
-    overwrite: bool = flag(
-        "replace an earlier run of the same task in the output folder", group="run"
+    output: str = run_field("folder of the run", metavar="FOLDER")
+    overwrite: bool = run_field(
+        "replace an earlier run of the same task in the output folder", False
     )
-    resume: str = argument(
-        None,
+    resume: str = run_field(
         "continue a run from its last checkpoint; needs no other option, and --epochs may be "
         "raised",
         metavar="RUN",
-        group="run",
     )
-    checkpoint_steps: int = count(
-        "write a checkpoint after every N steps too, not only after every epoch", group="run"
+    checkpoint_steps: int = run_field(
+        "write a checkpoint after every N steps too, not only after every epoch",
+        check=positive_integer,
     )
-    tensorboard: bool = flag("write logs for TensorBoard into the run", group="run")
+    tensorboard: bool = run_field("write logs for TensorBoard into the run", False)
     verbose: object = argument("auto", "", may_change=True)
 
     @classmethod

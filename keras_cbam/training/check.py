@@ -26,15 +26,10 @@ def check_reloaded(task, model, data, folder):
         path = pathlib.Path(scratch) / "sample.npz"
         np.savez(path, images=images, **_named(expected))
         try:
-            return run_module(
-                "keras_cbam.training.check",
-                {
-                    "task": f"{type(task).__module__}:{type(task).__qualname__}",
-                    "folder": str(folder),
-                    "sample": str(path),
-                    "tolerance": allowed_difference(model),
-                },
-            )
+            given = {"folder": str(folder), "sample": str(path)}
+            given["task"] = f"{type(task).__module__}:{type(task).__qualname__}"
+            given["tolerance"] = allowed_difference(model)
+            return run_module("keras_cbam.training.check", given)
         except FreshProcessError as error:
             raise TrainingError(f"in a fresh process: {error}") from error
 

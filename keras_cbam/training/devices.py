@@ -49,9 +49,8 @@ def find_devices(distribute):
     return Devices(count, jax.process_count(), jax.process_index())
 
 
-@contextlib.contextmanager
 def distributed(distribute):
-    """Within the block, models are built and trained on all devices.
+    """Returns a context, within which models are built and trained on all devices.
 
     Args:
         distribute: `None` for one device; `"mirrored"` for `tf.distribute.MirroredStrategy` on the
@@ -60,19 +59,14 @@ def distributed(distribute):
             other by the environment, see `keras.distribution.initialize`.
     """
     if distribute is None:
-        yield
-    elif distribute == "mirrored":
+        return contextlib.nullcontext()
+    devices = _devices(distribute)
+    if distribute == "mirrored":
         import tensorflow as tf
 
-        with tf.distribute.MirroredStrategy(_devices(distribute)).scope():
-            yield
-    else:
-        # Each process reads its own share of a batch, see `share`.
-        parallel = keras.distribution.DataParallel(
-            devices=_devices(distribute), auto_shard_dataset=False
-        )
-        with parallel.scope():
-            yield
+        return tf.distribute.MirroredStrategy(devices).scope()
+    # Each process reads its own share of a batch, see `share`.
+    return keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False).scope()
 
 
 def check_same_in_all_processes(numbers, devices):

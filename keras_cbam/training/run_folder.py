@@ -32,6 +32,7 @@ class RunFolder:
         self.path = None if path is None else pathlib.Path(path).absolute()
         self.task = task
         self.is_writing = is_writing and path is not None
+        self.checkpoints = None if path is None else self.path / CHECKPOINTS
         self.lock = None
 
     def __enter__(self):
@@ -40,11 +41,6 @@ class RunFolder:
     def __exit__(self, *_):
         if self.lock is not None:
             self.lock.close()
-
-    @property
-    def checkpoints(self):
-        """The folder of the checkpoints, or `None`."""
-        return None if self.path is None else self.path / CHECKPOINTS
 
     def check(self):
         """Raises FileExistsError if the run would write over anything but a run of its task."""
@@ -169,11 +165,7 @@ def read_json(path):
 
 
 def resumable(path, task_name):
-    """The arguments of a run, as `RunArguments.given` takes them.
-
-    Raises:
-        TrainingError: if the folder holds no run of the task.
-    """
+    """The arguments of a run for `RunArguments.given`; TrainingError if it is not of the task."""
     told = read_json(pathlib.Path(path) / ARGUMENTS)
     if told.get("task") != task_name or not isinstance(told.get("arguments"), dict):
         raise TrainingError(f"There is no run of {task_name} to resume in {quoted(path)}.")

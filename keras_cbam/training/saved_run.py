@@ -61,9 +61,8 @@ def find_run(path):
     ['cat', 'dog']
     """
     path = pathlib.Path(path)
-    folder = path if path.is_dir() else path.parent
-    told = read_json(folder / ARGUMENTS)
-    model_file = folder / MODEL if path.is_dir() else path
+    model_file = path / MODEL if path.is_dir() else path
+    told = read_json(model_file.parent / ARGUMENTS)
     is_run = "task" in told and model_file.name == MODEL
     if not model_file.is_file():
         reason = f"it has no {MODEL}" if path.is_dir() else "there is no such file or folder"
@@ -74,12 +73,11 @@ def find_run(path):
         raise ModelError(f"The file {quoted(model_file)} is not a Keras model saved as .keras.")
     if not is_run:
         return SavedRun(model_file)
-    report = read_json(folder / REPORT)
+    report, arguments = read_json(model_file.parent / REPORT), told.get("arguments")
     data = report.get("data", {})
-    arguments = told.get("arguments")
     names = told.get("class_names", data.get("class_names") if isinstance(data, dict) else None)
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not isinstance(arguments, dict) or not (names is None or is_list):
         raise ModelError(f"The {ARGUMENTS} beside {quoted(model_file)} is damaged.")
-    names = None if names is None else [printable(name) for name in names]
+    names = names and [printable(name) for name in names]
     return SavedRun(model_file, told["task"], arguments, report, names)

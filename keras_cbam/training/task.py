@@ -40,10 +40,7 @@ class Data(Protocol):
 
 
 class Task(Protocol):
-    """A kind of model that can be trained, with `files`, the names of what `artefacts` may write.
-
-    A run is resumed and replaced by a task of the same `name` only.
-    """
+    """A kind of model that can be trained; `files` are the names of what `artefacts` may write."""
 
     name: str
     arguments: RunArguments

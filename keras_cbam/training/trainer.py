@@ -24,7 +24,6 @@ from keras_cbam.training.devices import (
     find_devices,
     validate_distribution,
 )
-from keras_cbam.training.precision import dtype_policy
 from keras_cbam.training.progress import Progress, finite_losses
 from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
 from keras_cbam.visualization.panels import figure_class
@@ -91,8 +90,12 @@ def _train(task, folder, devices):
 
     def build():
         keras.utils.set_random_seed(arguments.seed)
-        with dtype_policy(arguments.precision):
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(arguments.precision)
+        try:
             return task.build(data)
+        finally:
+            keras.config.set_dtype_policy(before)
 
     with reading(*data.sources()):
         with distributed(arguments.distribute):
@@ -152,8 +155,11 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
     arguments = task.arguments
     progress = progress or Progress(arguments)
     verbose = 0 if devices.process else arguments.verbose
-    training = task.batches(data, "train", devices=devices)
-    phases = task.phases(model, len(training))
+
+    def epoch_batches(epoch=0, first_step=0):
+        return task.batches(data, "train", epoch, first_step, devices)
+
+    phases = task.phases(model, len(epoch_batches()))
     epochs = sum(phase.epochs for phase in phases)
     validation = task.batches(data, "validation", devices=devices)
     callbacks = _callbacks(progress.folder, arguments, progress.history)
@@ -168,15 +174,7 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
         progress.patient_from = done if stop == epochs else None
         with phase.compiled():
             progress.restore(model, done, stop, batch)
-            progress.fit(
-                model,
-                epochs,
-                lambda epoch, step: task.batches(data, "train", epoch, step, devices),
-                validation,
-                stop,
-                callbacks,
-                verbose,
-            )
+            progress.fit(model, epochs, epoch_batches, validation, stop, callbacks, verbose)
         done = stop
     return progress.history
 
@@ -202,18 +200,15 @@ def _start(task, data, folder, devices):
 def _callbacks(folder, arguments, history):
     if folder is None or not folder.is_writing:
         return []
-    found = [
-        keras.callbacks.ModelCheckpoint(
-            folder.path / BEST,
-            monitor="val_loss",
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=min(finite_losses(history), default=np.inf),
-        )
-    ]
-    if arguments.tensorboard:
-        found.append(keras.callbacks.TensorBoard(folder.path / TENSORBOARD, write_graph=False))
-    return found
+    best = keras.callbacks.ModelCheckpoint(
+        folder.path / BEST,
+        save_best_only=True,
+        save_weights_only=True,
+        initial_value_threshold=min(finite_losses(history), default=np.inf),
+    )
+    if not arguments.tensorboard:
+        return [best]
+    return [best, keras.callbacks.TensorBoard(folder.path / TENSORBOARD, write_graph=False)]
 
 
 def _finish(task, model, data, history, report, folder):
