@@ -161,11 +161,7 @@ def _is_own(run, data):
 
 
 def load_classifier(run):
-    """Loads a `SavedRun`, or that of a path: returns it, the model and the side of its images.
-
-    Raises:
-        ModelError: if there is no trained classifier of square images.
-    """
+    """Loads a `SavedRun`, or that of a path: returns it, the model and the side of its images."""
     run = run if isinstance(run, SavedRun) else find_run(run)
     if run.task not in (None, "classification"):
         raise ModelError(f"{quoted(run.model_file)} must be a classifier, received a {run.task}.")
@@ -191,12 +187,7 @@ def load_images(arguments):
 
 
 def own_data(run):
-    """The `ImageData` of a `SavedRun`, in the parts of its training.
-
-    Raises:
-        ValueError: if the model has no run.
-        DataError: if they cannot be used any more, or have changed.
-    """
+    """The `ImageData` of a `SavedRun`; DataError if they cannot be used any more, or have changed."""
     if run.task is None:
         raise ValueError(
             f"{quoted(run.model_file)} is a model without a run, which has no data of its own: "

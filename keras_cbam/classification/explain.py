@@ -113,9 +113,8 @@ def explain_images(
         ModelError: if the model has other inputs or outputs.
         DataError: if no image can be read, or a figure would replace one.
         ValueError: if there is no such class, or a name for each is missing.
-        FileExistsError: if a file would be replaced.
+        FileExistsError, OSError: if a file would be replaced, or cannot be written.
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
-        OSError: if the files cannot be written.
 
     Example:
 
@@ -139,8 +138,11 @@ def explain_images(
             label = panels.class_label(int(activation.classes[row]), class_names)
             best = likeliest_classes(activation.probabilities[row], class_names, BEST)
             explanation = Explanation(path, label, best, figures[path])
-            own_maps = {name: _one(scores, row) for name, scores in maps.items()}
-            figure = _draw(pixels[row] / 255, activation.maps[row], own_maps, explanation)
+            own = {
+                name: scores._make(gate if gate is None else gate[row : row + 1] for gate in scores)
+                for name, scores in maps.items()
+            }
+            figure = _draw(pixels[row] / 255, activation.maps[row], own, explanation)
             drawn.append(as_png(figure))
             explained.append(explanation)
     # At the end, so that what fails on the way leaves nothing behind.
@@ -157,10 +159,6 @@ def explain_images(
     (output / PAGE).unlink(missing_ok=True)
     (output / PAGE).write_text(page, encoding="utf-8")
     return explained, skipped
-
-
-def _one(scores, row):
-    return scores._make(None if gate is None else gate[row : row + 1] for gate in scores)
 
 
 def _draw(pixels, grad_cam, maps, explanation):

@@ -67,10 +67,8 @@ def add_training_options(parser, arguments, defaults):
 
 
 def _add_option(group, field, defaults):
-    flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"]
-    option = {
-        name: field.metadata[name] for name in ("choices", "metavar") if name in field.metadata
-    }
+    told, flag = field.metadata, "--" + field.name.replace("_", "-")
+    option = {name: told[name] for name in ("choices", "metavar") if name in told}
     if field.type is bool:
         option["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
     elif field.type is dict:
@@ -84,9 +82,10 @@ def _add_option(group, field, defaults):
     values = {"default": None if field.default is False else field.default}
     values |= {name: given[field.name] for name, given in defaults.items() if field.name in given}
     default = values.pop("default")
-    told = [f"default: {default}"] if default is not None else []
-    told += [f"{name}: {value}" for name, value in values.items() if value != default]
-    option["help"] = (f"{text} ({'; '.join(told)})" if told else text).replace("%", "%%")
+    texts = [f"default: {default}"] if default is not None else []
+    texts += [f"{name}: {value}" for name, value in values.items() if value != default]
+    text = f"{told['help']} ({'; '.join(texts)})" if texts else told["help"]
+    option["help"] = text.replace("%", "%%")
     group.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, **option)
 
 

@@ -11,7 +11,7 @@ import warnings
 def own_lines_only(options):
     """Within the block, other packages print nothing, and warnings of ours are notes.
 
-    With the options `json` or `quiet`, nothing is printed; with `quiet`, there are no notes.
+    With `options.json` or `quiet`, nothing is printed; with `quiet`, there are no notes.
     """
     # For TensorFlow, which is not imported yet, and for the processes that the verbs start.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -15,11 +15,7 @@ SAVED_MODEL = "saved_model"
 
 
 def check_reloaded(task, model, data, folder):
-    """Returns `{artefact: what task.compare gives}` for the saved models of a run.
-
-    Raises:
-        TrainingError: if one cannot be loaded in a fresh process, or predicts otherwise.
-    """
+    """Returns `{artefact: what task.compare gives}`, TrainingError if one predicts otherwise."""
     images, *_ = next(task.batches(data, "sample").take(1).as_numpy_iterator())
     expected = model.predict(images, verbose=0)
     with tempfile.TemporaryDirectory() as scratch:

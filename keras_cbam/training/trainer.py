@@ -65,8 +65,7 @@ def train(task):
         TrainingError: if there is nothing to resume, or its data are others.
         FileExistsError: if the output folder holds anything but a run to replace or to resume.
         TrainingStopped: if a signal ended the run; a `KeyboardInterrupt`.
-        OSError: if the model cannot be written.
-        ImportError: without a library that the run needs; it names the extra.
+        ImportError, OSError: if a library is missing, or the model cannot be written.
     """
     arguments = task.arguments
     validate_distribution(arguments.distribute, arguments.batch_size)
