@@ -187,7 +187,7 @@ def load_images(arguments):
 
 
 def own_data(run):
-    """The `ImageData` of a `SavedRun`; DataError if they cannot be used any more, or have changed."""
+    """The `ImageData` of a `SavedRun`; DataError if it cannot be used any more, or has changed."""
     if run.task is None:
         raise ValueError(
             f"{quoted(run.model_file)} is a model without a run, which has no data of its own: "

@@ -41,14 +41,7 @@ $skipped$sections</html>
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """One image explained.
-
-    Attributes:
-        image: string, the path of the image.
-        explained_class: string, the name of the class of the Grad-CAM map.
-        predictions: list of `{"class": name, "probability": float}`, the likeliest five classes.
-        figure: `pathlib.Path` of the PNG.
-    """
+    """An image explained: its path, the class of its Grad-CAM map, the likeliest classes, its PNG."""
 
     image: str
     explained_class: str

@@ -69,8 +69,7 @@ def likeliest_classes(probabilities, class_names, top):
 def image_batches(paths, size, resize, batch_size, skipped):
     """Yields the paths and the pixels of image files in batches; DataError if none is readable.
 
-    A line `"path: reason"` is added to `skipped` for each that cannot be read. For `size` and
-    `resize` see `FileImages`.
+    A line `"path: reason"` is added to `skipped` for each that is not. See also `FileImages`.
     """
     is_any_read = False
     for start in range(0, len(paths), batch_size):

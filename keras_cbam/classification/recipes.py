@@ -34,11 +34,7 @@ def recipe_phases(arguments, model, steps):
     decay, see `coupled_weight_decay`. Keras' momentum holds the rate, PyTorch's does not: after a
     drop, steps at the old rate fade over some ten batches.
 
-    Args:
-        arguments: `ClassifierArguments`.
-        model: built `keras.Model` from images to class probabilities. The models among its layers
-            are its backbone, which fine-tuning needs.
-        steps: int, of an epoch.
+    The models among the layers of `model` are its backbone. An epoch has so many `steps`.
     """
     if arguments.recipe == "paper":
         return [Phase(arguments.epochs, lambda: _paper(arguments, model, steps))]

@@ -26,13 +26,8 @@ def room(name):
 def call_task(options, *names):
     """Calls the function of the verb for the task of the run: `predict_run` for `predict`.
 
-    Args:
-        options: of the command line; `run_path` is of a run, or of a file, which is a classifier.
-        *names: the options that are passed on, unless they are `None`.
-
-    Raises:
-        ModelError: if there is no trained model of a known task.
-        ValueError: if an option is not for the task.
+    The options of these names are passed on, unless they are `None`; ValueError if one is not for
+    the task. A file alone is a classifier.
     """
     path, verb = options.run_path, options.command
     run = saved_run.find_run(path)

@@ -45,9 +45,8 @@ def run(options):
 
 def show(options, found):
     shape = found["output_shape"]
-    outputs = f"{shape[-1]} class probabilities"
-    if len(shape) > 1:
-        outputs = f"features {shape}, as the file has no classifier"
+    features = f"features {shape}, as the file has no classifier"
+    outputs = features if len(shape) > 1 else f"{shape[-1]} class probabilities"
     print(
         f"{options.to}: {found['model']}, {found['parameters']:,} parameters, pixels "
         f"{found['input_shape']} to {outputs}\n\n"

@@ -24,20 +24,20 @@ def run(options):
 
 
 def show(options, cost):
-    plain, attended = cost["plain"], cost["attended"]
+    plain, ours = cost["plain"], cost["attended"]
     print(
         f"{cost['model']}, images of {cost['image_size']} x {cost['image_size']} pixels, "
         f"{options.attention} at {len(cost['sites'])} sites"
     )
     rows = [("", "plain", "with attention", "more")]
     for key in ("parameters", "multiply_adds"):
-        more, label = attended[key] / plain[key] - 1, key.replace("_", "-")
-        rows.append((label, f"{plain[key]:,}", f"{attended[key]:,}", f"{more:.2%}"))
+        more, label = ours[key] / plain[key] - 1, key.replace("_", "-")
+        rows.append((label, f"{plain[key]:,}", f"{ours[key]:,}", f"{more:.2%}"))
     print_table(rows)
     if options.layers:
         print()
         rows = [("layer", "output", "parameters", "multiply-adds")]
-        for row in attended["layers"]:
+        for row in ours["layers"]:
             counts = (f"{row.parameters:,}", f"{row.multiply_adds:,}")
             rows.append((row.name, str(row.output_shape), *counts))
         print_table(rows)

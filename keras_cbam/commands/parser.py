@@ -47,13 +47,9 @@ def file_to_write(option, name, suffix):
 
 
 def add_training_options(parser, arguments, defaults):
-    """Adds an option for each argument of a training; what is not given is not in the options.
+    """Adds an option for each field of `RunArguments` with help; what is not given is left out.
 
-    Args:
-        parser: `Parser`.
-        arguments: class, `RunArguments` of a task. A field without help has no option.
-        defaults: `{condition: {name of an argument: value}}`, for the help: `"default"` and
-            `"recipe paper"` for example are conditions.
+    The help has the `defaults`, `{condition: {name of an argument: value}}`.
     """
     parser.usage = "%(prog)s [options]"
     fields = [field for field in dataclasses.fields(arguments) if field.metadata["help"]]

@@ -114,12 +114,9 @@ class RunArguments:
 
     @classmethod
     def given(cls, earlier=None, **given):
-        """The arguments of a call, completed and checked.
+        """The arguments of a call, completed and checked; ValueError or TypeError if one is wrong.
 
-        Args:
-            earlier: dict, the arguments of the run to resume, see `stored`. Defaults to `None`.
-            **given: the arguments of the call. TypeError if there is no such argument; ValueError
-                if one is outside its range, or not that of the run to resume.
+        Those of the run to resume, see `stored`, are `earlier`: few may be others.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name in given:
@@ -185,10 +182,7 @@ def stored(arguments):
 
 
 def existing_path(value, *names):
-    """The absolute path of what exists, and any other value, and the `names`, as they are.
-
-    So a run can be resumed from another folder.
-    """
+    """The absolute path of what exists, to resume from another folder; else the value as it is."""
     is_path = isinstance(value, (str, os.PathLike)) and value not in names and os.path.exists(value)
     return os.path.abspath(value) if is_path else value
 

@@ -18,11 +18,8 @@ KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "counts"}
 def write_checkpoint(folder, step, state, arrays):
     """Writes a checkpoint whole or not at all, and then removes all but the last two.
 
-    Args:
-        folder: `pathlib.Path` of an existing folder.
-        step: int, steps of training so far.
-        state: dict that JSON has a form for, with `KEYS` except `"counts"`.
-        arrays: dict of lists of tensors.
+    Its name has the steps of training so far; `state` is a dict for JSON with `KEYS` except
+    `"counts"`, `arrays` a dict of lists of tensors.
     """
     target = folder / f"step-{step:010d}.npz"
     scratch = target.with_suffix(".partial")

@@ -28,17 +28,10 @@ from keras_cbam.training.checkpoints import (
 class Progress(keras.callbacks.Callback):
     """The state of a training that is not in the model, its only `fit`, and a callback of that.
 
-    Args:
-        arguments: `RunArguments`.
-        folder: `RunFolder`, or `None` to keep no checkpoint. Defaults to `None`.
-        identity: dict for JSON, what must be the same for a training to be continued. Defaults to
-            `None`: nothing.
-
-    Attributes:
-        epoch, step: ints, epochs that are complete, and further steps.
-        history: dict of lists, a number for each epoch.
-        patient_from: int, the epoch from which early stopping counts, or `None` if it does not.
-        seconds: float, of training before it was stopped.
+    It is `epoch` complete epochs and `step` steps; `history` has a number for each epoch, and
+    `seconds` of training were before it was stopped. Early stopping counts from the epoch
+    `patient_from`, if that is not `None`. Without a `RunFolder` no checkpoint is kept. `identity`,
+    a dict for JSON, must be the same for a training to be continued.
     """
 
     def __init__(self, arguments, folder=None, identity=None):
@@ -92,8 +85,7 @@ class Progress(keras.callbacks.Callback):
     def restore(self, model, first_epoch, stop_epoch, batch):
         """Sets a compiled model from the checkpoint, if there is one.
 
-        Its optimizer is of the epochs from the first to the stop; if the checkpoint is not of
-        these, only the weights are set. A `batch` has the shapes of a step.
+        The optimizer is only if the checkpoint is of its epochs. A `batch` has a step's shapes.
         """
         build_training_state(model, batch)
         arrays = self._restored

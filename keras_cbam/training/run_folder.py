@@ -13,19 +13,15 @@ from keras_cbam.training.arguments import stored
 
 ARGUMENTS, REPORT, HISTORY, MODEL = "arguments.json", "report.json", "history.csv", "model.keras"
 BEST, CHECKPOINTS, TENSORBOARD = "best.weights.h5", "checkpoints", "tensorboard"
-# What is written here moves to its place when it is whole.
-_PARTIAL = ".partial"
-_LOCK = ".lock"
+# What is written into the former moves to its place when it is whole.
+_PARTIAL, _LOCK = ".partial", ".lock"
 _COMMON = (ARGUMENTS, REPORT, HISTORY, MODEL, BEST, CHECKPOINTS, TENSORBOARD)
 
 
 class RunFolder:
-    """Where a run writes: a context, at the end of which others may write there.
+    """Where a run of a `Task` writes: a context, at the end of which others may write there.
 
-    Args:
-        path: path of the folder, which need not exist, or `None` to write nothing.
-        task: `Task`.
-        is_writing: bool, whether this process is the one that writes. Defaults to `True`.
+    Without a path, or of several processes in all except one, nothing is written.
     """
 
     def __init__(self, path, task, is_writing=True):

@@ -13,11 +13,7 @@ from keras_cbam.training.arguments import RunArguments
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Epochs, at least one, with one optimizer.
-
-    Within the context that `compiled` gives, the model is compiled for them; what that freezes is
-    as before at its end.
-    """
+    """Epochs, at least one, with one optimizer: the model is compiled for them in a context."""
 
     epochs: int
     compiled: Callable[[], contextlib.AbstractContextManager]

@@ -71,20 +71,20 @@ def train(task):
     validate_distribution(arguments.distribute, arguments.batch_size)
     devices = find_devices(arguments.distribute)
     with RunFolder(arguments.output, task, is_writing=not devices.process) as folder:
+        folder.check()
+        if folder.is_writing:
+            # What would otherwise be missing after hours.
+            figure_class()
+            if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
+                raise ImportError(
+                    "`tensorboard` needs TensorBoard, which is not installed: "
+                    "pip install keras_cbam[tensorboard]"
+                )
         return _train(task, folder, devices)
 
 
 def _train(task, folder, devices):
     start, arguments = time.perf_counter(), task.arguments
-    folder.check()
-    if folder.is_writing:
-        # What would otherwise be missing after hours.
-        figure_class()
-        if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise ImportError(
-                "`tensorboard` needs TensorBoard, which is not installed: "
-                "pip install keras_cbam[tensorboard]"
-            )
     data = task.load()
 
     def build():
