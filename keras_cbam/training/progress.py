@@ -83,9 +83,9 @@ class Progress(keras.callbacks.Callback):
         return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
     def restore(self, model, first_epoch, stop_epoch, batch):
-        """Sets a compiled model from the checkpoint, if there is one.
+        """Sets a compiled model from the checkpoint, if there is one; a `batch` has a step's shapes.
 
-        The optimizer is only if the checkpoint is of its epochs. A `batch` has a step's shapes.
+        The state of the optimizer is set only if the checkpoint is of these epochs.
         """
         build_training_state(model, batch)
         arrays = self._restored

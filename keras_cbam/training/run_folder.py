@@ -13,7 +13,7 @@ from keras_cbam.training.arguments import stored
 
 ARGUMENTS, REPORT, HISTORY, MODEL = "arguments.json", "report.json", "history.csv", "model.keras"
 BEST, CHECKPOINTS, TENSORBOARD = "best.weights.h5", "checkpoints", "tensorboard"
-# What is written into the former moves to its place when it is whole.
+# What is written moves from here to its place when it is whole; and the lock of a training.
 _PARTIAL, _LOCK = ".partial", ".lock"
 _COMMON = (ARGUMENTS, REPORT, HISTORY, MODEL, BEST, CHECKPOINTS, TENSORBOARD)
 
