@@ -41,7 +41,7 @@ $skipped$sections</html>
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """An image explained: its path, class of the Grad-CAM map, likeliest classes, path of the PNG."""
+    """An image explained: its path, the class of the map, the likeliest classes, and the PNG."""
 
     image: str
     explained_class: str

@@ -1,4 +1,4 @@
-"""Counts parameters and multiply-adds of a model of keras.applications, with attention or not."""
+"""Counts parameters and multiply-adds of a model, with and without attention."""
 
 from keras_cbam.commands import room
 from keras_cbam.commands.parser import add_command

@@ -83,7 +83,7 @@ class Progress(keras.callbacks.Callback):
         return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
     def restore(self, model, first_epoch, stop_epoch, batch):
-        """Sets a compiled model from the checkpoint, if there is one; a `batch` has a step's shapes.
+        """Sets a compiled model from the checkpoint, if there is one; `batch` is of a step.
 
         The state of the optimizer is set only if the checkpoint is of these epochs.
         """
