@@ -3,22 +3,18 @@
 import json
 import sys
 
-from keras_cbam import __version__
+from keras_cbam import __version__, errors
 from keras_cbam.commands import convert, cost, evaluate, explain, export, paper, predict, train
 from keras_cbam.commands.parser import Parser
-from keras_cbam.commands.printing import error_line, json_form
+from keras_cbam.commands.printing import error_line, json_form, print_skipped
 from keras_cbam.commands.screen import own_lines_only
-from keras_cbam.errors import (
-    CheckpointError,
-    DataError,
-    ExportError,
-    ModelError,
-    TrainingError,
-    TrainingStopped,
-    WeightsError,
-)
 
 COMMANDS = (train, evaluate, predict, explain, export, cost, convert, paper)
+# Errors of data and files, some of which are a ValueError, which else is one of usage.
+_UNUSABLE = (
+    *(errors.CheckpointError, errors.DataError, errors.ExportError, errors.ModelError),
+    *(errors.TrainingError, errors.WeightsError, ImportError),
+)
 
 
 def _parser():
@@ -37,26 +33,16 @@ def main(arguments=None):
         with own_lines_only(options):
             found = options.run(options)
         return _tell(options, found) if found else 0
-    except (
-        CheckpointError,
-        DataError,
-        ExportError,
-        ImportError,
-        ModelError,
-        TrainingError,
-        WeightsError,
-    ) as error:
+    except _UNUSABLE as error:
         code, message = 1, error
-    except FileExistsError as error:
+    except (FileExistsError, ValueError) as error:
         code, message = 2, error
     except OSError as error:
         code, message = 1, f"{error.strerror}: {error.filename!r}" if error.filename else error
-    except TrainingStopped as error:
+    except errors.TrainingStopped as error:
         code, message = 128 + error.signal, error
     except KeyboardInterrupt:
         code, message = 130, "Interrupted."
-    except ValueError as error:
-        code, message = 2, error
     sys.stderr.write(error_line(message))
     return code
 
@@ -66,6 +52,7 @@ def _tell(options, found):
     if options.json:
         print(json.dumps(found, indent=2, default=json_form))
     elif not options.quiet:
+        print_skipped(found.get("skipped", ()))
         options.show(options, found)
     problems = found.get("problems", {})
     for what, sentence in problems.items():

@@ -3,8 +3,14 @@
 import dataclasses
 
 from keras_cbam.data.class_names import CLASS_NAMES
-from keras_cbam.errors import at_least, near_names, number, one_of
-from keras_cbam.training.arguments import RunArguments, argument, existing_path
+from keras_cbam.errors import at_least, near_names, number, one_of, positive_integer
+from keras_cbam.training.arguments import (
+    RunArguments,
+    data_field,
+    existing_path,
+    network_field,
+    optimization_field,
+)
 
 RECIPES = {
     # A network that fits small images and two CPU cores, with attention at the end of each of
@@ -21,6 +27,8 @@ RECIPES = {
         "augment": "flip",
     },
     "fine-tuning": {
+        "backbone_arguments": {},
+        "where": "auto",
         "image_size": 96,
         "epochs": 9,
         "freeze_epochs": 2,
@@ -31,6 +39,7 @@ RECIPES = {
     },
     "paper": {
         "backbone": "ResNet50",
+        "backbone_arguments": {},
         "image_size": 224,
         "epochs": 90,
         "batch_size": 256,
@@ -58,7 +67,6 @@ SET_BY_THE_PAPER = {
     *("attention", "num_classes", "include_top", "input_shape", "include_preprocessing"),
     *("pooling", "classifier_activation"),
 }
-AUGMENTATIONS = ("flip", "crop", "none")
 SMALLEST_IMAGE = 32
 
 
@@ -66,103 +74,60 @@ SMALLEST_IMAGE = 32
 class ClassifierArguments(RunArguments):
     """The arguments of `train_classifier`."""
 
-    recipe: str = argument(
-        "default",
+    recipe: str = network_field(
         "default: short trainings from random or given weights; fine-tuning: of given weights, the "
         "attention first; paper: the ImageNet training of the CBAM paper, of its networks",
-        one_of(*RECIPES),
+        "default",
         choices=tuple(RECIPES),
-        group="network",
     )
-    data: str = argument(
-        None,
+    data: str = data_field(
         "a folder with one subfolder of images a class, or with train and val or test or both; an "
         ".npz file; or mnist, fashion_mnist, cifar10, cifar100; by default 7,000 embedded "
         "Fashion-MNIST images",
         metavar="DATA",
-        group="data",
         may_change=True,
     )
-    backbone: str = argument(
-        None,
+    backbone: str = network_field(
         "a model of keras.applications; by default MobileNet of width 0.5; recipe paper: "
         f"{', '.join(PAPER_NETWORKS)}",
         metavar="NAME",
-        group="network",
     )
-    backbone_arguments: dict = argument(  # noqa: RUF009
-        None,
+    backbone_arguments: dict = network_field(  # noqa: RUF009
         "a further argument of the backbone, alpha=0.5 for example; may be repeated",
-        kind=dict,
         metavar="NAME=VALUE",
-        group="network",
     )
-    attention: object = argument(
-        "cbam", "cbam, se, bam, channel, spatial or none", metavar="NAME", group="network"
+    attention: object = network_field(
+        "cbam, se, bam, channel, spatial or none", "cbam", metavar="NAME"
     )
-    where: object = argument(
-        None,
+    where: object = network_field(
         "the layers that get attention; by default those of find_sites for a named backbone",
         metavar="REGEX",
-        group="network",
     )
-    weights: str = argument(
-        None, "imagenet, none or a weights file", metavar="WEIGHTS", group="network"
+    weights: str = network_field("imagenet, none or a weights file", metavar="WEIGHTS")
+    image_size: int = data_field(
+        "side of the square images in pixels", check=at_least(SMALLEST_IMAGE), metavar="PIXELS"
     )
-    image_size: int = argument(
-        None,
-        "side of the square images in pixels",
-        at_least(SMALLEST_IMAGE),
-        kind=int,
-        metavar="PIXELS",
-        group="data",
-    )
-    augment: str = argument(
-        None,
+    augment: str = data_field(
         "of the training images: flip, left to right at random, which is wrong for digits; crop, "
         "the paper's random parts, resized and flipped; or none",
-        one_of(*AUGMENTATIONS),
-        choices=AUGMENTATIONS,
-        group="data",
+        choices=("flip", "crop", "none"),
     )
-    class_weights: str = argument(
-        None,
+    class_weights: str = optimization_field(
         "balanced: the loss of an image is divided by how frequent its class is",
-        one_of("balanced"),
         choices=("balanced",),
-        group="optimization",
     )
-    label_smoothing: float = argument(
-        0.0,
-        "part of a label that is spread evenly over all classes",
-        number(below=1),
-        kind=float,
-        metavar="PART",
-        group="optimization",
+    label_smoothing: float = optimization_field(
+        "part of a label that is spread evenly over all classes", 0.0, number(below=1)
     )
-    weight_decay: float = argument(
-        None,
-        "decoupled, of kernels; recipe paper: in the gradient of everything",
-        number(),
-        kind=float,
-        metavar="DECAY",
-        group="optimization",
+    weight_decay: float = optimization_field(
+        "decoupled, of kernels; recipe paper: in the gradient of everything", check=number()
     )
-    freeze_epochs: int = argument(
-        None,
+    freeze_epochs: int = optimization_field(
         "recipe fine-tuning: epochs in which only the attention and the head train",
-        at_least(0),
-        kind=int,
-        metavar="N",
-        group="optimization",
+        check=at_least(0),
     )
-    decay_epochs: int = argument(
-        None,
-        "recipe paper: the rate is divided by ten after every N epochs",
-        at_least(1),
-        kind=int,
-        metavar="N",
-        group="optimization",
+    decay_epochs: int = optimization_field(
+        "recipe paper: the rate is divided by ten after every N epochs", check=positive_integer
     )
 
     def completed(self):
@@ -174,15 +139,11 @@ class ClassifierArguments(RunArguments):
                 raise ValueError(
                     f"`{name}` is not for the recipe {self.recipe!r}. Received: {name}={value!r}"
                 )
-        if self.recipe == "default":
-            if self.weights not in (None, "none"):
-                defaults |= FROM_WEIGHTS
-            if self.backbone is not None:
-                # What belongs to the network that is not taken.
-                defaults |= {"backbone_arguments": {}, "where": "auto"}
-        defaults = {"backbone_arguments": {}, "where": "auto", **defaults}
-        if self.recipe == "paper":
-            del defaults["where"]
+        if self.recipe == "default" and self.weights not in (None, "none"):
+            defaults |= FROM_WEIGHTS
+        if self.recipe == "default" and self.backbone is not None:
+            # What belongs to the network that is not taken.
+            defaults |= {"backbone_arguments": {}, "where": "auto"}
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         paths = {
             "data": existing_path(self.data, *CLASS_NAMES),
@@ -205,11 +166,8 @@ class ClassifierArguments(RunArguments):
                     "`freeze_epochs` must be at most `epochs`, which include them. "
                     f"Received: freeze_epochs={self.freeze_epochs}, epochs={self.epochs}"
                 )
-        if self.recipe == "paper":
-            self._check_paper()
-        return self
-
-    def _check_paper(self):
+        if self.recipe != "paper":
+            return self
         if self.data is None:
             raise ValueError("The recipe 'paper' needs `data`. Received: data=None")
         if self.backbone not in PAPER_NETWORKS:
@@ -217,10 +175,10 @@ class ClassifierArguments(RunArguments):
                 "Unknown network of the CBAM paper. "
                 f"{near_names(self.backbone, PAPER_NETWORKS)} Received: backbone={self.backbone!r}"
             )
-        given = SET_BY_THE_PAPER.intersection(self.backbone_arguments)
+        given = sorted(SET_BY_THE_PAPER.intersection(self.backbone_arguments))
         if given:
             raise ValueError(
-                "`backbone_arguments` must not hold what the recipe sets: "
-                f"{', '.join(sorted(given))}. "
+                f"`backbone_arguments` must not hold what the recipe sets: {', '.join(given)}. "
                 f"Received: backbone_arguments={self.backbone_arguments!r}"
             )
+        return self

@@ -5,10 +5,10 @@ import os
 import numpy as np
 
 from keras_cbam.classification.arguments import ClassifierArguments
-from keras_cbam.data.batches import reading
-from keras_cbam.data.labelled_images import ImageData
-from keras_cbam.data.load import load_part
-from keras_cbam.errors import DataError, ModelError, first_line, positive_integer, quoted
+from keras_cbam.data.batches import evaluation_batches, reading
+from keras_cbam.data.labelled_images import KINDS
+from keras_cbam.data.load import load_data, load_part
+from keras_cbam.errors import DataError, ModelError, first_line, one_of, positive_integer, quoted
 from keras_cbam.training.saved_run import SavedRun, find_run
 
 # Most classes of a confusion matrix: that of ImageNet is a million numbers.
@@ -17,11 +17,10 @@ LARGEST_MATRIX = 100
 IMAGE_SIZE = 224
 # Images at once, of a model without a run.
 BATCH_SIZE = 64
-SPLITS = {"test": "test", "validation": "validation", "val": "validation", "train": "train"}
 
 
 def classification_report(labels, probabilities, class_names):
-    """Accuracy, recall of each class and the confusion matrix.
+    """Computes accuracy, the recall of each class and the confusion matrix.
 
     Args:
         labels: int array of shape `(images,)`.
@@ -29,20 +28,23 @@ def classification_report(labels, probabilities, class_names):
         class_names: list of strings.
 
     Returns:
-        Dict: `"accuracy"`, `"per_class_recall"` (`{name: recall}`, `None` for a class without
-        images) and, of at most 100 classes, `"confusion_matrix"`, rows the true and columns the
+        Dict: `"accuracy"`; `"per_class_recall"`, `{name: recall}`, `None` for a class without
+        images; and, of at most 100 classes, `"confusion_matrix"`, rows the true and columns the
         predicted ones.
+
+    Example:
+
+    >>> classification_report(np.array([0, 1]), np.eye(2), ["cat", "dog"])["accuracy"]
+    1.0
     """
     classes = len(class_names)
     predicted = np.argmax(probabilities, axis=-1)
     images = np.bincount(labels, minlength=classes)
     right = np.bincount(labels[predicted == labels], minlength=classes)
+    recalls = [float(right[i] / images[i]) if images[i] else None for i in range(classes)]
     report = {
         "accuracy": float(np.mean(predicted == labels)),
-        "per_class_recall": {
-            name: float(right[i] / images[i]) if images[i] else None
-            for i, name in enumerate(class_names)
-        },
+        "per_class_recall": dict(zip(class_names, recalls)),
     }
     if classes <= LARGEST_MATRIX:
         matrix = np.bincount(labels * classes + predicted, minlength=classes**2)
@@ -51,7 +53,7 @@ def classification_report(labels, probabilities, class_names):
 
 
 def top_errors(labels, scores):
-    """How many in a hundred images have their class not among the best one, and the best five.
+    """Computes how many in a hundred images do not have their class among the best one and five.
 
     Of equal scores that of the first class is the better one, as for `argmax`.
 
@@ -61,7 +63,12 @@ def top_errors(labels, scores):
 
     Returns:
         Dict: `"top_1_error"` and `"top_5_error"`, in percent; the latter is `None` for fewer than
-        six classes, all of which are among the best five.
+        six classes.
+
+    Example:
+
+    >>> top_errors(np.array([0, 1]), np.eye(2))["top_1_error"]
+    0.0
     """
     classes = scores.shape[1]
     labels = np.asarray(labels)[:, None]
@@ -74,71 +81,74 @@ def top_errors(labels, scores):
     }
 
 
-def evaluate_run(run, data=None, split=None, batch_size=None):
-    """Measures a saved classifier.
+def measure(model, part, class_names, batch_size):
+    """The metrics of a classifier on `LabelledImages`, and its probabilities.
 
-    Images are prepared as in the training of the run, see `preprocessing`. Those that cannot be
-    read are left out and named.
+    Images that cannot be read are not counted. ModelError if scores are not finite.
+    """
+    probabilities = model.predict(evaluation_batches(part, batch_size), verbose=0)
+    if not np.isfinite(probabilities).all():
+        raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
+    # What stands in for an image that cannot be read is not of it.
+    failures = sorted(part.images.failures)
+    labels, probabilities = np.delete(part.labels, failures), np.delete(probabilities, failures, 0)
+    report = classification_report(labels, probabilities, class_names)
+    return {**top_errors(labels, probabilities), **report}, probabilities
+
+
+def evaluate_run(run, data=None, split=None, batch_size=None):
+    """Measures a saved classifier on images that are prepared as in its training.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
         data: path of other images, see `load_part`: their classes are matched with those of the
-            model by name, and some may be missing. The classes of a model without a run are in the
-            order of the sorted names. Defaults to `None`: the data of the run, in the parts of its
-            training, which gives the numbers of its `report.json` again.
-        split: string, the part of the data: `"test"`, `"validation"` (or `"val"`) or `"train"`.
-            Defaults to `None`: the test part of the run, and of other data what `load_part` takes.
+            run by name, and some may be missing. Defaults to `None`: the data of the run, in the
+            parts of its training, which gives the numbers of its `report.json` again.
+        split: `"test"`, `"validation"` (or `"val"`) or `"train"`, the part of the data. Defaults to
+            `None`: the test part of the run, and of other data what `load_part` takes.
         batch_size: int. Defaults to `None`: that of the run, or 64.
 
     Returns:
-        Dict: `"accuracy"`, `"per_class_recall"`, `"confusion_matrix"`, see
-        `classification_report`; `"top_1_error"`, `"top_5_error"`, see `top_errors`; `"images"`,
-        how many were measured; `"data"`, the name of the data; `"split"`; and `"skipped"`, a line
+        Dict: the metrics of `classification_report` and `top_errors`; `"images"`, how many were
+        measured; `"data"`, the name of the data; `"split"`; and `"skipped"`, a line
         `"path: reason"` for each image that could not be read.
 
     Raises:
         ValueError: if an argument is outside its range, or a model without a run is given no data.
-        ModelError: if the model cannot be loaded, is not a classifier of square images, has
-            another number of classes than the data, or gives scores that are not finite.
+        ModelError: if the model is not a classifier of square images with the classes of the data.
         DataError: if the data cannot be used, or have a class that the model does not know.
 
     Example:
 
-    >>> evaluate_run("run")["accuracy"]
-    >>> evaluate_run("run", data="other_images")["per_class_recall"]
+    >>> evaluate_run("run", data="other_images")["accuracy"]
     """
-    from keras_cbam.classification.task import ClassificationTask
-
     if batch_size is not None:
         positive_integer("batch_size", batch_size)
     run, model, size = load_classifier(run)
     if data is None or _is_own(run, data):
-        loaded, part = own_data(run), SPLITS.get(split or "test")
-        if part is None:
-            raise ValueError(f"`split` must be one of {tuple(SPLITS)}. Received: split={split!r}")
-        split = part
+        loaded, split = own_data(run), {None: "test", "val": "validation"}.get(split, split)
+        one_of(*KINDS)("split", split)
+        part, class_names = getattr(loaded, split), loaded.class_names
+        name, skipped = loaded.name, loaded.skipped
     else:
-        images, class_names, name, skipped = load_part(
-            data, size, class_names=run.class_names, split=split, resize=preprocessing(run)
+        part, class_names, name, skipped = load_part(
+            data, size, run.class_names, split, preprocessing(run.arguments)
         )
-        if len(class_names) != model.output_shape[-1]:
-            raise ModelError(
-                f"The model {quoted(run.model_file)} must have as many classes as the data "
-                f"{quoted(data)}, received {model.output_shape[-1]} of the model and "
-                f"{len(class_names)} of the data."
-            )
-        none = images.select([])
-        loaded, part = ImageData(name, none, images, images, class_names, skipped), "test"
+    if len(class_names) != model.output_shape[-1]:
+        raise ModelError(
+            f"The model {quoted(run.model_file)} must have as many classes as the data "
+            f"{quoted(name)}, received {model.output_shape[-1]} of the model and "
+            f"{len(class_names)} of the data."
+        )
     batch_size = batch_size or run.arguments.get("batch_size", BATCH_SIZE)
-    task = ClassificationTask(ClassifierArguments(batch_size=batch_size))
-    with reading(*loaded.sources()):
-        metrics, probabilities = task.measure(model, loaded, part)
+    with reading(part.images):
+        metrics, probabilities = measure(model, part, class_names, batch_size)
     return {
         **metrics,
         "images": len(probabilities),
-        "data": loaded.name,
+        "data": name,
         "split": split,
-        "skipped": loaded.all_skipped(),
+        "skipped": [*skipped, *part.images.failure_lines()],
     }
 
 
@@ -151,17 +161,7 @@ def _is_own(run, data):
 
 
 def load_classifier(run):
-    """Loads a saved classifier.
-
-    Args:
-        run: `SavedRun`, or a path for `find_run`.
-
-    Returns:
-        `SavedRun`, `keras.Model`, and the side of the images that it takes.
-
-    Raises:
-        ModelError: if there is no trained classifier of square images.
-    """
+    """Loads a `SavedRun`, or that of a path: returns it, the model and the side of its images."""
     run = run if isinstance(run, SavedRun) else find_run(run)
     if run.task not in (None, "classification"):
         raise ModelError(f"{quoted(run.model_file)} must be a classifier, received a {run.task}.")
@@ -175,40 +175,26 @@ def load_classifier(run):
     return run, model, size
 
 
-def preprocessing(run):
-    """How the images of a run are brought to its size: `"center_crop"` or `"square"`.
+def preprocessing(arguments):
+    """How images are brought to one size, by the dict of a run; as for ImageNet without a run."""
+    return "center_crop" if arguments.get("recipe") in (None, "paper") else "square"
 
-    A model without a run takes what is usual for ImageNet, `"center_crop"`.
 
-    Args:
-        run: `SavedRun`.
-    """
-    is_paper = run.task is None or run.arguments.get("recipe") == "paper"
-    return "center_crop" if is_paper else "square"
+def load_images(arguments):
+    """The `ImageData` of `ClassifierArguments`."""
+    size, seed, strict = arguments.image_size, arguments.seed, arguments.strict
+    return load_data(arguments.data, size, seed, strict, resize=preprocessing(vars(arguments)))
 
 
 def own_data(run):
-    """The data of a run, in the parts of its training.
-
-    Args:
-        run: `SavedRun`.
-
-    Returns:
-        `ImageData`.
-
-    Raises:
-        ValueError: if the model has no run.
-        DataError: if they cannot be used any more, or have changed.
-    """
-    from keras_cbam.classification.task import ClassificationTask
-
+    """The `ImageData` of a `SavedRun`; DataError if it cannot be used any more, or has changed."""
     if run.task is None:
         raise ValueError(
             f"{quoted(run.model_file)} is a model without a run, which has no data of its own: "
             "pass --data."
         )
     try:
-        data = ClassificationTask(run.complete(ClassifierArguments)).load()
+        data = load_images(run.complete(ClassifierArguments))
     except DataError as error:
         raise DataError(
             f"The data of the training cannot be used any more, pass others by --data: "
@@ -222,10 +208,8 @@ def own_data(run):
 
 def input_size(model):
     """The side of the square images that a classifier takes; `ModelError` if it takes others."""
-    inputs, outputs = (
-        [tensor.shape for tensor in getattr(model, name, None) or []]
-        for name in ("inputs", "outputs")
-    )
+    names = ("inputs", "outputs")
+    inputs, outputs = ([one.shape for one in getattr(model, name, None) or []] for name in names)
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(
             f"The model {model.name!r} must have one input and one output, received "

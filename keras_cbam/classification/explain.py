@@ -23,39 +23,25 @@ BATCH_SIZE = 16
 
 _PAGE = string.Template("""<!DOCTYPE html>
 <html lang="en">
-<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>$title</title>
 <style>
 body { font: 15px/1.4 sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 img { max-width: 100% }
-table { border-collapse: collapse; margin: 0.5rem 0 }
 td, th { padding: 0.15rem 1rem 0.15rem 0; text-align: left }
-td:last-child { text-align: right }
-section { border-top: 1px solid #ccc }
 </style>
-</head>
-<body>
 <h1>$title</h1>
 <p>Grad-CAM shows where an image speaks for the class named above it. Attention: the maps by which
 the model multiplies its features, the last layer of each resolution, and its strongest channels.
 </p>
-$skipped$sections</body>
-</html>
+$skipped$sections</html>
 """)
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """One image explained.
-
-    Attributes:
-        image: string, the path of the image.
-        explained_class: string, the name of the class of the Grad-CAM map.
-        predictions: list of `{"class": name, "probability": float}`, the likeliest five classes.
-        figure: `pathlib.Path` of the PNG.
-    """
+    """An image explained: its path, the class of the map, the likeliest classes, and the PNG."""
 
     image: str
     explained_class: str
@@ -64,39 +50,24 @@ class Explanation:
 
 
 def explain_run(run, paths, output, class_index=None, overwrite=False):
-    """Explains images by a saved classifier, see `explain_images`.
-
-    Images are prepared as in the training of the run, see `preprocessing`.
+    """Explains images by a saved classifier, see `explain_images`, prepared as in its training.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
-        paths: see `explain_images`.
-        output: see `explain_images`.
-        class_index: see `explain_images`. Defaults to `None`: the predicted class.
-        overwrite: bool, whether files of the same names are replaced. Defaults to `False`.
+        paths, output, class_index, overwrite: see `explain_images`, as for what is raised.
 
     Returns:
         Dict: `"images"`, a list of the fields of each `Explanation`; `"written"`, the paths of all
         files; and `"skipped"`, a line `"path: reason"` for each image that could not be read.
-
-    Raises:
-        ModelError: if the model cannot be loaded, or is not a classifier of square images.
-        DataError, ValueError, FileExistsError, ImportError, OSError: see `explain_images`.
 
     Example:
 
     >>> explain_run("run", ["photos"], "explanation")["written"]
     """
     run, model, _ = load_classifier(run)
+    resize, title = preprocessing(run.arguments), f"What {printable(run.model_file)} sees"
     explained, skipped = explain_images(
-        model,
-        paths,
-        output,
-        class_index=class_index,
-        class_names=run.class_names,
-        overwrite=overwrite,
-        resize=preprocessing(run),
-        title=f"What {printable(run.model_file)} sees",
+        model, paths, output, class_index, run.class_names, overwrite, resize, title
     )
     images = [{**vars(one), "figure": str(one.figure)} for one in explained]
     written = [*(image["figure"] for image in images), str(pathlib.Path(output) / PAGE)]
@@ -113,10 +84,9 @@ def explain_images(
     resize="square",
     title=None,
 ):
-    """Writes one PNG for each image, `<name>_explained.png`, and a page that holds them all.
+    """Writes `<name>_explained.png` for each image, and a page that holds them all.
 
-    A PNG has the image, its Grad-CAM map, the likeliest classes, and the attention maps if there
-    are any.
+    A PNG has the image, its Grad-CAM map, the likeliest classes and the attention maps.
 
     Args:
         model: `keras.Model` from pixels in [0, 255], `(batch, size, size, 3)`, to one score for
@@ -130,16 +100,14 @@ def explain_images(
         title: string, of the page. Defaults to `None`: the model's name.
 
     Returns:
-        A list of `Explanation`, and a list of lines `"path: reason"` on images that could not be
-        read.
+        A list of `Explanation`, and a list of lines `"path: reason"` on unreadable images.
 
     Raises:
         ModelError: if the model has other inputs or outputs.
-        DataError: if there is no image, none can be read, or a figure would replace one.
+        DataError: if no image can be read, or a figure would replace one.
         ValueError: if there is no such class, or a name for each is missing.
-        FileExistsError: if a file would be replaced.
+        FileExistsError, OSError: if a file would be replaced, or cannot be written.
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
-        OSError: if the files cannot be written.
 
     Example:
 
@@ -156,16 +124,18 @@ def explain_images(
     explained, drawn = [], []
     for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
         activation = class_activation(model, pixels, class_index)
-        maps = _maps(model, pixels)
+        maps = {}
+        if has_attention(model):
+            maps = panels.last_of_each_size(attention_maps(model, pixels))
         for row, path in enumerate(batch):
-            explanation = Explanation(
-                path,
-                panels.class_label(int(activation.classes[row]), class_names),
-                likeliest_classes(activation.probabilities[row], class_names, BEST),
-                figures[path],
-            )
-            own_maps = {name: _one(scores, row) for name, scores in maps.items()}
-            figure = _draw(pixels[row] / 255, activation.maps[row], own_maps, explanation)
+            label = panels.class_label(int(activation.classes[row]), class_names)
+            best = likeliest_classes(activation.probabilities[row], class_names, BEST)
+            explanation = Explanation(path, label, best, figures[path])
+            own = {
+                name: scores._make(gate if gate is None else gate[row : row + 1] for gate in scores)
+                for name, scores in maps.items()
+            }
+            figure = _draw(pixels[row] / 255, activation.maps[row], own, explanation)
             drawn.append(as_png(figure))
             explained.append(explanation)
     # At the end, so that what fails on the way leaves nothing behind.
@@ -174,24 +144,14 @@ def explain_images(
         # A link to a file elsewhere is replaced itself.
         explanation.figure.unlink(missing_ok=True)
         explanation.figure.write_bytes(png)
-    sections = [_section(one, png) for one, png in zip(explained, drawn)]
-    _write_page(output / PAGE, title or f"What {model.name} sees", skipped, sections)
-    return explained, skipped
-
-
-def _maps(model, pixels):
-    if not has_attention(model):
-        return {}
-    return panels.last_of_each_size(attention_maps(model, pixels))
-
-
-def _one(scores, row):
-    return scores._replace(
-        **{
-            name: None if gate is None else gate[row : row + 1]
-            for name, gate in scores._asdict().items()
-        }
+    page = _PAGE.substitute(
+        title=html.escape(title or f"What {model.name} sees"),
+        skipped="".join(f"<p>Not readable: {html.escape(line)}</p>\n" for line in skipped),
+        sections="".join(map(_section, explained, drawn)),
     )
+    (output / PAGE).unlink(missing_ok=True)
+    (output / PAGE).write_text(page, encoding="utf-8")
+    return explained, skipped
 
 
 def _draw(pixels, grad_cam, maps, explanation):
@@ -206,12 +166,9 @@ def _draw(pixels, grad_cam, maps, explanation):
     bar = parts[0].colorbar(drawn, ax=axes[1], fraction=0.046)
     bar.set_label("relative to its maximum", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    panels.draw_bars(
-        axes[2],
-        [one["probability"] for one in explanation.predictions],
-        [panels.shortened(one["class"]) for one in explanation.predictions],
-        "probability",
-    )
+    probabilities = [one["probability"] for one in explanation.predictions]
+    labels = [panels.shortened(one["class"]) for one in explanation.predictions]
+    panels.draw_bars(axes[2], probabilities, labels, "probability")
     axes[2].set_xlim(0, 1)
     axes[2].set_title("likeliest classes", fontsize=8)
     if maps:
@@ -227,18 +184,7 @@ def _section(explanation, png):
     name = html.escape(printable(explanation.image))
     data = base64.b64encode(png).decode()
     return (
-        f"<section>\n<h2>{name}</h2>\n"
+        f"<hr>\n<h2>{name}</h2>\n"
         f"<table>\n<tr><th>class</th><th>probability</th></tr>\n{rows}</table>\n"
         f'<img alt="Grad-CAM and attention of {name}" src="data:image/png;base64,{data}">\n'
-        "</section>\n"
     )
-
-
-def _write_page(path, title, skipped, sections):
-    left_out = ""
-    if skipped:
-        lines = "".join(f"<li>{html.escape(line)}</li>\n" for line in skipped)
-        left_out = f"<p>Not readable:</p>\n<ul>\n{lines}</ul>\n"
-    page = _PAGE.substitute(title=html.escape(title), skipped=left_out, sections="".join(sections))
-    path.unlink(missing_ok=True)
-    path.write_text(page, encoding="utf-8")

@@ -15,26 +15,14 @@ from keras_cbam.serving.export import export_model
 from keras_cbam.serving.formats import find_format
 
 
-def export_run(
-    run,
-    format,  # noqa: A002
-    output,
-    quantize="none",
-    data=None,
-    samples=256,
-    overwrite=False,
-):
+def export_run(run, format, output, quantize="none", data=None, samples=256, overwrite=False):  # noqa: A002
     """Writes a classifier in a format of serving, and compares what it predicts with Keras.
 
-    The artefact takes float32 pixels in [0, 255], `"pixels"` of shape
-    `(batch, height, width, 3)`, and gives float32 `"probabilities"` of shape `(batch, classes)`,
-    with every format and quantization. Scores outside [0, 1] are taken for logits: a softmax
-    (for a single score a sigmoid) is added. A model of mixed precision becomes a float32 LiteRT or
-    ONNX file.
-
-    It is written whole or not at all, loaded in a fresh process by its own runtime, without Keras,
-    and compared on test images. Images are prepared as in the training of the run, see
-    `preprocessing`. Keras and the runtime are timed by turns, on all CPU cores.
+    In every format and quantization the artefact takes float32 `"pixels"` in [0, 255],
+    `(batch, height, width, 3)`, and returns float32 `"probabilities"`, `(batch, classes)`. A
+    softmax (for a single score a sigmoid) is added to scores outside [0, 1]. LiteRT and ONNX files
+    are float32 whatever the model's precision. See `export_model` for the comparison and timing in
+    a fresh process, on test images that are prepared as in the training.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
@@ -43,8 +31,8 @@ def export_run(
         quantize: `"none"`; for LiteRT and ONNX also `"float16"`, or `"int8"`, which learns the
             ranges of activations from training images. Defaults to `"none"`.
         data: other images, see `load_data`. Defaults to `None`: those of the run.
-        samples: int, at most how many training images are used for `"int8"`, and test images for
-            the comparison; no others are read. Defaults to `256`.
+        samples: int, the most training images for `"int8"`, and test images for the comparison.
+            Defaults to `256`.
         overwrite: bool, whether an earlier artefact at `output` is replaced. Defaults to `False`.
 
     Returns:
@@ -54,22 +42,17 @@ def export_run(
         ValueError: if an argument is outside its range, the format has no such quantization, or a
             model without a run is given no data.
         ImportError: if a library of the format is not installed; it names the extra.
-        FileExistsError: if there is an `output` already; with `overwrite=True`, if it is not of
-            this format.
-        ModelError: if the model cannot be loaded, is not a classifier of square images, or gives
-            scores that are not finite.
-        DataError: if the data cannot be used.
+        FileExistsError: if `output` exists; with `overwrite`, if it is not of this format.
+        ModelError, DataError: if the model or the data cannot be used.
         ExportError: if the model cannot be converted, or the artefact predicts otherwise than
-            Keras: probabilities that are not finite or differ by more than 1e-4 (mixed_float16
-            1e-2, mixed_bfloat16 5e-2), or, for `"float16"` and `"int8"`, another likeliest class
-            for more than 1 % and 10 % of the images. The artefact is there then, to be looked at;
-            where it would have replaced an earlier one, it is beside it, `failed-<name>`.
+            Keras: probabilities differ by more than 1e-4 (mixed_float16 1e-2, mixed_bfloat16
+            5e-2), or, for `"float16"` and `"int8"`, the likeliest class for more than 1 % and 10 %
+            of the images. The artefact is kept, beside an earlier one as `failed-<name>`.
         OSError: if the files cannot be written.
 
     Example:
 
-    >>> export = export_run("run", "litert", "model.tflite", quantize="int8")
-    >>> export.agreement
+    >>> export_run("run", "litert", "model.tflite", quantize="int8").agreement
     """
     find_format(format, quantize, output)
     positive_integer("samples", samples)
@@ -80,24 +63,16 @@ def export_run(
         loaded = own_data(run)
     else:
         seed = run.arguments.get("seed", 0)
-        loaded = load_data(data, size, seed=seed, resize=preprocessing(run))
+        loaded = load_data(data, size, seed, resize=preprocessing(run.arguments))
     with reading(*loaded.sources()):
         images, labels = _sample(loaded, "test", samples)
         calibration = _sample(loaded, "train", samples)[0] if quantize == "int8" else None
     has_names = loaded.class_names == (run.class_names or loaded.class_names)
     if not has_names or len(loaded.class_names) != model.output_shape[-1]:
         labels = None
-    return export_model(
-        model,
-        run.model_file,
-        format,
-        output,
-        quantize,
-        (images, labels),
-        calibration,
-        data=loaded.name,
-        skipped=loaded.all_skipped(),
-    )
+    told = {"data": loaded.name, "skipped": loaded.all_skipped()}
+    test = images, labels
+    return export_model(model, run.model_file, format, output, quantize, test, calibration, **told)
 
 
 def _sample(data, part, samples):

@@ -15,10 +15,7 @@ BATCH_SIZE = 32
 
 
 def predict_run(run, paths, top=5):
-    """Predicts the classes of images.
-
-    Images are prepared as in the training of the run, see `preprocessing`. Scores outside [0, 1]
-    are taken for logits.
+    """Predicts the classes of images, which are prepared as in the training of the model.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
@@ -28,26 +25,25 @@ def predict_run(run, paths, top=5):
     Returns:
         Dict: `"images"`, a list of `{"image": path, "predictions": [{"class": name,
         "probability": float}, ...]}`, the likeliest class first; and `"skipped"`, a line
-        `"path: reason"` for each image that could not be read. Where the names of the classes are
-        not known, they are `"class 0"`, `"class 1"` and so on.
+        `"path: reason"` for each image that could not be read. Classes without a name are
+        `"class 0"`, `"class 1"` and so on.
 
     Raises:
         ValueError: if `top` is not a positive integer.
-        ModelError: if the model cannot be loaded, is not a classifier of square images, or gives
-            scores that are not finite.
+        ModelError: if the model is not a classifier of square images with finite scores.
         DataError: if there is no image, or none can be read.
 
     Example:
 
-    >>> found = predict_run("run", ["photos", "more/*.jpg"], top=1)
-    >>> found["images"][0]["predictions"][0]["class"]
+    >>> predict_run("run", ["photos", "more/*.jpg"])["images"][0]["predictions"][0]["class"]
     'cat'
     """
     positive_integer("top", top)
     run, model, size = load_classifier(run)
     paths, skipped = find_images(paths)
     read, scores = [], []
-    for batch, pixels in image_batches(paths, size, preprocessing(run), BATCH_SIZE, skipped):
+    resize = preprocessing(run.arguments)
+    for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
         read += batch
         scores.append(model.predict(pixels, verbose=0))
     scores = np.concatenate(scores).astype("float32")
@@ -71,20 +67,9 @@ def likeliest_classes(probabilities, class_names, top):
 
 
 def image_batches(paths, size, resize, batch_size, skipped):
-    """Reads image files in batches; those that cannot be decoded are left out.
+    """Yields the paths and the pixels of image files in batches; DataError if none is readable.
 
-    Args:
-        paths: list of strings.
-        size: int, side of the images in pixels.
-        resize: string, see `FileImages`.
-        batch_size: int.
-        skipped: list, to which a line `"path: reason"` is added for each image that is left out.
-
-    Yields:
-        A list of paths, and a uint8 array `(paths, size, size, 3)`.
-
-    Raises:
-        DataError: at the end, if none could be decoded.
+    A line `"path: reason"` is added to `skipped` for each that is not. See also `FileImages`.
     """
     is_any_read = False
     for start in range(0, len(paths), batch_size):

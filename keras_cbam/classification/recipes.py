@@ -16,84 +16,55 @@ MOMENTUM = 0.9
 
 
 def recipe_phases(arguments, model, steps):
-    """The phases of a recipe.
+    """Returns the phases of a recipe.
 
-    `"default"` is stochastic gradient descent with Nesterov momentum 0.9. The rate rises linearly
+    `"default"`: stochastic gradient descent with Nesterov momentum 0.9. The rate rises linearly
     over the first fifth of the steps and falls by a cosine.
 
-    `"fine-tuning"`: for `freeze_epochs` epochs only the attention layers and the layers outside the
-    backbone train; then everything does, at a tenth of the learning rate. Each phase has a rise and
-    fall of its own. The optimizer is AdamW. The batch normalization of the backbone is in inference
-    mode and does not train, in both phases: its statistics are those of the pretrained weights.
+    `"fine-tuning"`: AdamW. For `freeze_epochs` epochs only the attention layers and the layers
+    outside the backbone train; then everything does, at a tenth of the learning rate. Each phase
+    has its own rise and fall. The batch normalization of the backbone stays in inference mode, with
+    the statistics of the pretrained weights.
 
-    In both, decoupled weight decay, `w -= rate * weight_decay * w`, is for the kernels of the
-    network: the attention layers and all biases and normalization parameters have none.
+    In both, weight decay is decoupled, `w -= rate * weight_decay * w`, and only for the kernels of
+    the network: attention layers, biases and normalization parameters have none.
 
-    `"paper"` is the training of the paper's official code on ImageNet: stochastic gradient descent
-    with momentum 0.9, the rate divided by ten after every `decay_epochs` epochs, and weight decay
-    as PyTorch has it, see `coupled_weight_decay`. Keras' momentum holds the rate, PyTorch's does
-    not: after the rate has dropped, steps at the old one fade over some ten batches.
+    `"paper"`, the ImageNet training of the paper's official code: stochastic gradient descent with
+    momentum 0.9, the rate divided by ten after every `decay_epochs` epochs, and PyTorch's weight
+    decay, see `coupled_weight_decay`. Keras' momentum holds the rate, PyTorch's does not: after a
+    drop, steps at the old rate fade over some ten batches.
 
-    Args:
-        arguments: `ClassifierArguments`.
-        model: built `keras.Model` from images to class probabilities. The models among its layers
-            are its backbone.
-        steps: int, of an epoch.
-
-    Returns:
-        List of `Phase`.
-
-    Raises:
-        ValueError: if the recipe is fine-tuning and the model has no backbone.
+    The models among the layers of `model` are its backbone. An epoch has so many `steps`.
     """
     if arguments.recipe == "paper":
         return [Phase(arguments.epochs, lambda: _paper(arguments, model, steps))]
     if arguments.recipe == "default":
         return [Phase(arguments.epochs, lambda: _default(arguments, model, steps))]
-    frozen, rest = arguments.freeze_epochs, arguments.epochs - arguments.freeze_epochs
-    rate = arguments.learning_rate
-    phases = [
-        Phase(frozen, lambda: _fine_tuning(arguments, model, frozen * steps, rate, _is_attention)),
-        Phase(
-            rest,
-            lambda: _fine_tuning(
-                arguments, model, rest * steps, SECOND_PHASE_RATE * rate, _is_no_batch_norm
-            ),
-        ),
-    ]
-    return [phase for phase in phases if phase.epochs]
+    rates = (arguments.learning_rate, SECOND_PHASE_RATE * arguments.learning_rate)
+    epochs = (arguments.freeze_epochs, arguments.epochs - arguments.freeze_epochs)
+    frozen = (keras.layers.Layer, keras.layers.BatchNormalization)
 
+    def phase(rate, epochs, kind):
+        return Phase(epochs, lambda: _fine_tuning(arguments, model, epochs * steps, rate, kind))
 
-def _compile(arguments, model, optimizer):
-    if arguments.label_smoothing:
-        loss = keras.losses.CategoricalCrossentropy(label_smoothing=arguments.label_smoothing)
-    else:
-        loss = "sparse_categorical_crossentropy"
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile(arguments.xla))
+    return [found for found in map(phase, rates, epochs, frozen) if found.epochs]
 
 
 @contextlib.contextmanager
 def _default(arguments, model, steps):
-    optimizer = keras.optimizers.SGD(
-        _cosine(arguments.learning_rate, arguments.epochs * steps),
-        momentum=MOMENTUM,
-        nesterov=True,
-        weight_decay=arguments.weight_decay or None,
-    )
-    _exclude_from_decay(optimizer, arguments, model)
-    _compile(arguments, model, optimizer)
+    schedule = _cosine(arguments.learning_rate, arguments.epochs * steps)
+    decay = arguments.weight_decay or None
+    optimizer = keras.optimizers.SGD(schedule, MOMENTUM, nesterov=True, weight_decay=decay)
+    _compile(arguments, model, _with_decay_of_kernels(optimizer, model))
     yield
 
 
 @contextlib.contextmanager
-def _fine_tuning(arguments, model, steps, rate, is_trained):
-    with frozen_except(model, is_trained):
+def _fine_tuning(arguments, model, steps, rate, kind):
+    with frozen(model, kind):
         # Without statistics of the batch, plain gradient steps diverge at rates that learn.
-        optimizer = keras.optimizers.AdamW(
-            _cosine(rate, steps), weight_decay=arguments.weight_decay
-        )
-        _exclude_from_decay(optimizer, arguments, model)
-        _compile(arguments, model, optimizer)
+        optimizer = keras.optimizers.AdamW(_cosine(rate, steps), arguments.weight_decay)
+        _compile(arguments, model, _with_decay_of_kernels(optimizer, model))
         yield
 
 
@@ -107,8 +78,15 @@ def _paper(arguments, model, steps):
         [arguments.learning_rate / 10**drop for drop in (0, *drops)],
     )
     with coupled_weight_decay(model, arguments.weight_decay):
-        _compile(arguments, model, keras.optimizers.SGD(schedule, momentum=MOMENTUM))
+        _compile(arguments, model, keras.optimizers.SGD(schedule, MOMENTUM))
         yield
+
+
+def _compile(arguments, model, optimizer):
+    loss = "sparse_categorical_crossentropy"
+    if arguments.label_smoothing:
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=arguments.label_smoothing)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile(arguments.xla))
 
 
 def _cosine(rate, steps):
@@ -121,33 +99,17 @@ def _cosine(rate, steps):
     )
 
 
-def _is_attention(layer):
-    return isinstance(layer, AttentionLayer)
-
-
-def _is_no_batch_norm(layer):
-    return not isinstance(layer, keras.layers.BatchNormalization)
-
-
-def _exclude_from_decay(optimizer, arguments, model):
-    if not arguments.weight_decay:
-        return
-    attention = [layer for layer in model._flatten_layers() if _is_attention(layer)]
-    small = [weight for weight in model.weights if len(weight.shape) < 2]
-    own = [weight for layer in attention for weight in layer.weights]
-    optimizer.exclude_from_weight_decay(var_list=small + own)
+def _with_decay_of_kernels(optimizer, model):
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, AttentionLayer)]
+    excluded = [weight for layer in layers for weight in layer.weights]
+    excluded += [weight for weight in model.weights if len(weight.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=excluded)
+    return optimizer
 
 
 @contextlib.contextmanager
-def frozen_except(model, is_trained):
-    """Within the block, only those layers of the backbone train of which `is_trained` is true.
-
-    Attention layers always do.
-
-    Args:
-        model: `keras.Model` with a model among its layers, which is its backbone.
-        is_trained: function of a layer.
-    """
+def frozen(model, kind):
+    """Within the block, layers of a class in the backbone do not train, except attention."""
     backbones = [layer for layer in model.layers if is_searchable(layer)]
     if not backbones:
         raise ValueError(
@@ -157,11 +119,11 @@ def frozen_except(model, is_trained):
     # Outer before inner: a layer's flag sets those of the layers inside it.
     layers = [layer for backbone in backbones for layer in backbone._flatten_layers()]
     before = [layer.trainable for layer in layers]
-    attention = [layer for layer in layers if _is_attention(layer)]
+    attention = [layer for layer in layers if isinstance(layer, AttentionLayer)]
     kept = {id(inner) for layer in attention for inner in layer._flatten_layers()}
     for layer in layers:
         holds_attention = any(id(inner) in kept for inner in layer._flatten_layers())
-        if not holds_attention and not is_trained(layer):
+        if isinstance(layer, kind) and not holds_attention:
             layer.trainable = False
     try:
         yield
@@ -174,28 +136,21 @@ def frozen_except(model, is_trained):
 def coupled_weight_decay(model, weight_decay):
     """Within the block, `weight_decay * w` is part of the gradient of every trainable variable.
 
-    PyTorch's `weight_decay`: it passes through the momentum, and is for biases and normalization
-    parameters too. It is the gradient of the regularizer `weight_decay / 2 * sum(w ** 2)`, which
-    the model's losses include. A regularizer that a variable has is added to.
-
-    Args:
-        model: built `keras.Model`, to be compiled within the block.
-        weight_decay: float; 0 for none.
+    As PyTorch's `weight_decay`, it passes through the momentum, and is for biases and normalization
+    parameters too. The model, compiled within the block, has the losses of the regularizer
+    `weight_decay / 2 * sum(w ** 2)`, beside that of a variable's own.
     """
     variables = model.trainable_variables
     before = [variable.regularizer for variable in variables]
     penalty = keras.regularizers.L2(weight_decay / 2)
+
+    def with_penalty(own):
+        return penalty if own is None else lambda variable: own(variable) + penalty(variable)
+
     try:
-        for variable, own in zip(variables, before):
-            if weight_decay:
-                variable.regularizer = _sum(own, penalty)
+        for variable, own in zip(variables, before if weight_decay else ()):
+            variable.regularizer = with_penalty(own)
         yield
     finally:
         for variable, own in zip(variables, before):
             variable.regularizer = own
-
-
-def _sum(own, penalty):
-    if own is None:
-        return penalty
-    return lambda variable: own(variable) + penalty(variable)

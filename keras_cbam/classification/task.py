@@ -6,14 +6,13 @@ import numpy as np
 from keras_cbam import models
 from keras_cbam.applications import attention_classifier
 from keras_cbam.classification.arguments import ClassifierArguments
-from keras_cbam.classification.evaluate import classification_report, top_errors
+from keras_cbam.classification.evaluate import load_images, measure
 from keras_cbam.classification.recipes import recipe_phases
 from keras_cbam.data.batches import evaluation_batches, reading, training_batches
 from keras_cbam.data.image_sources import ArrayImages
 from keras_cbam.data.labelled_images import LabelledImages
-from keras_cbam.data.load import load_data
 from keras_cbam.data.order import ONE_DEVICE, spread
-from keras_cbam.errors import ModelError, TrainingError
+from keras_cbam.errors import TrainingError
 from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
@@ -34,11 +33,7 @@ IMAGES_DRAWN = 3
 
 
 class ClassificationTask:
-    """An image classifier for `keras_cbam.training.train`, see `Task`.
-
-    Args:
-        arguments: `ClassifierArguments`.
-    """
+    """An image classifier of `ClassifierArguments`, see `keras_cbam.training.task.Task`."""
 
     name = "classification"
     files = (
@@ -50,31 +45,22 @@ class ClassificationTask:
         self.arguments = arguments
 
     def load(self):
-        arguments = self.arguments
-        return load_data(
-            arguments.data,
-            arguments.image_size,
-            seed=arguments.seed,
-            strict=arguments.strict,
-            resize="center_crop" if arguments.recipe == "paper" else "square",
-        )
+        return load_images(self.arguments)
 
     def build(self, data):
         arguments = self.arguments
-        shape = (arguments.image_size, arguments.image_size, 3)
         given = {
             "num_classes": len(data.class_names),
             "attention": arguments.attention,
-            "input_shape": shape,
+            "input_shape": (arguments.image_size, arguments.image_size, 3),
             **arguments.backbone_arguments,
         }
         try:
             if arguments.recipe == "paper":
                 return getattr(models, arguments.backbone)(**given)
+            given |= {"where": arguments.where, "weights": arguments.weights}
             with downloading_weights():
-                model = attention_classifier(
-                    arguments.backbone, where=arguments.where, weights=arguments.weights, **given
-                )
+                model = attention_classifier(arguments.backbone, **given)
         except TypeError as error:
             raise ValueError(
                 f"{arguments.backbone} does not take these arguments: {error}. "
@@ -98,15 +84,8 @@ class ClassificationTask:
             few = LabelledImages(ArrayImages(images), data.test.labels[indices[kept]])
             return evaluation_batches(few, SAMPLE_SIZE)
         if part == "train":
-            batches = training_batches(
-                data.train,
-                size,
-                arguments.seed,
-                epoch,
-                augment=arguments.augment,
-                first_step=first_step,
-                devices=devices,
-            )
+            given = (arguments.seed, epoch, arguments.augment, first_step, devices)
+            batches = training_batches(data.train, size, *given)
         else:
             batches = evaluation_batches(getattr(data, part), size, devices)
         return self._with_targets(batches, data, part)
@@ -119,42 +98,25 @@ class ClassificationTask:
         if self.arguments.class_weights == "balanced" and part == "train":
             counts = np.maximum(np.bincount(data.train.labels, minlength=classes), 1)
             weights = tf.constant(counts.sum() / (classes * counts), "float32")
-            batches = batches.map(
-                lambda images, labels: (images, labels, tf.gather(weights, labels))
-            )
+            batches = batches.map(lambda x, labels: (x, labels, tf.gather(weights, labels)))
         if self.arguments.label_smoothing:
-            batches = batches.map(
-                lambda images, labels, *rest: (images, tf.one_hot(labels, classes), *rest)
-            )
+            batches = batches.map(lambda x, labels, *more: (x, tf.one_hot(labels, classes), *more))
         return batches
 
-    def measure(self, model, data, part="test"):
-        part = getattr(data, part)
-        batches = evaluation_batches(part, self.arguments.batch_size)
-        probabilities = model.predict(batches, verbose=0)
-        if not np.isfinite(probabilities).all():
-            raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
-        # What stands in for an image that cannot be read is not of it.
-        failures = sorted(part.images.failures)
-        labels, probabilities = (
-            np.delete(array, failures, axis=0) for array in (part.labels, probabilities)
-        )
-        report = classification_report(labels, probabilities, data.class_names)
-        return {**top_errors(labels, probabilities), **report}, probabilities
+    def measure(self, model, data):
+        return measure(model, data.test, data.class_names, self.arguments.batch_size)
 
     def artefacts(self, model, data, history, report, predictions):
         images, _ = data.test.images.read(spread(len(data.test), IMAGES_DRAWN))
         names = data.class_names
+        grad_cam = {"Grad-CAM": model}
         figures = {
             "learning_curves.png": lambda: plot_learning_curves(history),
-            "grad_cam.png": lambda: compare_grad_cam(
-                {"Grad-CAM": model}, images, class_names=names
-            ),
+            "grad_cam.png": lambda: compare_grad_cam(grad_cam, images, class_names=names),
         }
-        if "confusion_matrix" in report:
-            figures["confusion_matrix.png"] = lambda: plot_confusion_matrix(
-                report["confusion_matrix"], names
-            )
+        matrix = report.get("confusion_matrix")
+        if matrix is not None:
+            figures["confusion_matrix.png"] = lambda: plot_confusion_matrix(matrix, names)
         if has_attention(model):
             figures["attention.png"] = lambda: plot_attention(model, images)
         return {
@@ -177,50 +139,44 @@ class ClassificationTask:
 def train_classifier(**arguments):
     """Trains an image classifier with attention, and writes what is needed to use it.
 
-    The recipes are described in `keras_cbam.classification.recipes`. Calls
-    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights and history again
-    on one machine.
+    For the recipes see `recipe_phases`. Calls `keras.utils.set_random_seed(seed)`: the same
+    arguments give the same weights and history again on one machine.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
     `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
-    `model.keras`; and then `report.json`, `saved_model/` and the figures `learning_curves.png`,
-    `confusion_matrix.png`, `grad_cam.png` and, with attention, `attention.png`. Ctrl-C or SIGTERM
-    ends the run after the step with a further checkpoint.
+    `model.keras`; and then `report.json`, `saved_model/` and figures. Ctrl-C or SIGTERM ends the
+    run after a step and a checkpoint.
 
     Args:
-        **arguments: the fields of `ClassifierArguments`, of which `keras-cbam train --help` tells
-            each; `data`, `backbone`, `attention` and `epochs` for example. `attention` and `where`
-            may be all that `insert_attention` takes.
+        **arguments: the fields of `ClassifierArguments`, as `keras-cbam train --help` tells them:
+            `data`, `backbone`, `attention` and `epochs` for example. `attention` and `where` may be
+            all that `insert_attention` takes.
 
     Returns:
         `keras_cbam.training.Run`.
 
     Raises:
-        TypeError: if there is no such argument.
-        ValueError: if an argument is outside its range or names nothing known.
-        DataError, WeightsError, DivergenceError, TrainingError, FileExistsError, TrainingStopped,
-        OSError: see `keras_cbam.training.train`.
+        TypeError: if there is no such argument. For the others see `keras_cbam.training.train`.
 
     Example:
 
     >>> run = train_classifier(epochs=1, output="run")
-    >>> run.report["accuracy"]
     >>> run = train_classifier(resume="run", epochs=3)
+    >>> run.report["accuracy"]
     """
     return train(_task(arguments))
 
 
 def fit_classifier(model, data, **arguments):
-    """Trains a classifier of one's own by a recipe; writes nothing.
+    """Trains your own classifier by a recipe; writes nothing.
 
     Args:
         model: Functional `keras.Model` from images to class probabilities.
         data: `ImageData`, see `keras_cbam.data.load_data`.
-        **arguments: see `train_classifier`; those of the network and the data count for nothing.
+        **arguments: see `train_classifier`; those of the network and the data have no effect.
 
     Returns:
         Dict of lists, one number for each epoch: `accuracy`, `loss`, `val_accuracy`, `val_loss`.
-        The model's trainable flags are as they were.
 
     Raises:
         ValueError: if an argument is outside its range.

@@ -1,7 +1,7 @@
 """The verbs of `keras-cbam`: each adds its parser, runs by the rooms below, and prints.
 
-`run(options)` gives a dict that JSON has a form for, and `show(options, found)` prints it for
-people. Its `"problems"`, `{what: sentence}`, are printed as errors.
+A verb's docstring is the description in its help. `run(options)` returns a dict that JSON has a
+form for, and `show(options, found)` prints it. Its `"problems"`, `{what: sentence}`, are errors.
 """
 
 import importlib
@@ -9,6 +9,7 @@ import inspect
 
 from keras_cbam.commands.screen import without_start_up_lines
 from keras_cbam.errors import ModelError
+from keras_cbam.training import saved_run
 
 TASKS = ("classification", "detection")
 
@@ -22,30 +23,22 @@ def room(name):
     return importlib.import_module(f"keras_cbam.{name}")
 
 
-def call_task(verb, path, *arguments, **options):
-    """What the function of a verb gives, of the task of the run at a path.
+def call_task(options, *names):
+    """Calls the function of the verb for the task of the run: `predict_run` for `predict`.
 
-    Args:
-        verb: string; `"predict"` calls `predict_run` of the room of the task.
-        path: path of the folder of a run, or of a `.keras` file, which is of a classifier.
-        *arguments: of the function, after the run.
-        **options: further ones. `None` is not passed on.
-
-    Raises:
-        ModelError: if there is no trained model of a known task.
-        ValueError: if an option is not for the task.
+    The options of these names are passed on, unless they are `None`; ValueError if one is not for
+    the task. A file alone is a classifier.
     """
-    with without_start_up_lines():
-        from keras_cbam.training.saved_run import find_run
-
-    run = find_run(path)
+    path, verb = options.run_path, options.command
+    run = saved_run.find_run(path)
     if run.task is None:
         print("There is no run beside the file: images are cropped as for ImageNet.")
     task = run.task or "classification"
     if task not in TASKS:
         raise ModelError(f"{path!r} is a run of {task!r}, which is not one of {', '.join(TASKS)}.")
     function = getattr(room(f"{task}.{verb}"), f"{verb}_run")
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: getattr(options, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
     for name in given.keys() - inspect.signature(function).parameters.keys():
         raise ValueError(f"`{name}` is not for a run of {task}. Received: {name}={given[name]!r}")
-    return function(run, *arguments, **given)
+    return function(run, **given)

@@ -1,45 +1,32 @@
-"""`keras-cbam convert`: a PyTorch checkpoint as a Keras model."""
+"""Turns a PyTorch checkpoint into a Keras model.
+
+The checkpoint is of the official code (CBAM, BAM or plain) or of timm (CBAM); no code in it is
+run. The model takes pixels in [0, 255] and returns class probabilities. Needs
+pip install keras_cbam[torch].
+"""
 
 import os
-import pathlib
 
 from keras_cbam.commands import room
-from keras_cbam.commands.parser import add_command
+from keras_cbam.commands.parser import add_command, file_to_write
 
 
 def add(commands):
-    add = add_command(
-        commands,
-        "convert",
-        run,
-        show,
-        "turn a PyTorch checkpoint into a .keras file",
-        "Turns a checkpoint of the official code (CBAM, BAM or plain) or of timm (CBAM) into a "
-        "Keras model that takes pixels in [0, 255] and gives class probabilities. No code in the "
-        "checkpoint is run. Needs pip install keras_cbam[torch].",
-    ).add_argument
+    summary = "turn a PyTorch checkpoint into a .keras file"
+    add = add_command(commands, "convert", run, show, summary, __doc__).add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a file of torch.save, or a .safetensors file")
     add("--to", required=True, metavar="FILE.keras", help="the file to write")
-    add(
-        "--image-size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the images (default: 224, or 32 for a stem of CIFAR's kind)",
-    )
+    text = "side of the images (default: 224, or 32 for a stem of CIFAR's kind)"
+    add("--image-size", type=int, metavar="PIXELS", help=text)
     add("--overwrite", action="store_true", help="replace the file if there is one")
 
 
 def run(options):
-    target = pathlib.Path(options.to)
-    if target.suffix != ".keras":
-        raise ValueError(f"The name of the file must end in .keras. Received: --to {options.to}")
+    target = file_to_write("--to", options.to, ".keras")
     if target.exists() and not options.overwrite:
         raise ValueError(f"The file {options.to!r} exists already; pass --overwrite to replace it.")
-    if not target.parent.is_dir():
-        raise ValueError(f"There is no folder {str(target.parent)!r} for the file to write.")
-    model = room("models.checkpoints").model_from_checkpoint(
-        options.checkpoint, image_size=options.image_size
-    )
+    convert = room("models.checkpoints").model_from_checkpoint
+    model = convert(options.checkpoint, image_size=options.image_size)
     # Whole or not at all, so that a failure leaves the file that is replaced.
     scratch = target.with_name(f".{os.getpid()}-{target.name}")
     try:
@@ -57,9 +44,9 @@ def run(options):
 
 
 def show(options, found):
-    outputs = f"{found['output_shape'][-1]} class probabilities"
-    if len(found["output_shape"]) > 1:
-        outputs = f"features {found['output_shape']}, as the file has no classifier"
+    shape = found["output_shape"]
+    features = f"features {shape}, as the file has no classifier"
+    outputs = features if len(shape) > 1 else f"{shape[-1]} class probabilities"
     print(
         f"{options.to}: {found['model']}, {found['parameters']:,} parameters, pixels "
         f"{found['input_shape']} to {outputs}\n\n"

@@ -1,60 +1,33 @@
-"""`keras-cbam explain`: what a saved model sees in images."""
+"""Shows what a saved model sees in images.
+
+Of a classifier, draws where it sees the class of an image (Grad-CAM) and what it attends to: one
+PNG for each image, and a page with all of them. Of a detector, draws the boxes that it finds.
+"""
 
 from keras_cbam.commands import call_task
 from keras_cbam.commands.parser import IMAGES, RUN, add_command
-from keras_cbam.commands.printing import print_predictions, print_skipped
+from keras_cbam.commands.printing import print_predictions
 from keras_cbam.errors import printable
 
 
 def add(commands):
-    add = add_command(
-        commands,
-        "explain",
-        run,
-        show,
-        "show what a saved model sees in images",
-        "Of a classifier, draws where it sees the class of an image (Grad-CAM) and what it attends "
-        "to: one PNG for each image, and a page with all of them. Of a detector, draws the boxes "
-        "that it finds.",
-    ).add_argument
+    summary = "show what a saved model sees in images"
+    add = add_command(commands, "explain", run, show, summary, __doc__).add_argument
     add("run_path", metavar="RUN", help=RUN)
-    add("images", nargs="+", metavar="IMAGE", help=IMAGES)
-    add(
-        "--class",
-        dest="class_index",
-        type=int,
-        metavar="N",
-        help="of a classifier: number of the class whose Grad-CAM is drawn (default: the predicted "
-        "one)",
-    )
-    add(
-        "--threshold",
-        type=float,
-        metavar="CONFIDENCE",
-        help="of a detector: boxes of a lower confidence are not drawn (default: 0.5)",
-    )
-    add(
-        "--output",
-        default="keras_cbam_explanation",
-        metavar="FOLDER",
-        help="the folder to write to (default: %(default)s)",
-    )
+    add("paths", nargs="+", metavar="IMAGE", help=IMAGES)
+    text = "of a classifier: number of the class of the Grad-CAM maps (default: the predicted one)"
+    add("--class", dest="class_index", type=int, metavar="N", help=text)
+    text = "of a detector: boxes of a lower confidence are not drawn (default: 0.5)"
+    add("--threshold", type=float, metavar="CONFIDENCE", help=text)
+    text = "the folder to write to (default: %(default)s)"
+    add("--output", default="keras_cbam_explanation", metavar="FOLDER", help=text)
     add("--overwrite", action="store_true", help="replace files of the same names there")
 
 
 def run(options):
-    return call_task(
-        "explain",
-        options.run_path,
-        options.images,
-        options.output,
-        overwrite=options.overwrite,
-        class_index=options.class_index,
-        threshold=options.threshold,
-    )
+    return call_task(options, "paths", "output", "overwrite", "class_index", "threshold")
 
 
 def show(options, found):
-    print_skipped(found["skipped"])
     print_predictions(found)
     print("\nWritten:", *map(printable, found["written"]), sep="\n  ")

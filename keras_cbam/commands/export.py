@@ -1,10 +1,16 @@
-"""`keras-cbam export`: a saved model in a format of serving."""
+"""Writes a saved model in a format of serving.
+
+A classifier becomes a SavedModel, LiteRT or ONNX file that takes pixels in [0, 255] and returns
+probabilities, both float32; a detector becomes a SavedModel. It is loaded by its own runtime in a
+fresh process and compared with Keras on images. LiteRT and ONNX need
+pip install keras_cbam[litert] or keras_cbam[onnx].
+"""
 
 import dataclasses
 
 from keras_cbam.commands import call_task
 from keras_cbam.commands.parser import RUN, add_command
-from keras_cbam.commands.printing import print_skipped, print_table
+from keras_cbam.commands.printing import print_table
 from keras_cbam.serving.formats import FORMATS, find_format
 
 _USE = {
@@ -25,63 +31,32 @@ _USE_DETECTOR = """import tensorflow as tf
 
 
 def add(commands):
-    add = add_command(
-        commands,
-        "export",
-        run,
-        show,
-        "write a saved model in a format of serving",
-        "Writes a classifier as a SavedModel, LiteRT or ONNX file that takes pixels in [0, 255] "
-        "and gives probabilities, both float32, or a detector as a SavedModel; loads it by its own "
-        "runtime in a fresh process and compares it with Keras on images. LiteRT and ONNX need "
-        "pip install keras_cbam[litert] or keras_cbam[onnx].",
-    ).add_argument
+    summary = "write a saved model in a format of serving"
+    add = add_command(commands, "export", run, show, summary, __doc__).add_argument
     add("run_path", metavar="RUN", help=RUN)
     add("--format", required=True, choices=list(FORMATS), help="what to write")
-    add(
-        "--quantize",
-        default="none",
-        choices=["none", "float16", "int8"],
-        help="smaller numbers inside; litert and onnx only (default: %(default)s)",
-    )
-    add(
-        "--output",
-        required=True,
-        metavar="PATH",
-        help="the file to write, .tflite or .onnx, or the folder of a SavedModel",
-    )
-    add(
-        "--data",
-        metavar="DATA",
-        help="images to compare on and to learn int8 from, as for train (default: those of the "
-        "run); needed for a file",
-    )
+    text = "smaller numbers inside; litert and onnx only (default: %(default)s)"
+    add("--quantize", default="none", choices=["none", "float16", "int8"], help=text)
+    text = "the file to write, .tflite or .onnx, or the folder of a SavedModel"
+    add("--output", required=True, metavar="PATH", help=text)
+    text = "images to compare on and to learn int8 from, as for train; needed for a file"
+    add("--data", metavar="DATA", help=f"{text} (default: those of the run)")
     add("--overwrite", action="store_true", help="replace an earlier artefact there")
 
 
 def run(options):
     # The task checks it again, once Keras is imported.
     find_format(options.format, options.quantize, options.output)
-    export = call_task(
-        "export",
-        options.run_path,
-        options.format,
-        options.output,
-        quantize=options.quantize,
-        data=options.data,
-        overwrite=options.overwrite,
-    )
+    export = call_task(options, "format", "output", "quantize", "data", "overwrite")
     return dataclasses.asdict(export)
 
 
 def show(options, export):
-    print_skipped(export["skipped"])
     compared = f"Compared on {export['images']} test images of {export['data']}:"
     if "differences" in export:
         print(f"{options.output}: {export['format']}\n\n{compared}")
-        print_table(
-            [(f"  {what}", f"{value:.1e}") for what, value in export["differences"].items()]
-        )
+        rows = [(f"  {what}", f"{value:.1e}") for what, value in export["differences"].items()]
+        print_table(rows)
         code = _USE_DETECTOR
     else:
         _show_classifier(options, export, compared)
@@ -102,8 +77,8 @@ def _show_classifier(options, export, compared):
     if export["calibration_images"]:
         print(f"int8 is from {export['calibration_images']} training images of {export['data']}.")
     print()
-    rows = [("", "Keras", export["format"])]
-    rows.append(("size, MB", *(f"{size / 1e6:.2f}" for size in export["size"])))
+    sizes = (f"{size / 1e6:.2f}" for size in export["size"])
+    rows = [("", "Keras", export["format"]), ("size, MB", *sizes)]
     if export["accuracy"]:
         rows.append(("top-1 accuracy", *(f"{part:.2%}" for part in export["accuracy"])))
     for batch, pair in export["milliseconds"].items():

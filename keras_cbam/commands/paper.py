@@ -1,4 +1,8 @@
-"""`keras-cbam paper`: tables 4 and 5 of the paper beside what the code counts."""
+"""Builds every network of tables 4 and 5 of the CBAM paper, which takes a minute or two.
+
+Prints the parameters and the multiply-adds that the code counts beside those of the paper, and the
+errors on ImageNet-1K that the paper reports.
+"""
 
 from keras_cbam.commands import room
 from keras_cbam.commands.parser import add_command
@@ -7,28 +11,19 @@ _LINE = "{:20} {:6} {:>11} {:>11} {:>10} {:>8} {:>7} {:>7}  {}"
 
 
 def add(commands):
-    add_command(
-        commands,
-        "paper",
-        run,
-        show,
-        "count the paper's networks beside its tables",
-        "Builds every network of tables 4 and 5 of the CBAM paper, and prints the parameters and "
-        "the multiply-adds that the code counts beside the paper's, with the errors on ImageNet-1K "
-        "that the paper reports. Takes a minute or two.",
-    )
+    summary = "count the paper's networks beside its tables"
+    add_command(commands, "paper", run, show, summary, __doc__)
 
 
 def run(options):
-    # Row by row, as each takes seconds.
-    _print_line("", "", "parameters", "", "GFLOPs", "", "paper's error, %", "", "")
+    print(_LINE.format("", "", "parameters", "", "GFLOPs", "", "paper's error, %", "", ""))
     columns = ("network", "with", "counted", "paper", "counted", "paper", "top-1", "top-5", "equal")
-    _print_line(*columns)
+    print(_LINE.format(*columns))
     rows, problems = [], {}
     for row in room("models.paper").paper_table():
         rows.append(row)
         errors = (row.paper_top_1_error, row.paper_top_5_error)
-        _print_line(
+        cells = (
             row.network,
             row.attention or "-",
             f"{row.parameters:,}",
@@ -38,14 +33,12 @@ def run(options):
             *("" if error is None else f"{error:.2f}" for error in errors),
             "yes" if row.is_equal else "NO",
         )
+        # Row by row, as each takes seconds.
+        print(_LINE.format(*cells), flush=True)
         if not row.is_equal:
             name = f"{row.network}, {row.attention or 'plain'}"
             problems[name] = "the counts are not those of the paper."
     return {"rows": rows, "problems": problems}
-
-
-def _print_line(*cells):
-    print(_LINE.format(*cells), flush=True)
 
 
 def show(options, found):

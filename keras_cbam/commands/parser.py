@@ -3,6 +3,7 @@
 import argparse
 import ast
 import dataclasses
+import pathlib
 import warnings
 
 from keras_cbam.commands.printing import error_line
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(commands, name, run, show, summary, description):
-    """A new parser for one verb, whose options have `run` and `show`."""
+    """Adds the parser of a verb, whose options have `run` and `show`."""
     parser = commands.add_parser(name, help=summary, description=description)
     parser.set_defaults(run=run, show=show)
     parser.add_argument(
@@ -35,20 +36,25 @@ def add_command(commands, name, run, show, summary, description):
     return parser
 
 
-def add_training_options(parser, arguments, defaults):
-    """An option for each argument of a training; one that is not given is not among the options.
+def file_to_write(option, name, suffix):
+    """The path that an option names; ValueError if it has another suffix or there is no folder."""
+    path = pathlib.Path(name)
+    if path.suffix != suffix:
+        raise ValueError(f"The name of the file must end in {suffix}. Received: {option} {name}")
+    if not path.parent.is_dir():
+        raise ValueError(f"There is no folder {str(path.parent)!r} for the file to write.")
+    return path
 
-    Args:
-        parser: `Parser`.
-        arguments: `RunArguments`, or a class that is derived from it. A field without help has no
-            option.
-        defaults: `{condition: {name of an argument: value}}`, what is taken where nothing is given,
-            for the help: `"default"`, `"recipe paper"` for example.
+
+def add_training_options(parser, arguments, defaults):
+    """Adds an option for each field of `RunArguments` with help; what is not given is left out.
+
+    The help has the `defaults`, `{condition: {name of an argument: value}}`.
     """
     parser.usage = "%(prog)s [options]"
     fields = [field for field in dataclasses.fields(arguments) if field.metadata["help"]]
     # Within a group, flags come last.
-    fields.sort(key=lambda field: field.metadata.get("kind") is bool)
+    fields.sort(key=lambda field: field.type is bool)
     for title in GROUPS:
         group = parser.add_argument_group(title)
         for field in fields:
@@ -57,44 +63,32 @@ def add_training_options(parser, arguments, defaults):
 
 
 def _add_option(group, field, defaults):
-    told = field.metadata
-    flag = "--" + field.name.replace("_", "-")
+    told, flag = field.metadata, "--" + field.name.replace("_", "-")
     option = {name: told[name] for name in ("choices", "metavar") if name in told}
-    kind = told.get("kind", str)
-    if kind is bool:
+    if field.type is bool:
         option["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
-    elif kind is dict:
+    elif field.type is dict:
         # One at a time.
         flag = flag.removesuffix("s")
         option |= {"action": "append", "type": name_and_value}
     else:
-        option["type"] = kind
-    if "choices" in told and field.name in NONE:
-        option["choices"] = ("none", *told["choices"])
-    text = f"{told['help']}{_told_defaults(field, defaults)}".replace("%", "%%")
-    group.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, help=text, **option)
-
-
-def _told_defaults(field, defaults):
-    values = {"default": None if field.default is False else field.default} | {
-        condition: given[field.name] for condition, given in defaults.items() if field.name in given
-    }
-    default = values["default"]
-    told = [
-        f"{condition}: {value}"
-        for condition, value in values.items()
-        if value is not None and (condition == "default" or value != default)
-    ]
-    return f" ({'; '.join(told)})" if told else ""
+        option["type"] = field.type if field.type in (int, float) else str
+    if "choices" in option and field.name in NONE:
+        option["choices"] = ("none", *option["choices"])
+    values = {"default": None if field.default is False else field.default}
+    values |= {name: given[field.name] for name, given in defaults.items() if field.name in given}
+    default = values.pop("default")
+    texts = [f"default: {default}"] if default is not None else []
+    texts += [f"{name}: {value}" for name, value in values.items() if value != default]
+    text = f"{told['help']} ({'; '.join(texts)})" if texts else told["help"]
+    option["help"] = text.replace("%", "%%")
+    group.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, **option)
 
 
 def training_arguments(options, arguments):
     """The arguments of a training that the command line gives, as a dict."""
-    given = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(arguments)
-        if hasattr(options, field.name)
-    }
+    names = {field.name for field in dataclasses.fields(arguments)}
+    given = {name: value for name, value in vars(options).items() if name in names}
     for name, value in given.items():
         if name in NONE and value == "none":
             given[name] = None

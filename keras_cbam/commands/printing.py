@@ -26,9 +26,7 @@ def error_line(message):
 
 def json_form(value):
     """For `json.dumps`: a value that JSON has no form for."""
-    if dataclasses.is_dataclass(value):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    return os.fspath(value)
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else os.fspath(value)
 
 
 def print_table(rows):
@@ -54,13 +52,10 @@ def print_predictions(found):
     if "detections" in images[0]:
         rows = [("image", f"found with a confidence of {threshold:g} or more")]
     for one in images:
-        texts = [
-            f"{each['class']} {each['probability']:.3f}" for each in one.get("predictions", ())
-        ] + [
-            f"{each['class']} {each['confidence']:.2f}"
-            for each in one.get("detections", ())
-            if each["confidence"] >= threshold
-        ]
+        seen = [each for each in one.get("detections", ()) if each["confidence"] >= threshold]
+        texts = [f"{each['class']} {each['confidence']:.2f}" for each in seen]
+        for each in one.get("predictions", ()):
+            texts.append(f"{each['class']} {each['probability']:.3f}")
         rows.append((printable(one["image"]), printable(", ".join(texts) or "nothing")))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
@@ -72,21 +67,21 @@ def print_metrics(found):
     if "AP" in found:
         for row in COCO:
             print("  ".join(f"{name:>8} {_number(found[name])}" for name in row))
-        names, table = ("AP", "AP50", "VOC07"), found["per_class"]
-        rows = [(name, *(_number(own[key]) for key in names)) for name, own in table.items()]
+        table, names = found["per_class"], ("AP", "AP50", "VOC07")
     elif "accuracy" in found:
-        print(f"accuracy {found['accuracy']:.4f}, top-1 error {found['top_1_error']:.2f} %", end="")
+        texts = [f"accuracy {found['accuracy']:.4f}", f"top-1 error {found['top_1_error']:.2f} %"]
         if found["top_5_error"] is not None:
-            print(f", top-5 error {found['top_5_error']:.2f} %", end="")
-        print()
-        names, table = ("recall",), found["per_class_recall"]
-        rows = [(name, _number(recall)) for name, recall in table.items()]
-        if len(rows) > MOST_CLASSES:
+            texts.append(f"top-5 error {found['top_5_error']:.2f} %")
+        print(", ".join(texts))
+        recalls, names = found["per_class_recall"], ("recall",)
+        table = {name: {"recall": recall} for name, recall in recalls.items()}
+        if len(table) > MOST_CLASSES:
             return
     else:
         return
     print()
-    print_table([("class", *names), *((printable(name), *cells) for name, *cells in rows)])
+    rows = [(printable(name), *(_number(own[key]) for key in names)) for name, own in table.items()]
+    print_table([("class", *names), *rows])
 
 
 def _number(value):

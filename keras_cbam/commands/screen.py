@@ -1,4 +1,4 @@
-"""What of the packages below is seen on the screen: nothing that is not ours or Keras' progress."""
+"""The screen shows only what is ours, and Keras' progress."""
 
 import contextlib
 import logging
@@ -11,9 +11,7 @@ import warnings
 def own_lines_only(options):
     """Within the block, other packages print nothing, and warnings of ours are notes.
 
-    Args:
-        options: with `json` or `quiet`, nothing goes to standard output; with the latter, no notes
-            to standard error.
+    With `options.json` or `quiet`, nothing is printed; with `quiet`, there are no notes.
     """
     # For TensorFlow, which is not imported yet, and for the processes that the verbs start.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,10 +40,9 @@ def own_lines_only(options):
 
 @contextlib.contextmanager
 def without_start_up_lines():
-    """Within the block, nothing is written to standard error.
+    """Within the block, nothing is written to standard error: TensorFlow does as it is imported.
 
-    TensorFlow writes some lines while it is imported, whatever `TF_CPP_MIN_LOG_LEVEL` is. They are
-    shown where that is 0 or 1.
+    It does whatever `TF_CPP_MIN_LOG_LEVEL` is; its lines are shown where that is 0 or 1.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):
         yield

@@ -6,9 +6,9 @@ from keras_cbam.classification.arguments import FROM_WEIGHTS, RECIPES, Classifie
 from keras_cbam.commands import TASKS, room
 from keras_cbam.commands.parser import add_command, add_training_options, training_arguments
 from keras_cbam.commands.printing import print_metrics, print_skipped
-from keras_cbam.commands.screen import without_start_up_lines
 from keras_cbam.detection.arguments import DEFAULTS, DetectorArguments
 from keras_cbam.errors import printable
+from keras_cbam.training.run_folder import ARGUMENTS, read_json, resumable
 
 # The arguments of each task, and the function that takes them.
 TRAININGS = {
@@ -29,46 +29,32 @@ _USE = {
 
 
 def add(commands):
-    parser = add_command(
-        commands,
-        "train",
-        run,
-        show,
-        "train an image classifier with attention",
-        "Trains an image classifier with attention, saves it, measures it and checks it.",
-    )
-    parser.set_defaults(task="classification")
     recipes = {
         "default": {**RECIPES["default"], "output": OUTPUT},
         "with --weights": FROM_WEIGHTS,
         "recipe fine-tuning": RECIPES["fine-tuning"],
         "recipe paper": RECIPES["paper"],
     }
-    defaults = {
-        condition: {name: values[name] for name in values if name not in _OF_THE_NETWORK}
-        for condition, values in recipes.items()
-    }
-    add_training_options(parser, ClassifierArguments, defaults)
-    parser = add_command(
-        commands,
-        "detect",
-        run,
-        show,
-        "train a detector with attention",
-        "Trains a detector with attention, saves it, measures it and checks it. Needs "
-        "pip install keras_cbam[detection].",
-    )
-    parser.set_defaults(task="detection")
-    add_training_options(parser, DetectorArguments, {"default": {**DEFAULTS, "output": OUTPUT}})
+    for name, values in recipes.items():
+        recipes[name] = {key: values[key] for key in values if key not in _OF_THE_NETWORK}
+    _add(commands, "train", "classification", "an image classifier", recipes)
+    defaults = {"default": {**DEFAULTS, "output": OUTPUT}}
+    needs = " Needs pip install keras_cbam[detection]."
+    _add(commands, "detect", "detection", "a detector", defaults, needs)
+
+
+def _add(commands, verb, task, model, defaults, needs=""):
+    summary = f"train {model} with attention"
+    description = f"Trains {model} with attention, saves it, measures it and checks it.{needs}"
+    parser = add_command(commands, verb, run, show, summary, description)
+    parser.set_defaults(task=task)
+    add_training_options(parser, TRAININGS[task][0], defaults)
 
 
 def run(options):
     task, earlier = options.task, None
     given = training_arguments(options, TRAININGS[task][0])
     if "resume" in given:
-        with without_start_up_lines():
-            from keras_cbam.training.run_folder import ARGUMENTS, read_json, resumable
-
         told = read_json(pathlib.Path(given["resume"]) / ARGUMENTS).get("task")
         task = told if told in TASKS else task
         earlier = resumable(given["resume"], task)
@@ -88,8 +74,7 @@ def run(options):
 
 
 def show(options, report):
-    folder = pathlib.Path(report["output"])
-    data = report["data"]
+    folder, data = pathlib.Path(report["output"]), report["data"]
     print_skipped(data["skipped"])
     print(f"\nOn {data['test_images']} test images of {data['name']}:")
     print_metrics(report)
@@ -101,12 +86,8 @@ def show(options, report):
     for name, told in differences.items():
         texts = [f"{what} {difference:.1e}" for what, difference in told.items()]
         print(f"  {printable(folder / name)}  {', '.join(texts)}")
-    print("Also written:" if differences else "Written:")
-    for path in sorted(folder.iterdir()):
-        if path.name not in differences:
-            print(f"  {printable(path)}")
-    size = report["arguments"]["image_size"]
-    use = _USE[report["task"]].format(
-        model=str(folder / "model.keras"), folder=str(folder), size=size
-    )
+    others = sorted(path for path in folder.iterdir() if path.name not in differences)
+    print("Also written:" if differences else "Written:", *map(printable, others), sep="\n  ")
+    told = {"model": str(folder / "model.keras"), "folder": str(folder)}
+    use = _USE[report["task"]].format(**told, size=report["arguments"]["image_size"])
     print(f"\nUse it:\n  {use}")

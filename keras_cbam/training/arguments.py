@@ -1,6 +1,6 @@
-"""The arguments of a run, each stated once: for the function, the command, the report and resume.
+"""The arguments of a run, stated once for the function, the command, the report and resume.
 
-Nothing here imports Keras: the command reads its options before it does.
+Nothing here imports Keras: the command reads its options first.
 """
 
 import contextlib
@@ -19,134 +19,104 @@ from keras_cbam.errors import (
 )
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-DISTRIBUTIONS = ("mirrored", "data_parallel")
+# And the backend of each.
+DISTRIBUTIONS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 
 
-def argument(default, help, check=None, **option):  # noqa: A002
-    """A field of `RunArguments`.
+def argument(default, help, check=None, **told):  # noqa: A002
+    """A field of `RunArguments`, which the command reads as its annotation says, or as a string.
 
     Args:
         default: its value where none is given.
         help: string, what it is, for the command and the documentation.
         check: function of name and value that raises ValueError; `None` is not checked.
-            Defaults to `None`.
-        **option: for the command: `kind` (`int`, `float`, `bool`; else a string), `choices`,
-            `metavar` and `group`; and `may_change`, whether it may be another one when a run is
-            resumed.
+            Defaults to `None`: it must be one of the `choices`, if there are any.
+        **told: `choices`, `metavar` and `group`, for the command; and `may_change`, whether a
+            resumed run may be given another one, as it may those of the group `run`.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "check": check, **option})
+    if check is None and "choices" in told:
+        check = one_of(*told["choices"])
+    told.setdefault("may_change", told.get("group") == "run")
+    return dataclasses.field(default=default, metadata={"help": help, "check": check, **told})
 
 
-def flag(help, **option):  # noqa: A002
-    """A field that is true or false, and false by default."""
-    return argument(False, help, one_of(False, True), kind=bool, **option)
+def fields_of(group):
+    """A function that makes an `argument` of that group, which is `None` and a number if not told.
+
+    A default of `False` is that of a flag.
+    """
+
+    def field(help, default=None, check=None, **told):  # noqa: A002
+        if default is False:
+            check = one_of(False, True)
+        elif "choices" not in told:
+            told.setdefault("metavar", "N")
+        return argument(default, help, check, group=group, **told)
+
+    return field
+
+
+network_field, data_field, optimization_field, running_field, run_field = map(
+    fields_of, ("network", "data", "optimization", "running", "run")
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunArguments:
     """What every training takes; a task adds its own."""
 
-    epochs: int = argument(
-        None,
+    epochs: int = optimization_field(
         "passes over the training images; may be raised when a run is resumed",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="optimization",
+        check=positive_integer,
         may_change=True,
     )
-    batch_size: int = argument(
-        None,
-        "images a training step, on all devices",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="optimization",
+    batch_size: int = optimization_field(
+        "images a training step, on all devices", check=positive_integer
     )
-    learning_rate: float = argument(
-        None,
-        "the highest rate of the schedule",
-        number(open_below=True),
-        kind=float,
-        metavar="RATE",
-        group="optimization",
+    learning_rate: float = optimization_field(
+        "the highest rate of the schedule", check=number(open_below=True), metavar="RATE"
     )
-    early_stopping: int = argument(
-        None,
+    early_stopping: int = optimization_field(
         "stop when the validation loss has not fallen for N epochs, and take the best weights",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="optimization",
+        check=positive_integer,
         may_change=True,
     )
-    seed: int = argument(
-        0,
+    seed: int = optimization_field(
         "random seed of the weights, the split, the order of the images and their augmentation",
+        0,
         validate_seed,
-        kind=int,
-        metavar="N",
-        group="optimization",
     )
-    precision: str = argument(
-        "float32",
-        "dtype policy of the network",
-        one_of(*PRECISIONS),
-        choices=PRECISIONS,
-        group="running",
-    )
-    xla: bool = flag("compile the training step by XLA", group="running")
-    distribute: str = argument(
-        None,
+    precision: str = running_field("dtype policy of the network", "float32", choices=PRECISIONS)
+    xla: bool = running_field("compile the training step by XLA", False)
+    distribute: str = running_field(
         "share each batch among all devices: mirrored (TensorFlow, one machine) or data_parallel "
         "(JAX, one machine or several)",
-        one_of(*DISTRIBUTIONS),
-        choices=DISTRIBUTIONS,
-        group="running",
+        choices=tuple(DISTRIBUTIONS),
     )
-    strict: bool = flag(
-        "an image that cannot be read is an error; else it is skipped, counted and named",
-        group="data",
+    strict: bool = data_field(
+        "an image that cannot be read is an error; else it is skipped, counted and named", False
     )
-    output: str = argument(
-        None, "folder of the run", metavar="FOLDER", group="run", may_change=True
+    output: str = run_field("folder of the run", metavar="FOLDER")
+    overwrite: bool = run_field(
+        "replace an earlier run of the same task in the output folder", False
     )
-    overwrite: bool = flag(
-        "replace an earlier run of the same task in the output folder", group="run", may_change=True
-    )
-    resume: str = argument(
-        None,
+    resume: str = run_field(
         "continue a run from its last checkpoint; needs no other option, and --epochs may be "
         "raised",
         metavar="RUN",
-        group="run",
-        may_change=True,
     )
-    checkpoint_steps: int = argument(
-        None,
+    checkpoint_steps: int = run_field(
         "write a checkpoint after every N steps too, not only after every epoch",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="run",
-        may_change=True,
+        check=positive_integer,
     )
-    tensorboard: bool = flag(
-        "write logs for TensorBoard into the run", group="run", may_change=True
-    )
+    tensorboard: bool = run_field("write logs for TensorBoard into the run", False)
     verbose: object = argument("auto", "", may_change=True)
 
     @classmethod
     def given(cls, earlier=None, **given):
-        """The arguments of a call, completed and checked.
+        """The arguments of a call, completed and checked; ValueError or TypeError if one is wrong.
 
-        Args:
-            earlier: dict, those of the run to resume, see `stored`. Defaults to `None`.
-            **given: those that the call gives.
-
-        Raises:
-            TypeError: if there is no such argument.
-            ValueError: if one is outside its range, or differs from that of the run to resume.
+        Those of the run to resume, see `stored`, are `earlier`: few may be others.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name in given:
@@ -154,10 +124,10 @@ class RunArguments:
                 raise TypeError(f"Unknown argument `{name}`. {near_names(name, fields)}")
         if earlier is None:
             return cls(**given).completed()
-        output = given.get("output")
-        if output is not None and os.path.abspath(output) != os.path.abspath(earlier["output"]):
+        output, own = given.get("output"), earlier["output"]
+        if output is not None and os.path.abspath(output) != os.path.abspath(own):
             raise ValueError(
-                f"A run is resumed in its own folder: `output` was {earlier['output']!r}. "
+                f"A run is resumed in its own folder: `output` was {own!r}. "
                 f"Received: output={str(output)!r}"
             )
         for name in sorted(fields.keys() - earlier.keys() - given.keys()):
@@ -168,7 +138,7 @@ class RunArguments:
         for name in sorted(given.keys() & earlier.keys()):
             value = getattr(merged, name)
             is_same = stored({name: value}).get(name, value) == earlier[name]
-            if not is_same and not fields[name].metadata.get("may_change"):
+            if not is_same and not fields[name].metadata["may_change"]:
                 raise ValueError(
                     f"A run is resumed with its own arguments: `{name}` was {earlier[name]!r}. "
                     f"Received: {name}={given[name]!r}"
@@ -181,11 +151,7 @@ class RunArguments:
         return merged
 
     def completed(self):
-        """These arguments with the defaults of the task filled in, and checked.
-
-        Raises:
-            ValueError: if one is outside its range.
-        """
+        """These arguments with the defaults of the task, checked: ValueError if one is wrong."""
         self.check()
         return self
 
@@ -204,25 +170,19 @@ class RunArguments:
 
 def stored(arguments):
     """The part of a dict of arguments that JSON has a form for; paths as strings."""
+
+    def plain(value):
+        return value.item() if is_number(value) else os.fspath(value)
+
     found = {}
     for name, value in arguments.items():
         with contextlib.suppress(TypeError):
-            found[name] = json.loads(json.dumps(value, default=_plain))
+            found[name] = json.loads(json.dumps(value, default=plain))
     return found
 
 
-def _plain(value):
-    """A number of NumPy or a path as JSON has it; TypeError for all else."""
-    return value.item() if is_number(value) else os.fspath(value)
-
-
 def existing_path(value, *names):
-    """The absolute path of what exists, so that a run can be resumed from another folder.
-
-    Args:
-        value: what an argument was given.
-        *names: strings that are no paths, whatever there is of that name.
-    """
+    """The absolute path of what exists, to resume from another folder; else the value as it is."""
     is_path = isinstance(value, (str, os.PathLike)) and value not in names and os.path.exists(value)
     return os.path.abspath(value) if is_path else value
 

@@ -15,35 +15,17 @@ SAVED_MODEL = "saved_model"
 
 
 def check_reloaded(task, model, data, folder):
-    """How far the saved models of a run are from the one in memory.
-
-    Args:
-        task: `Task`.
-        model: the trained `keras.Model`.
-        data: what it was trained on.
-        folder: `pathlib.Path` of the run.
-
-    Returns:
-        `{artefact: what task.compare gives}`.
-
-    Raises:
-        TrainingError: if an artefact cannot be loaded in a fresh process, or predicts otherwise.
-    """
+    """Returns `{artefact: what task.compare gives}`, TrainingError if one predicts otherwise."""
     images, *_ = next(task.batches(data, "sample").take(1).as_numpy_iterator())
     expected = model.predict(images, verbose=0)
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(scratch) / "sample.npz"
         np.savez(path, images=images, **_named(expected))
         try:
-            return run_module(
-                "keras_cbam.training.check",
-                {
-                    "task": f"{type(task).__module__}:{type(task).__qualname__}",
-                    "folder": str(folder),
-                    "sample": str(path),
-                    "tolerance": allowed_difference(model),
-                },
-            )
+            given = {"folder": str(folder), "sample": str(path)}
+            given["task"] = f"{type(task).__module__}:{type(task).__qualname__}"
+            given["tolerance"] = allowed_difference(model)
+            return run_module("keras_cbam.training.check", given)
         except FreshProcessError as error:
             raise TrainingError(f"in a fresh process: {error}") from error
 

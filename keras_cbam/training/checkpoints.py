@@ -1,8 +1,7 @@
-"""Checkpoints of a training, whole files, and the random state that is not in the model."""
+"""Checkpoints of a training, and the random state that is not in the model."""
 
 import json
 import os
-import pathlib
 import re
 
 import keras
@@ -13,28 +12,25 @@ from keras_cbam.errors import TrainingError, first_line
 # One to continue from, and one before it in case the last is damaged.
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.npz")
-_STATE = "state"
-KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "weights", "random"}
+KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "counts"}
 
 
 def write_checkpoint(folder, step, state, arrays):
-    """Writes a checkpoint as one file that appears whole, and removes all but the last two.
+    """Writes a checkpoint whole or not at all, and then removes all but the last two.
 
-    Args:
-        folder: `pathlib.Path` of an existing folder.
-        step: int, steps of training so far.
-        state: dict that JSON has a form for, with `KEYS`.
-        arrays: list of arrays.
-
-    Raises:
-        OSError: if it cannot be written; what was there before stays.
+    Its name has the steps of training so far; `state` is a dict for JSON with `KEYS` except
+    `"counts"`, `arrays` a dict of lists of tensors.
     """
     target = folder / f"step-{step:010d}.npz"
     scratch = target.with_suffix(".partial")
-    text = np.frombuffer(json.dumps(state).encode(), "uint8")
+    counts = {name: len(tensors) for name, tensors in arrays.items()}
+    parts = {"state": np.frombuffer(json.dumps({**state, "counts": counts}).encode(), "uint8")}
+    for name, tensors in arrays.items():
+        for index, tensor in enumerate(tensors):
+            parts[f"{name}-{index}"] = keras.ops.convert_to_numpy(tensor)
     try:
         with open(scratch, "wb") as file:
-            np.savez(file, **{_STATE: text}, **{str(i): array for i, array in enumerate(arrays)})
+            np.savez(file, **parts)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(target)
@@ -45,29 +41,24 @@ def write_checkpoint(folder, step, state, arrays):
 
 
 def checkpoint_files(folder):
-    """The paths of a folder's checkpoints, the oldest first."""
-    return sorted(path for path in pathlib.Path(folder).iterdir() if _NAME.fullmatch(path.name))
+    """The paths of a folder's checkpoints, the oldest first; none if there is no folder."""
+    return sorted(path for path in folder.glob("*") if _NAME.fullmatch(path.name))
 
 
 def read_checkpoint(folder):
-    """The newest checkpoint that is whole.
-
-    Args:
-        folder: `pathlib.Path`.
-
-    Returns:
-        State and arrays as given to `write_checkpoint`, or `None` if there is none, and
-        `{path: reason}` of those that are damaged.
-    """
+    """The state and the arrays of the newest whole checkpoint, or `None`; `{damaged: reason}`."""
     damaged = {}
     for path in reversed(checkpoint_files(folder)):
         try:
             # NumPy leaves a damaged file open that it opened itself.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                state = json.loads(archive[_STATE].tobytes())
+                state = json.loads(archive["state"].tobytes())
                 if set(state) != KEYS:
                     raise ValueError("not a checkpoint of this version")
-                arrays = [archive[str(i)] for i in range(len(archive.files) - 1)]
+                arrays = {
+                    name: [archive[f"{name}-{index}"] for index in range(count)]
+                    for name, count in state["counts"].items()
+                }
         except Exception as error:
             # A damaged archive fails in zipfile, zlib, json or NumPy, each with its own errors.
             damaged[path] = first_line(error)
@@ -77,7 +68,7 @@ def read_checkpoint(folder):
 
 
 def assign_arrays(variables, arrays):
-    """Sets variables; raises TrainingError if the arrays are of other ones."""
+    """Sets variables; TrainingError if the arrays are of other ones."""
     shapes = [tuple(variable.shape) for variable in variables]
     if shapes != [array.shape for array in arrays]:
         raise TrainingError("The checkpoint is of another model: its arrays have other shapes.")
@@ -86,7 +77,7 @@ def assign_arrays(variables, arrays):
 
 
 def random_state():
-    """A list of arrays; empty but for PyTorch."""
+    """The random state outside the model, as arrays: only PyTorch has one."""
     if keras.backend.backend() != "torch":
         return []
     import torch
@@ -95,7 +86,7 @@ def random_state():
 
 
 def seed_epoch(seed, epoch):
-    """Sets the state to a function of the two."""
+    """Sets the random state to a function of the two."""
     if keras.backend.backend() == "torch":
         import torch
 

@@ -10,15 +10,13 @@ from keras_cbam.data.order import ONE_DEVICE, Devices
 from keras_cbam.errors import DataError, one_of
 from keras_cbam.training.arguments import DISTRIBUTIONS
 
-_BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
-
 
 def validate_distribution(distribute, batch_size):
     """Raises ValueError if the backend cannot distribute so, or a batch cannot be divided."""
     if distribute is None:
         return
     one_of(*DISTRIBUTIONS)("distribute", distribute)
-    backend, needed = keras.backend.backend(), _BACKENDS[distribute]
+    backend, needed = keras.backend.backend(), DISTRIBUTIONS[distribute]
     if backend != needed:
         raise ValueError(
             f"`distribute={distribute!r}` needs the backend {needed!r}: set the environment "
@@ -34,7 +32,13 @@ def validate_distribution(distribute, batch_size):
 
 def find_devices(distribute):
     """The `Devices` of a distribution, see `distributed`; joins the processes there are."""
-    _keep_tensorflow_off_gpus()
+    if keras.backend.backend() != "tensorflow":
+        import tensorflow as tf
+
+        # TensorFlow only reads images then, and would take all of the GPUs' memory. Refused where
+        # the caller has used it before.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
     if distribute is None:
         return ONE_DEVICE
     count = len(_devices(distribute))
@@ -45,32 +49,24 @@ def find_devices(distribute):
     return Devices(count, jax.process_count(), jax.process_index())
 
 
-@contextlib.contextmanager
 def distributed(distribute):
-    """Within the block, models are built and trained on all devices.
+    """Returns a context, within which models are built and trained on all devices.
 
     Args:
         distribute: `None` for one device; `"mirrored"` for `tf.distribute.MirroredStrategy` on the
-            GPUs, or else the logical CPU devices, of this machine (TensorFlow); `"data_parallel"`
-            for `keras.distribution.DataParallel` on all devices of all processes (JAX). Each
-            process of several is told of the others by `KERAS_DISTRIBUTION_JOB_ADDRESSES`,
-            `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`, see
-            `keras.distribution.initialize`.
+            GPUs, or else the CPU devices, of this machine; `"data_parallel"` for
+            `keras.distribution.DataParallel` on all devices of all processes (JAX), which find each
+            other by the environment, see `keras.distribution.initialize`.
     """
     if distribute is None:
-        yield
-    elif distribute == "mirrored":
+        return contextlib.nullcontext()
+    devices = _devices(distribute)
+    if distribute == "mirrored":
         import tensorflow as tf
 
-        with tf.distribute.MirroredStrategy(_devices(distribute)).scope():
-            yield
-    else:
-        # Each process reads its own share of a batch, see `share`.
-        parallel = keras.distribution.DataParallel(
-            devices=_devices(distribute), auto_shard_dataset=False
-        )
-        with parallel.scope():
-            yield
+        return tf.distribute.MirroredStrategy(devices).scope()
+    # Each process reads its own share of a batch, see `share`.
+    return keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False).scope()
 
 
 def check_same_in_all_processes(numbers, devices):
@@ -87,29 +83,13 @@ def check_same_in_all_processes(numbers, devices):
         )
 
 
-def _keep_tensorflow_off_gpus():
-    """Where another backend computes, TensorFlow reads pictures only; it would take all memory."""
-    if keras.backend.backend() == "tensorflow":
-        return
-    import tensorflow as tf
-
-    # Refused where the caller has used TensorFlow before: its memory is taken then.
-    with contextlib.suppress(RuntimeError):
-        tf.config.set_visible_devices([], "GPU")
-
-
-def _join_processes():
-    if "KERAS_DISTRIBUTION_NUM_PROCESSES" not in os.environ:
-        return
-    import jax
-
-    if not jax.distributed.is_initialized():
-        keras.distribution.initialize()
-
-
 def _devices(distribute):
     if distribute == "data_parallel":
-        _join_processes()
+        import jax
+
+        is_one_of_several = "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ
+        if is_one_of_several and not jax.distributed.is_initialized():
+            keras.distribution.initialize()
         return keras.distribution.list_devices()
     import tensorflow as tf
 

@@ -1,22 +1,9 @@
-"""In which numbers a network computes, and how far apart two computations may be."""
-
-import contextlib
+"""The dtype of a network, and how far apart two computations in it may be."""
 
 import keras
 
 # Largest difference of probabilities between the model in memory and a reloaded one.
 TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
-
-
-@contextlib.contextmanager
-def dtype_policy(name):
-    """Within the block, new layers have the dtype policy of that name."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def allowed_difference(model):

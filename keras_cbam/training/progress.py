@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
+import signal
 import sys
+import threading
 import time
 import warnings
 
@@ -13,52 +16,39 @@ from keras_cbam._compat import build_training_state
 from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
 from keras_cbam.training.checkpoints import (
     assign_arrays,
+    checkpoint_files,
     random_state,
     read_checkpoint,
     seed_epoch,
     set_random_state,
     write_checkpoint,
 )
-from keras_cbam.training.stopping import StopRequest
 
 
-class Progress:
-    """The state of a training that is not in the model, and its only `fit`.
+class Progress(keras.callbacks.Callback):
+    """The state of a training that is not in the model, its only `fit`, and a callback of that.
 
-    Args:
-        folder: `RunFolder`, or `None` to keep no checkpoint. Defaults to `None`.
-        every: int, steps between checkpoints within an epoch. Defaults to `None`: one an epoch.
-        identity: dict that JSON has a form for, what must be the same for a training to be
-            continued. Defaults to `None`: nothing.
-        seed: int, of the training. Defaults to `0`.
-        patience: int, epochs without a lower validation loss that end it. Defaults to `None`.
-
-    Attributes:
-        epoch, step: ints, epochs that are complete, and further steps.
-        history: dict of lists, a number for each epoch.
-        patient_from: int, the epoch from which the patience counts, or `None` if it does not.
-        seconds: float, of training before it was stopped.
+    It is `epoch` complete epochs and `step` steps; `history` has a number for each epoch, and
+    `seconds` of training were before it was stopped. Early stopping counts from the epoch
+    `patient_from`, if that is not `None`. Without a `RunFolder` no checkpoint is kept. `identity`,
+    a dict for JSON, must be the same for a training to be continued.
     """
 
-    def __init__(self, folder=None, every=None, identity=None, seed=0, patience=None):
+    def __init__(self, arguments, folder=None, identity=None):
+        super().__init__()
+        self.arguments = arguments
         self.folder = folder
-        self.every = every
-        self.seed = seed
-        self.patience = patience
         self.identity = json.loads(json.dumps(identity or {}))
-        self.stop_request = StopRequest()
-        self.epoch = self.step = self._steps = self.patient_from = 0
+        self.epoch = self.step = self._steps = self._first_step = self.patient_from = 0
         self.history = {}
         self.seconds = 0.0
-        self._restored = self._metrics = None
-        self.random = []
+        self._restored = self._signal = None
+        self._metrics = self._random = ()
         self._start = time.perf_counter()
 
     def resume(self):
         """Goes to where the newest whole checkpoint is; to the start if there is none."""
-        found, damaged = None, {}
-        if self.folder.checkpoints.is_dir():
-            found, damaged = read_checkpoint(self.folder.checkpoints)
+        found, damaged = read_checkpoint(self.folder.checkpoints)
         for path, reason in damaged.items():
             warnings.warn(f"A damaged checkpoint is skipped: {path}: {reason}", stacklevel=2)
             if self.folder.is_writing:
@@ -66,7 +56,7 @@ class Progress:
                 path.rename(path.with_suffix(".damaged"))
         if found is None:
             return
-        state, arrays = found
+        state, self._restored = found
         for name, ours in self.identity.items():
             theirs = state["identity"].get(name)
             if theirs != ours:
@@ -76,7 +66,6 @@ class Progress:
                 )
         self.epoch, self.step = state["epoch"], state["step"]
         self._steps, self.history, self.seconds = state["steps"], state["history"], state["seconds"]
-        self._restored = state, arrays
         self.folder.write_history(self.history)
 
     @property
@@ -87,64 +76,45 @@ class Progress:
     @property
     def has_run_out_of_patience(self):
         """Whether the validation loss has not fallen for so many epochs."""
-        if self.patience is None or self.patient_from is None:
+        patience = self.arguments.early_stopping
+        if patience is None or self.patient_from is None:
             return False
         losses = finite_losses(self.history)[self.patient_from :] or [np.inf]
-        return len(losses) - 1 - int(np.argmin(losses)) >= self.patience
+        return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
     def restore(self, model, first_epoch, stop_epoch, batch):
-        """Makes the state of optimizer and metrics, and sets it from a checkpoint.
+        """Sets a compiled model from the checkpoint, if there is one; `batch` is of a step.
 
-        The weights are set from it in any case, the optimizer's state if it is of these epochs.
-
-        Args:
-            model: compiled `keras.Model`, as it was when the checkpoint was written.
-            first_epoch, stop_epoch: ints, the first epoch with this optimizer, and after it.
-            batch: tuple, inputs and targets of a step.
+        The state of the optimizer is set only if the checkpoint is of these epochs.
         """
         build_training_state(model, batch)
-        if self._restored is None:
+        arrays = self._restored
+        if arrays is None:
             return
-        state, arrays = self._restored
-        model_part, rest = arrays[: state["weights"]], arrays[state["weights"] :]
-        count = len(rest) - state["random"]
-        rest, self.random = rest[:count], rest[count:]
-        assign_arrays(model.variables, model_part)
+        assign_arrays(model.variables, arrays["weights"])
+        self._random = arrays["random"]
         if self.epoch < stop_epoch:
             self._restored = None
-        if not (first_epoch, 0) < (self.epoch, self.step) <= (stop_epoch, 0):
-            return
-        optimizer = model.optimizer.variables
-        assign_arrays(optimizer, rest[: len(optimizer)])
-        if self.step:
-            self._metrics = rest[len(optimizer) :]
+        if (first_epoch, 0) < (self.epoch, self.step) <= (stop_epoch, 0):
+            assign_arrays(model.optimizer.variables, arrays["optimizer"])
+            self._metrics = arrays["metrics"]
 
     def fit(self, model, epochs, epoch_batches, validation, stop_epoch, callbacks, verbose):
-        """Trains from where it is up to an epoch, one `fit` an epoch.
+        """Trains a compiled model from where it is to `stop_epoch`, by one `model.fit` an epoch.
 
-        Args:
-            model: compiled `keras.Model`.
-            epochs: int, of the whole training, for the progress bar.
-            epoch_batches: callable `(epoch, first_step) -> tf.data.Dataset`.
-            validation: `tf.data.Dataset` that every epoch is validated on.
-            stop_epoch: int, the first epoch that is not trained.
-            callbacks: list of `keras.callbacks.Callback`.
-            verbose: see `keras.Model.fit`; `"auto"` draws a bar on a terminal only.
-
-        Raises:
-            DivergenceError: if the loss is not finite any more.
-            TrainingStopped: if a signal came.
-            OSError: if a checkpoint cannot be written.
+        The progress bar counts to `epochs`, those of the whole training. `epoch_batches` is a
+        function `(epoch, first_step) -> tf.data.Dataset`, `validation` such a dataset, and
+        `verbose` as of `keras.Model.fit`, except that `"auto"` draws a bar on a terminal only.
         """
         if verbose == "auto":
             # A bar that is drawn anew fills a log file.
             verbose = 1 if sys.stdout.isatty() else 2
-        with self.stop_request.listening() if self.folder else contextlib.nullcontext():
+        with self._listening():
             while self.epoch < stop_epoch and not self.has_run_out_of_patience:
                 train = epoch_batches(self.epoch, self.step)
                 # A list of its own, as `fit` would count the epochs up to this one only.
                 own = keras.callbacks.CallbackList(
-                    [keras.callbacks.TerminateOnNaN(), *callbacks, _Keeper(self)],
+                    [keras.callbacks.TerminateOnNaN(), *callbacks, self],
                     add_history=True,
                     add_progbar=verbose != 0,
                     model=model,
@@ -161,46 +131,59 @@ class Progress:
                     shuffle=False,
                     verbose=verbose,
                 )
-        self.stop_if_asked()
+        self._stop_if_asked()
 
-    def begin_epoch(self, model):
-        """Sets what the metrics of an epoch had counted before it was stopped."""
+    def on_epoch_begin(self, epoch, logs=None):
+        self._first_step = self.step
         if not self.step:
-            seed_epoch(self.seed, self.epoch)
-        if self._metrics is not None:
-            assign_arrays(model.metrics_variables, self._metrics)
-            self._metrics = None
+            seed_epoch(self.arguments.seed, self.epoch)
+        if self._metrics:
+            # What they had counted before the epoch was stopped.
+            assign_arrays(self.model.metrics_variables, self._metrics)
+            self._metrics = ()
 
-    def end_step(self, model, step, is_last):
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not before: the iterator of a PyTorch data loader draws a number first.
+        set_random_state(self._random)
+        self._random = ()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.end_step(self._first_step + batch + 1, batch + 1 == self.params["steps"])
+
+    def end_step(self, step, is_last):
         """Counts a step, and writes a checkpoint if one is due."""
         self._steps += 1
-        if model.stop_training:
-            path = None if self.folder is None else self.folder.last_checkpoint()
-            kept = "" if path is None else f" The last checkpoint before it is kept: {path}."
+        if self.model.stop_training:
+            kept = ""
+            if self.folder is not None:
+                for path in checkpoint_files(self.folder.checkpoints)[-1:]:
+                    kept = f" The last checkpoint before it is kept: {path}."
             raise DivergenceError(
                 f"The training diverged in epoch {self.epoch + 1}, step {step}: the loss is not "
                 f"finite. Lower the learning rate.{kept}"
             )
-        is_due = self.every is not None and step % self.every == 0
+        every = self.arguments.checkpoint_steps
+        is_due = every is not None and step % every == 0
         # The last step is saved with the validation that follows it.
-        if not is_last and (is_due or self.stop_request.signal is not None):
+        if not is_last and (is_due or self._signal is not None):
             self.step = step
-            self.save(model)
+            self._save()
 
-    def end_epoch(self, model, epoch, logs):
+    def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch, self.step = epoch + 1, 0
-        self.save(model)
+        self._save()
 
-    def save(self, model):
+    def _save(self):
         """Writes a checkpoint, and ends the training if a signal asked for it."""
         if self.folder is not None and self.folder.is_writing:
-            groups = [model.variables, model.optimizer.variables]
-            if self.step:
-                groups.append(model.metrics_variables)
-            arrays = [keras.ops.convert_to_numpy(value) for group in groups for value in group]
-            random = random_state() if self.step else []
+            arrays = {
+                "weights": self.model.variables,
+                "optimizer": self.model.optimizer.variables,
+                "metrics": self.model.metrics_variables if self.step else (),
+                "random": random_state() if self.step else (),
+            }
             state = {
                 "identity": self.identity,
                 "epoch": self.epoch,
@@ -208,42 +191,43 @@ class Progress:
                 "steps": self._steps,
                 "history": self.history,
                 "seconds": self.trained_seconds,
-                "weights": len(model.variables),
-                "random": len(random),
             }
-            write_checkpoint(self.folder.checkpoints, self._steps, state, arrays + random)
+            write_checkpoint(self.folder.checkpoints, self._steps, state, arrays)
             self.folder.write_history(self.history)
-        self.stop_if_asked()
+        self._stop_if_asked()
 
-    def stop_if_asked(self):
-        if self.stop_request.signal is not None:
-            raise TrainingStopped(self.stop_request.signal, self.epoch, self.step)
+    def _stop_if_asked(self):
+        if self._signal is not None:
+            raise TrainingStopped(self._signal, self.epoch, self.step)
+
+    @contextlib.contextmanager
+    def _listening(self):
+        """Within the block, Ctrl-C or SIGTERM ends the training after its step and a checkpoint."""
+        # Signals reach the main thread only.
+        if self.folder is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # What the caller ignores, as in the background of a script, stays ignored.
+        before = {number: own for number, own in before.items() if own is not signal.SIG_IGN}
+
+        def restore():
+            for number, own in before.items():
+                signal.signal(number, own)
+
+        def request(number, _):
+            self._signal = number
+            os.write(2, b"\nStopping after this step; a second signal stops at once.\n")
+            restore()
+
+        for number in before:
+            signal.signal(number, request)
+        try:
+            yield
+        finally:
+            restore()
 
 
 def finite_losses(history):
     """The validation losses, infinite where they are not numbers: none of these is the best."""
     return [loss if np.isfinite(loss) else np.inf for loss in history.get("val_loss", [])]
-
-
-class _Keeper(keras.callbacks.Callback):
-    """Tells a `Progress` what a `fit` of one epoch has done."""
-
-    def __init__(self, progress):
-        super().__init__()
-        self.progress = progress
-        self.first_step = progress.step
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.progress.begin_epoch(self.model)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        # Not before: the iterator of a PyTorch data loader draws a number first.
-        set_random_state(self.progress.random)
-        self.progress.random = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        is_last = batch + 1 == self.params["steps"]
-        self.progress.end_step(self.model, self.first_step + batch + 1, is_last)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.progress.end_epoch(self.model, epoch, logs or {})

@@ -13,27 +13,22 @@ from keras_cbam.training.arguments import stored
 
 ARGUMENTS, REPORT, HISTORY, MODEL = "arguments.json", "report.json", "history.csv", "model.keras"
 BEST, CHECKPOINTS, TENSORBOARD = "best.weights.h5", "checkpoints", "tensorboard"
-# What is written here moves to its place when it is whole.
-_PARTIAL = ".partial"
-_LOCK = ".lock"
+# What is written moves from here to its place when it is whole; and the lock of a training.
+_PARTIAL, _LOCK = ".partial", ".lock"
 _COMMON = (ARGUMENTS, REPORT, HISTORY, MODEL, BEST, CHECKPOINTS, TENSORBOARD)
-# What a mount point may hold besides.
-_FOREIGN_ALLOWED = ("lost+found",)
 
 
 class RunFolder:
-    """Where a run writes: a context, at the end of which others may write there.
+    """Where a run of a `Task` writes: a context, at the end of which others may write there.
 
-    Args:
-        path: path of the folder, which need not exist, or `None` to write nothing.
-        task: `Task`.
-        is_writing: bool, whether this process writes: of several, one does. Defaults to `True`.
+    Without a path, or of several processes in all except one, nothing is written.
     """
 
     def __init__(self, path, task, is_writing=True):
         self.path = None if path is None else pathlib.Path(path).absolute()
         self.task = task
         self.is_writing = is_writing and path is not None
+        self.checkpoints = None if path is None else self.path / CHECKPOINTS
         self.lock = None
 
     def __enter__(self):
@@ -43,70 +38,40 @@ class RunFolder:
         if self.lock is not None:
             self.lock.close()
 
-    @property
-    def checkpoints(self):
-        """The folder of the checkpoints, or `None`."""
-        return None if self.path is None else self.path / CHECKPOINTS
-
     def check(self):
         """Raises FileExistsError if the run would write over anything but a run of its task."""
         if self.path is None or not self.path.exists():
             return
         if not self.path.is_dir():
             raise FileExistsError(f"The output {quoted(self.path)} is a file, not a folder.")
-        arguments = self.task.arguments
-        names = {path.name for path in self.path.iterdir()}
-        names = {name for name in names if not name.startswith(".")} - set(_FOREIGN_ALLOWED)
+        # An empty mount point holds a folder of its own.
+        names = {path.name for path in self.path.iterdir()} - {"lost+found"}
+        names = sorted(name for name in names if not name.startswith("."))
+        earlier = read_json(self.path / ARGUMENTS).get("task")
+        arguments, more = self.task.arguments, ""
         if not names:
             return
-        earlier = read_json(self.path / ARGUMENTS).get("task")
         if earlier is None:
-            raise FileExistsError(
-                f"The output folder {quoted(self.path)} holds files that are not of a run: "
-                f"{', '.join(sorted(names)[:5])}. Choose another --output."
-            )
-        if earlier != self.task.name:
-            raise FileExistsError(
-                f"The output folder {quoted(self.path)} holds a run of {earlier}, which a run of "
-                f"{self.task.name} does not replace. Choose another --output."
-            )
-        if not arguments.overwrite and arguments.resume is None:
-            is_whole = (self.path / MODEL).exists()
-            raise FileExistsError(
-                f"The output folder {quoted(self.path)} already holds "
-                f"{'a' if is_whole else 'an unfinished'} run. Choose another --output, or pass "
-                f"--overwrite to replace it{'' if is_whole else ' or --resume to continue it'}."
-            )
+            why = f"holds files that are not of a run: {', '.join(names[:5])}"
+        elif earlier != self.task.name:
+            why = f"holds a run of {earlier}, which a run of {self.task.name} does not replace"
+        elif arguments.overwrite or arguments.resume is not None:
+            return
+        elif (self.path / MODEL).exists():
+            why, more = "already holds a run", ", or pass --overwrite to replace it"
+        else:
+            why = "already holds an unfinished run"
+            more = ", or pass --overwrite to replace it or --resume to continue it"
+        raise FileExistsError(
+            f"The output folder {quoted(self.path)} {why}. Choose another --output{more}."
+        )
 
     def begin(self, class_names):
-        """Makes the folder, empty unless a run is resumed, and writes its arguments.
-
-        Args:
-            class_names: list of strings, which the model file alone does not tell.
-
-        Raises:
-            FileExistsError: if another process is training in it.
-        """
+        """Makes the folder, empty unless a run is resumed; FileExistsError if it is in use."""
         if not self.is_writing:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock()
-        arguments = self.task.arguments
-        if arguments.resume is None:
-            # Its arguments last: until then it is known as a run, which --overwrite replaces.
-            for name in (_PARTIAL, *self.task.files, *reversed(_COMMON)):
-                _remove(self.path / name)
-        told = {
-            "task": self.task.name,
-            "class_names": class_names,
-            "arguments": stored(vars(arguments)),
-        }
-        # First: without it, what else is here is not known as a run.
-        self.write_json(ARGUMENTS, told)
-        self.checkpoints.mkdir(exist_ok=True)
-
-    def _lock(self):
-        # It is given back when the block or the process ends, however it does.
+        # The lock is given back when the block or the process ends, however it does.
         self.lock = open(self.path / _LOCK, "w")  # noqa: SIM115
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,10 +79,20 @@ class RunFolder:
             raise FileExistsError(
                 f"Another process is training in {quoted(self.path)}. Choose another --output."
             ) from error
+        arguments = self.task.arguments
+        if arguments.resume is None:
+            # Its arguments last: until then it is known as a run, which --overwrite replaces.
+            for name in (_PARTIAL, *self.task.files, *reversed(_COMMON)):
+                _remove(self.path / name)
+        told = {"task": self.task.name, "class_names": class_names}
+        told["arguments"] = stored(vars(arguments))
+        # First: without it, what else is here is not known as a run.
+        self.write_json(ARGUMENTS, told)
+        self.checkpoints.mkdir(exist_ok=True)
 
     def remove_results(self):
         """Removes what was made of an earlier state of the model: all of it is made again."""
-        for name in (*self.task.files, REPORT):
+        for name in (*self.task.files, REPORT) if self.is_writing else ():
             _remove(self.path / name)
 
     def write_json(self, name, content):
@@ -125,7 +100,7 @@ class RunFolder:
 
     def write_history(self, history):
         """Writes `history.csv`: a row for each epoch so far."""
-        if not self.is_writing or not history:
+        if not history:
             return
 
         def write(path):
@@ -138,16 +113,7 @@ class RunFolder:
         self._whole(HISTORY, write)
 
     def save(self, name, write):
-        """Writes an artefact, whole or not at all.
-
-        Args:
-            name: string, of the file or folder.
-            write: function of a path.
-
-        Raises:
-            ExportError: if the model cannot be converted.
-            OSError: if it cannot be written.
-        """
+        """Writes an artefact by a function of a path, whole or not at all; OSError if it fails."""
         import tensorflow as tf
 
         try:
@@ -161,6 +127,8 @@ class RunFolder:
             ) from error
 
     def _whole(self, name, write):
+        if not self.is_writing:
+            return
         partial = self.path / _PARTIAL / name
         partial.parent.mkdir(exist_ok=True)
         _remove(partial)
@@ -174,15 +142,6 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 # Another artefact may be in it.
                 partial.parent.rmdir()
-
-    def last_checkpoint(self):
-        """The path of the newest checkpoint, or `None`."""
-        # Keras is imported there: the command reads a folder before.
-        from keras_cbam.training.checkpoints import checkpoint_files
-
-        if self.path is None or not self.checkpoints.is_dir():
-            return None
-        return (checkpoint_files(self.checkpoints) or [None])[-1]
 
 
 def _remove(path):
@@ -202,11 +161,7 @@ def read_json(path):
 
 
 def resumable(path, task_name):
-    """The arguments of a run, as `RunArguments.given` takes them.
-
-    Raises:
-        TrainingError: if the folder holds no run of the task.
-    """
+    """The arguments of a run for `RunArguments.given`; TrainingError if it is not of the task."""
     told = read_json(pathlib.Path(path) / ARGUMENTS)
     if told.get("task") != task_name or not isinstance(told.get("arguments"), dict):
         raise TrainingError(f"There is no run of {task_name} to resume in {quoted(path)}.")

@@ -1,4 +1,4 @@
-"""A trained model on the disk, as every verb takes it: the folder of a run, or a file alone."""
+"""A saved model, as every verb takes it: the folder of a run, or a file alone."""
 
 import dataclasses
 import pathlib
@@ -10,33 +10,24 @@ from keras_cbam.training.run_folder import ARGUMENTS, MODEL, REPORT, read_json
 
 @dataclasses.dataclass(frozen=True)
 class SavedRun:
-    """A saved model, and what its run has told of it.
+    """A saved model and its run; a file alone has no task, arguments, report and class names.
 
     Attributes:
         model_file: `pathlib.Path` of the `.keras` file.
-        task: string, the name of the task of the run, or `None` for a file alone.
-        arguments: dict, the arguments of the run; empty for a file alone.
-        report: dict, its `report.json`; empty for a file alone.
-        names: list of strings, the classes of the run, or `None`.
+        task: string, the name of the task.
+        arguments: dict, the arguments of the run.
+        report: dict, its `report.json`.
+        class_names: list of strings, in the order of the model's outputs.
     """
 
     model_file: pathlib.Path
     task: str | None = None
     arguments: dict = dataclasses.field(default_factory=dict)
     report: dict = dataclasses.field(default_factory=dict)
-    names: list | None = None
-
-    @property
-    def class_names(self):
-        """The names of the classes, in the order of the model's outputs, or `None`."""
-        return None if self.names is None else [printable(name) for name in self.names]
+    class_names: list | None = None
 
     def complete(self, arguments):
-        """The arguments of the run as a dataclass of its task, `ClassifierArguments` for example.
-
-        Raises:
-            ModelError: if they are those of another version.
-        """
+        """The arguments of the run as this `RunArguments`; ModelError if it has others."""
         try:
             return arguments(**self.arguments).completed()
         except (TypeError, ValueError) as error:
@@ -46,11 +37,7 @@ class SavedRun:
             ) from error
 
     def load(self):
-        """The `keras.Model`, which is not compiled; code in the file is not run.
-
-        Raises:
-            ModelError: if it cannot be loaded.
-        """
+        """The `keras.Model`, not compiled; code in the file is not run. ModelError if it fails."""
         from keras_cbam.files.model_files import load_keras_file
 
         try:
@@ -63,21 +50,19 @@ class SavedRun:
 
 
 def find_run(path):
-    """The saved model at a path.
-
-    Args:
-        path: path of the folder of a run, of the `model.keras` in it, or of any `.keras` file.
-
-    Returns:
-        `SavedRun`.
+    """The `SavedRun` at a path: the folder of a run, its `model.keras`, or any `.keras` file.
 
     Raises:
         ModelError: if there is no trained model.
+
+    Example:
+
+    >>> find_run("run").class_names
+    ['cat', 'dog']
     """
     path = pathlib.Path(path)
-    folder = path if path.is_dir() else path.parent
-    told = read_json(folder / ARGUMENTS)
-    model_file = folder / MODEL if path.is_dir() else path
+    model_file = path / MODEL if path.is_dir() else path
+    told = read_json(model_file.parent / ARGUMENTS)
     is_run = "task" in told and model_file.name == MODEL
     if not model_file.is_file():
         reason = f"it has no {MODEL}" if path.is_dir() else "there is no such file or folder"
@@ -88,11 +73,11 @@ def find_run(path):
         raise ModelError(f"The file {quoted(model_file)} is not a Keras model saved as .keras.")
     if not is_run:
         return SavedRun(model_file)
-    report = read_json(folder / REPORT)
+    report, arguments = read_json(model_file.parent / REPORT), told.get("arguments")
     data = report.get("data", {})
-    arguments = told.get("arguments")
     names = told.get("class_names", data.get("class_names") if isinstance(data, dict) else None)
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not isinstance(arguments, dict) or not (names is None or is_list):
         raise ModelError(f"The {ARGUMENTS} beside {quoted(model_file)} is damaged.")
+    names = names and [printable(name) for name in names]
     return SavedRun(model_file, told["task"], arguments, report, names)

@@ -13,13 +13,7 @@ from keras_cbam.training.arguments import RunArguments
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Epochs with one optimizer.
-
-    Attributes:
-        epochs: int, at least 1.
-        compiled: function that gives a context manager, within which the model is compiled for
-            these epochs; what it freezes is as before at its end.
-    """
+    """Epochs, at least one, with one optimizer: the model is compiled for them in a context."""
 
     epochs: int
     compiled: Callable[[], contextlib.AbstractContextManager]
@@ -42,13 +36,7 @@ class Data(Protocol):
 
 
 class Task(Protocol):
-    """A kind of model that can be trained: `ClassificationTask` or `DetectionTask`.
-
-    Attributes:
-        name: string, in the report of a run: a run is resumed and replaced by the same task only.
-        arguments: `RunArguments`.
-        files: the names of what `artefacts` may write.
-    """
+    """A kind of model that can be trained; `files` are the names of what `artefacts` may write."""
 
     name: str
     arguments: RunArguments
@@ -70,11 +58,11 @@ class Task(Protocol):
         `"validation"`, `"test"`, or `"sample"`: a few images of the test part.
         """
 
-    def measure(self, model: keras.Model, data: Data, part: str = "test") -> tuple[dict, Any]:
-        """The metrics of a part, for the report, and the predictions that they are of."""
+    def measure(self, model: keras.Model, data: Data) -> tuple[dict, Any]:
+        """The metrics of the test part, for the report, and the predictions that they are of."""
 
     def artefacts(self, model, data, history, report, predictions) -> dict[str, Callable]:
         """`{name: function that writes it to a path}`; each may fail alone."""
 
     def compare(self, expected, found, tolerance: float) -> dict:
-        """How far predictions of a reloaded model are off; TrainingError if they are others."""
+        """How far predictions of a reloaded model are off; TrainingError if it is too far."""

@@ -3,13 +3,17 @@
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import pathlib
+import platform
+import sys
 import time
 import warnings
 
 import keras
 import numpy as np
 
+from keras_cbam.cost import count_parameters
 from keras_cbam.data.batches import reading
 from keras_cbam.data.order import ONE_DEVICE
 from keras_cbam.errors import DivergenceError, first_line
@@ -20,26 +24,24 @@ from keras_cbam.training.devices import (
     find_devices,
     validate_distribution,
 )
-from keras_cbam.training.precision import dtype_policy
 from keras_cbam.training.progress import Progress, finite_losses
-from keras_cbam.training.report import describe
 from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
 from keras_cbam.visualization.panels import figure_class
 
-# How the warning of a step that failed after the training begins.
-PROBLEM = "The model is trained and saved, but"
+# The modules whose versions are in the report: all are loaded.
+VERSIONS = ("keras_cbam", "keras", "tensorflow", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a training gives back.
+    """What a training returns.
 
     Attributes:
         model: the trained `keras.Model`.
         data: what it was trained and measured on.
         history: dict of lists, one number for each epoch.
-        report: dict, the contents of `report.json`; `"problems"` has a sentence for each step after
-            the training that failed.
+        report: dict, the contents of `report.json`; `"problems"` names what failed after the
+            training.
         output: `pathlib.Path` of the folder of the run, or `None` if none was written.
     """
 
@@ -51,43 +53,48 @@ class Run:
 
 
 def train(task):
-    """Trains the model of a task, saves it, and then measures, draws and checks it.
-
-    Args:
-        task: `Task`.
+    """Trains the model of a `Task`, saves it, and then measures, draws and checks it.
 
     Returns:
         `Run`.
 
     Raises:
         ValueError: if an argument is outside its range or names nothing known.
-        DataError: if the data cannot be used.
-        WeightsError: if the weights cannot be used.
+        DataError, WeightsError: if the data or the weights cannot be used.
         DivergenceError: if the training diverged.
         TrainingError: if there is nothing to resume, or its data are others.
         FileExistsError: if the output folder holds anything but a run to replace or to resume.
         TrainingStopped: if a signal ended the run; a `KeyboardInterrupt`.
-        OSError: if the model cannot be written.
-        ImportError: without a library that the run needs; it names the extra.
+        ImportError, OSError: if a library is missing, or the model cannot be written.
     """
     arguments = task.arguments
     validate_distribution(arguments.distribute, arguments.batch_size)
     devices = find_devices(arguments.distribute)
     with RunFolder(arguments.output, task, is_writing=not devices.process) as folder:
+        folder.check()
+        if folder.is_writing:
+            # What would otherwise be missing after hours.
+            figure_class()
+            if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
+                raise ImportError(
+                    "`tensorboard` needs TensorBoard, which is not installed: "
+                    "pip install keras_cbam[tensorboard]"
+                )
         return _train(task, folder, devices)
 
 
 def _train(task, folder, devices):
     start, arguments = time.perf_counter(), task.arguments
-    folder.check()
-    if folder.is_writing:
-        _check_libraries(arguments)
     data = task.load()
 
     def build():
         keras.utils.set_random_seed(arguments.seed)
-        with dtype_policy(arguments.precision):
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(arguments.precision)
+        try:
             return task.build(data)
+        finally:
+            keras.config.set_dtype_policy(before)
 
     with reading(*data.sources()):
         with distributed(arguments.distribute):
@@ -109,18 +116,25 @@ def _train(task, folder, devices):
             "task": task.name,
             "problems": {},
             "data": {"class_names": data.class_names},
-            **describe(model, arguments, progress.trained_seconds),
+            "parameters": {"trainable": count_parameters(model), "total": model.count_params()},
+            "seconds": {"training": round(progress.trained_seconds, 1)},
+            "versions": {
+                "python": platform.python_version(),
+                "backend": keras.backend.backend(),
+                **{name: sys.modules[name].__version__ for name in VERSIONS},
+            },
+            # What JSON has no form for is in it as text.
+            "arguments": json.loads(json.dumps(vars(arguments), default=str)),
         }
-        if folder.is_writing:
-            folder.remove_results()
-            folder.save(MODEL, model.save)
-            folder.write_json(REPORT, report)
+        folder.remove_results()
+        folder.save(MODEL, model.save)
+        folder.write_json(REPORT, report)
         _finish(task, model, data, history, report, folder)
     report["seconds"]["total"] = round(time.perf_counter() - start + progress.seconds, 1)
-    if folder.is_writing:
-        folder.write_json(REPORT, report)
+    folder.write_json(REPORT, report)
     for what, sentence in report["problems"].items():
-        warnings.warn(f"{PROBLEM} {what} failed: {sentence}", stacklevel=4)
+        told = f"The model is trained and saved, but {what} failed: {sentence}"
+        warnings.warn(told, stacklevel=4)
     return Run(model, data, history, report, folder.path if folder.is_writing else None)
 
 
@@ -129,19 +143,22 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
 
     Args:
         task: `Task`.
-        model: `keras.Model` as `task.build` gives it.
-        data: as `task.load` gives it.
-        progress: `Progress`, which may have begun. Defaults to `None`: a new one.
+        model: `keras.Model`, as of `task.build`.
+        data: as of `task.load`.
+        progress: `Progress`. Defaults to `None`: a new one.
         devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
         Dict of lists, one number for each epoch: `loss`, `val_loss` and the model's metrics.
     """
     arguments = task.arguments
-    progress = Progress(seed=arguments.seed) if progress is None else progress
+    progress = progress or Progress(arguments)
     verbose = 0 if devices.process else arguments.verbose
-    training = task.batches(data, "train", devices=devices)
-    phases = task.phases(model, len(training))
+
+    def epoch_batches(epoch=0, first_step=0):
+        return task.batches(data, "train", epoch, first_step, devices)
+
+    phases = task.phases(model, len(epoch_batches()))
     epochs = sum(phase.epochs for phase in phases)
     validation = task.batches(data, "validation", devices=devices)
     callbacks = _callbacks(progress.folder, arguments, progress.history)
@@ -156,45 +173,21 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
         progress.patient_from = done if stop == epochs else None
         with phase.compiled():
             progress.restore(model, done, stop, batch)
-            progress.fit(
-                model,
-                epochs,
-                lambda epoch, step: task.batches(data, "train", epoch, step, devices),
-                validation,
-                stop,
-                callbacks,
-                verbose,
-            )
+            progress.fit(model, epochs, epoch_batches, validation, stop, callbacks, verbose)
         done = stop
     return progress.history
 
 
-def _check_libraries(arguments):
-    """Raises ImportError for what would otherwise be missing after hours."""
-    figure_class()
-    if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ImportError(
-            "`tensorboard` needs TensorBoard, which is not installed: "
-            "pip install keras_cbam[tensorboard]"
-        )
-
-
 def _start(task, data, folder, devices):
     """The `Progress` of a run, at its last checkpoint if it is resumed."""
-    arguments = task.arguments
-    progress = Progress(
-        None if folder.path is None else folder,
-        every=arguments.checkpoint_steps,
-        identity={
-            "classes": data.class_names,
-            "digest of the data": data.identity(),
-            "backend": keras.backend.backend(),
-            "number of devices": devices.count,
-        },
-        seed=arguments.seed,
-        patience=arguments.early_stopping,
-    )
-    if arguments.resume is not None:
+    identity = {
+        "classes": data.class_names,
+        "digest of the data": data.identity(),
+        "backend": keras.backend.backend(),
+        "number of devices": devices.count,
+    }
+    progress = Progress(task.arguments, folder if folder.path else None, identity)
+    if task.arguments.resume is not None:
         progress.resume()
         check_same_in_all_processes([progress.epoch, progress.step], devices)
         if not progress.epoch and not progress.step:
@@ -206,18 +199,15 @@ def _start(task, data, folder, devices):
 def _callbacks(folder, arguments, history):
     if folder is None or not folder.is_writing:
         return []
-    found = [
-        keras.callbacks.ModelCheckpoint(
-            folder.path / BEST,
-            monitor="val_loss",
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=min(finite_losses(history), default=np.inf),
-        )
-    ]
-    if arguments.tensorboard:
-        found.append(keras.callbacks.TensorBoard(folder.path / TENSORBOARD, write_graph=False))
-    return found
+    best = keras.callbacks.ModelCheckpoint(
+        folder.path / BEST,
+        save_best_only=True,
+        save_weights_only=True,
+        initial_value_threshold=min(finite_losses(history), default=np.inf),
+    )
+    if not arguments.tensorboard:
+        return [best]
+    return [best, keras.callbacks.TensorBoard(folder.path / TENSORBOARD, write_graph=False)]
 
 
 def _finish(task, model, data, history, report, folder):

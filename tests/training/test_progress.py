@@ -28,7 +28,8 @@ def copied(finished, tmp_path):
 
 def resumed(folder, **arguments):
     """The `Progress` of a run, at its last whole checkpoint."""
-    progress = Progress(RunFolder(folder, ToyTask(ToyArguments())), **arguments)
+    task = ToyTask(ToyArguments())
+    progress = Progress(task.arguments, RunFolder(folder, task), **arguments)
     progress.resume()
     return progress
 
