@@ -4,6 +4,7 @@ import keras_cv
 
 from keras_cbam.applications import application_names
 from keras_cbam.detection.arguments import DETECTORS, SMALL
+from keras_cbam.detection.models.base import level_numbers
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
 from keras_cbam.detection.models.named_backbones import (
     application_backbone,
@@ -11,7 +12,6 @@ from keras_cbam.detection.models.named_backbones import (
     ssd_mobilenet,
     ssd_vgg16,
 )
-from keras_cbam.detection.models.proposals import level_index
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.detection.models.stairnet import StairNet
 from keras_cbam.errors import near_names
@@ -159,8 +159,8 @@ def _backbone(name, image_size, attention, weights, detector):
 
 def _single_shot(detector, network, num_classes, backbone, attention):
     # From the last feature map of the backbone down to one position.
-    levels = network.pyramid_level_inputs
-    size = network.get_layer(levels[max(levels, key=level_index)]).output.shape[1]
+    last = network.pyramid_level_inputs[f"P{level_numbers(network)[-1]}"]
+    size = network.get_layer(last).output.shape[1]
     is_mobile = backbone != "vgg16"
     padding = "same" if is_mobile else "valid"
     filters = []

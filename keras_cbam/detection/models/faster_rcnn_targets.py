@@ -24,13 +24,8 @@ def anchor_targets(anchors, boxes, classes, count, seed):
         Tuple of targets and weights, dicts by the name of the loss.
     """
     matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
-    positives, negatives = sample_matches(
-        is_positive,
-        is_negative,
-        min(count, len(anchors)),
-        0.5,
-        seed,
-    )
+    count = min(count, len(anchors))
+    positives, negatives = sample_matches(is_positive, is_negative, count, 0.5, seed)
     targets = {
         "rpn_box": encode_boxes(matched, anchors),
         "rpn_classification": ops.cast(positives, "float32")[..., None],
@@ -44,19 +39,16 @@ def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
     Args:
         proposals: float tensor `(batch, proposals, 4)`, "xyxy" in pixels.
         is_proposal: boolean tensor `(batch, proposals)`, false where it is padding.
-        boxes: see `anchor_targets`.
-        classes: see `anchor_targets`.
+        boxes, classes, seed: see `anchor_targets`.
         count: int, regions of an image that learn, up to a quarter of them positive.
-        seed: `keras.random.SeedGenerator`.
 
     Returns:
         Tuple of the regions `(batch, count, 4)`, and targets and weights, dicts by the name of
         the loss.
     """
     # The boxes themselves are proposals as well: the first proposals hit nothing.
-    is_box = classes >= 0
     regions = ops.concatenate([proposals, boxes], axis=1)
-    is_region = ops.concatenate([is_proposal, is_box], axis=1)
+    is_region = ops.concatenate([is_proposal, classes >= 0], axis=1)
     matched, classes, is_positive, is_negative = match_boxes(
         regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=False
     )
@@ -72,16 +64,14 @@ def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
     classes, positives, negatives = (
         ops.take_along_axis(values, index, axis=1) for values in (classes, positives, negatives)
     )
+    # A padded region has no size.
+    opposite = ops.maximum(regions[..., 2:], regions[..., :2] + 1)
+    offsets = encode_boxes(matched, ops.concatenate([regions[..., :2], opposite], axis=-1))
     targets = {
-        # A padded region has no size.
-        "box": ops.where(positives[..., None], encode_boxes(matched, _sized(regions)), 0.0),
+        "box": ops.where(positives[..., None], offsets, 0.0),
         "classification": ops.where(positives, classes + 1, 0),
     }
     return regions, targets, _sample_weights("", positives, negatives)
-
-
-def _sized(boxes):
-    return ops.concatenate([boxes[..., :2], ops.maximum(boxes[..., 2:], boxes[..., :2] + 1)], -1)
 
 
 def _sample_weights(prefix, positives, negatives):

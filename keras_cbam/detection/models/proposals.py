@@ -1,58 +1,9 @@
-"""Regions: anchors of a feature pyramid, the network of proposals, and that of their classes."""
+"""The regions of Faster R-CNN: the network that proposes them, and that of their classes."""
 
 import keras
 from keras import ops
-from keras_cv.layers import AnchorGenerator
 
 from keras_cbam.detection.ops.suppression import suppress_in_groups
-
-
-def level_index(name):
-    """The number of a pyramid level: 3 of "P3"."""
-    return int(name[1:])
-
-
-def pyramid_strides(backbone, count):
-    """The strides of a backbone's pyramid levels and, of `count` levels, of a coarser one."""
-    levels = sorted(map(level_index, backbone.pyramid_level_inputs))
-    if levels != list(range(levels[0], levels[-1] + 1)):
-        raise ValueError(
-            "The pyramid levels of `backbone` must be consecutive. "
-            f"Received: {sorted(backbone.pyramid_level_inputs)}"
-        )
-    return [2 ** (levels[0] + i) for i in range(count)]
-
-
-def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
-    """The anchors of each feature map: float32 arrays `(anchors, 4)`, "xyxy" in pixels.
-
-    Args:
-        image_size: tuple `(height, width)`, pixels.
-        strides: list of ints, pixels.
-        feature_sizes: list of tuples `(height, width)`, positions.
-        scale: float, the root of an anchor's area by the stride.
-        aspect_ratios: tuple of floats, width by height.
-
-    Raises:
-        ValueError: if a feature map does not have the image's size divided by its stride.
-    """
-    anchors = AnchorGenerator(
-        bounding_box_format="xyxy",
-        sizes=[scale * stride for stride in strides],
-        scales=[1.0],
-        aspect_ratios=list(aspect_ratios),
-        strides=strides,
-        dtype="float32",
-    )(image_shape=(*image_size, 3))
-    anchors = [ops.convert_to_numpy(anchors[i]) for i in range(len(strides))]
-    for boxes, (height, width) in zip(anchors, feature_sizes, strict=True):
-        if len(boxes) != height * width * len(aspect_ratios):
-            raise ValueError(
-                "Each feature map must have the image's size divided by its stride, rounded up. "
-                f"Received: input size {image_size}, strides {strides}, feature maps "
-                f"{feature_sizes}"
-            )
-    return anchors
 
 
 def region_proposal_network(filters, anchors, dtype):
@@ -77,8 +28,8 @@ def region_proposal_network(filters, anchors, dtype):
 def select_proposals(boxes, logits, count, iou_threshold, image_size):
     """The best anchors of all levels after non-maximum suppression within each level.
 
-    As `keras_cv.layers.ROIGenerator` does, whose suppression is in float16 under a policy of mixed
-    precision, where it fails. Nothing is differentiated through the selection.
+    As `keras_cv.layers.ROIGenerator` does, which fails under a policy of mixed precision. Nothing
+    is differentiated through the selection.
 
     Args:
         boxes: list of tensors `(batch, anchors, 4)`, one for each level, "xyxy" in pixels, inside

@@ -13,18 +13,17 @@ class StairNet(SSD):
 
     From the coarsest feature map down, a 1x1 convolution of each is added to a 3x3 convolution of
     the enlarged sum above it; a 3x3 convolution of each sum predicts. All have the same number of
-    channels. Targets, losses and predictions are those of `SSD`. Where the authors' code enlarges
-    by a transposed convolution, this resizes to the nearest position and convolves: as many
-    parameters, and any ratio of sizes.
+    channels, and are batch-normalized. Where the authors' code enlarges by a transposed
+    convolution, this resizes to the nearest position and convolves: as many parameters, and any
+    ratio of sizes.
 
     Args:
-        backbone: see `SSD`.
-        num_classes: see `SSD`.
+        backbone, num_classes: see `SSD`.
         attention: see `SSD`; it refines the combined feature maps. Defaults to `None`.
         filters: int, channels of the combined feature maps. Defaults to `256`.
         separable: bool, whether the 3x3 convolutions of the combination are depthwise separable.
             Defaults to `False`.
-        **kwargs: see `SSD`. The combination is batch-normalized in any case.
+        **kwargs: see `SSD`.
 
     Returns:
         See `SSD`.
@@ -41,6 +40,8 @@ class StairNet(SSD):
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5
     """
 
+    _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")
+
     def __init__(
         self, backbone, num_classes, attention=None, filters=256, separable=False, **kwargs
     ):
@@ -51,6 +52,3 @@ class StairNet(SSD):
 
     def predicting(self, levels):
         return top_down(levels, self.filters, self.dtype_policy, self.separable)
-
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "separable": self.separable}

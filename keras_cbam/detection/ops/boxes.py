@@ -1,19 +1,11 @@
 """Boxes as a detector regresses them: offsets from anchors."""
 
-import math
-import numbers
-
 import keras
-import numpy as np
 from keras import ops
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
-
-
-def _centers_and_sizes(boxes):
-    boxes = ops.convert_to_tensor(boxes, dtype="float32")
-    corners, opposite = boxes[..., :2], boxes[..., 2:]
-    return (corners + opposite) / 2, opposite - corners
+# The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
+LARGEST_LOG_RATIO = 4.135166556742356
 
 
 def encode_boxes(boxes, anchors, variances=VARIANCES):
@@ -25,8 +17,7 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
     Args:
         boxes: float tensor `(..., 4)`, "xyxy" in pixels, of positive size.
         anchors: float tensor `(..., 4)`, "xyxy" in pixels, that broadcasts against `boxes`.
-        variances: tuple of four floats, by which the offsets are divided.
-            Defaults to `(0.1, 0.1, 0.2, 0.2)`.
+        variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
 
     Returns:
         float32 tensor `(..., 4)`, without unit.
@@ -71,23 +62,13 @@ def decode_boxes(offsets, anchors, variances=VARIANCES):
     return ops.concatenate([centers - halves, centers + halves], axis=-1)
 
 
-# The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
-LARGEST_LOG_RATIO = 4.135166556742356
-
-
-def positive_numbers(name, values):
-    """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
-    is_sequence = isinstance(values, (tuple, list, np.ndarray))
-    if not is_sequence or not all(
-        isinstance(value, numbers.Real) and 0 < value < math.inf for value in values
-    ):
-        raise ValueError(f"`{name}` must be positive numbers. Received: {name}={values!r}")
-    return tuple(map(float, values))
-
-
 def clip_boxes(boxes, height, width):
     """Boxes `(..., 4)`, "xyxy" in pixels, cut at the edges of the image."""
-    return ops.stack(
-        [ops.clip(boxes[..., i], 0.0, float(width if i % 2 == 0 else height)) for i in range(4)],
-        axis=-1,
-    )
+    edges = ops.convert_to_tensor([width, height, width, height], dtype="float32")
+    return ops.minimum(ops.maximum(boxes, 0.0), edges)
+
+
+def _centers_and_sizes(boxes):
+    boxes = ops.convert_to_tensor(boxes, dtype="float32")
+    corners, opposite = boxes[..., :2], boxes[..., 2:]
+    return (corners + opposite) / 2, opposite - corners

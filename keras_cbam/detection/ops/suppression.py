@@ -29,10 +29,7 @@ def suppress_in_groups(boxes, confidence, groups, num_groups, image_size, **kwar
     kept = NonMaxSuppression(
         bounding_box_format="xyxy", from_logits=False, dtype="float32", **kwargs
     )(boxes + shift, ops.one_hot(groups, num_groups) * confidence[..., None])
-    groups = ops.cast(kept["classes"], "int32")[..., None]
-    shift = ops.cast(groups, "float32") * apart
-    return {
-        **kept,
-        "boxes": ops.where(groups >= 0, kept["boxes"] - shift, -1.0),
-        "classes": groups[..., 0],
-    }
+    groups = ops.cast(kept["classes"], "int32")
+    shift = ops.cast(groups, "float32")[..., None] * apart
+    boxes = ops.where(groups[..., None] >= 0, kept["boxes"] - shift, -1.0)
+    return {**kept, "boxes": boxes, "classes": groups}

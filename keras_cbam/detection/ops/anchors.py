@@ -1,0 +1,82 @@
+"""Anchors: the boxes from which a detector regresses, at every position of its feature maps."""
+
+import numpy as np
+
+
+def default_boxes(image_size, feature_sizes, scales, aspect_ratios):
+    """SSD's anchors, its default boxes.
+
+    With `s_k` the scale of level k, of the shorter side of the image, each position has a box
+    `s_k` wide and high, one of `sqrt(s_k * s_(k+1))`, and for each aspect ratio r the boxes
+    `s_k * sqrt(r)` wide and `s_k / sqrt(r)` high, and the other way round.
+
+    Args:
+        image_size: tuple `(height, width)`, pixels.
+        feature_sizes: list of tuples `(height, width)`, a feature map each.
+        scales: list of floats, one more than there are feature maps, increasing.
+        aspect_ratios: list of tuples of floats above 1, a tuple for each feature map.
+
+    Returns:
+        float32 array `(boxes, 4)`, "xyxy" in pixels, not clipped, ordered by feature map, row,
+        column, and shape as above.
+
+    Example:
+
+    >>> default_boxes((300, 300), [(3, 3), (1, 1)], [0.2, 0.5, 0.9], [(2,), (2, 3)]).shape
+    (42, 4)
+
+    Reference:
+
+    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2
+    """
+    sizes = np.array(scales) * min(image_size)
+    boxes = []
+    for size, following, ratios, features in zip(sizes, sizes[1:], aspect_ratios, feature_sizes):
+        shapes = [(size, size), (np.sqrt(size * following),) * 2]
+        for root in np.sqrt(ratios):
+            shapes += [(size * root, size / root), (size / root, size * root)]
+        boxes.append(_at_positions(features, np.array(image_size) / features, shapes))
+    return np.concatenate(boxes)
+
+
+def boxes_of_position(aspect_ratios):
+    """How many default boxes a position has."""
+    return 2 + 2 * len(aspect_ratios)
+
+
+def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
+    """Faster R-CNN's anchors of each feature map.
+
+    Args:
+        image_size: tuple `(height, width)`, pixels.
+        strides: list of ints, pixels.
+        feature_sizes: list of tuples `(height, width)`, positions.
+        scale: float, the root of an anchor's area by the stride.
+        aspect_ratios: tuple of floats, width by height.
+
+    Returns:
+        List of float32 arrays `(anchors, 4)`, "xyxy" in pixels.
+
+    Raises:
+        ValueError: if a feature map does not have the image's size divided by its stride.
+    """
+    if [tuple(-(-side // n) for side in image_size) for n in strides] != list(feature_sizes):
+        raise ValueError(
+            "Each feature map must have the image's size divided by its stride, rounded up. "
+            f"Received: input size {image_size}, strides {strides}, feature maps {feature_sizes}"
+        )
+    roots = np.sqrt(aspect_ratios)
+    shapes = scale * np.stack([roots, 1 / roots], axis=-1)
+    return [
+        _at_positions(size, (stride, stride), stride * shapes)
+        for size, stride in zip(feature_sizes, strides)
+    ]
+
+
+def _at_positions(feature_size, steps, shapes):
+    """Boxes of shapes `(width, height)` around positions that are steps `(down, across)` apart."""
+    y, x = ((np.arange(count) + 0.5) * step for count, step in zip(feature_size, steps))
+    centers = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 1, 2)
+    halves = np.array(shapes) / 2
+    boxes = np.concatenate([centers - halves, centers + halves], axis=-1)
+    return boxes.reshape(-1, 4).astype("float32")
