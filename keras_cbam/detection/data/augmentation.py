@@ -17,29 +17,25 @@ def augmented(image, boxes, image_size, generator):
 
     Half of the images are flipped left to right. The longer side is resized to `image_size` times
     a factor in [0.75, 4/3]; a square of `image_size` is then cut out at a random place, or padded
-    with black on the right and below. Up to 32 of 255 are added to or taken from all pixels. A box
-    of which less than a quarter, or less than 2 pixels of a side, is left is dropped.
+    with black on the right and below. Up to 32 of 255 are added to or taken from all pixels.
 
     Args:
         image: RGB `PIL.Image.Image`.
-        boxes: float32 array `(boxes, 4)`, edges in pixels of the image, left, top, right and
-            bottom.
+        boxes: float32 array `(boxes, 4)`, "xyxy" in pixels of the image.
         image_size: int, in pixels.
-        generator: `numpy.random.Generator`, which decides.
+        generator: `numpy.random.Generator`.
 
     Returns:
-        uint8 array `(image_size, image_size, 3)`; the boxes in its pixels, float32
-        `(boxes, 4)`; and a bool array `(boxes,)`, which are left.
+        uint8 array `(image_size, image_size, 3)`; the boxes in its pixels, float32 `(boxes, 4)`;
+        and a bool array `(boxes,)`, of which at least a quarter and 2 pixels a side are left.
     """
     is_flipped = generator.random() < 0.5
     longer = round(image_size * generator.uniform(*SCALES))
     left, top = (max(longer - image_size, 0) * generator.random(2)).astype(int)
     brightness = generator.uniform(*BRIGHTNESS)
     if is_flipped:
-        image = ImageOps.mirror(image)
-        boxes = np.stack(
-            [image.width - boxes[:, 2], boxes[:, 1], image.width - boxes[:, 0], boxes[:, 3]], axis=1
-        )
+        image, boxes = ImageOps.mirror(image), boxes.copy()
+        boxes[:, [0, 2]] = image.width - boxes[:, [2, 0]]
     pixels = window(image, image_size, longer, (left, top)) + brightness
     moved = boxes * np.tile(fitted_scale(image.height, image.width, longer), 2)
     moved -= np.array([left, top] * 2, "float32")

@@ -20,15 +20,7 @@ def fitted_scale(height, width, image_size):
 
 
 def fitted(image, image_size):
-    """Resizes an image so that its longer side fits, and pads it on the right and below.
-
-    Args:
-        image: RGB `PIL.Image.Image`.
-        image_size: int, in pixels.
-
-    Returns:
-        uint8 array `(image_size, image_size, 3)`.
-    """
+    """A Pillow image as a uint8 array `(image_size, image_size, 3)`, black right and below."""
     return window(image, image_size, image_size, (0, 0))
 
 

@@ -46,20 +46,8 @@ class SizedImages(FileImages):
             )
         return pixels[0]
 
-    def read(self, indices, transform=None):
-        """Decodes images, by as many threads as there are cores.
-
-        Args:
-            indices: int array `(selected,)`.
-            transform: callable that takes an RGB `PIL.Image.Image` and its position in `indices`.
-
-        Returns:
-            List of what `transform` returned for the images that are no failures, and a bool array
-            `(selected,)`, which they are.
-
-        Raises:
-            DataError: see `FileImages.read`.
-        """
+    def read(self, indices, transform):
+        """As `FileImages.read`: a list of what `transform` returned, and which images those are."""
 
         def of_its_size(image, position):
             height, width = self.sizes[indices[position]]

@@ -13,25 +13,24 @@ from keras_cbam.insertion.graph import data_format, require_searchable
 
 
 def detection_backbone(model, levels=(3, 4, 5)):
-    """Copies a network as a backbone of keras_cv, attended or not, for its detectors.
+    """Copies a network, with attention or without, as a backbone of keras_cv for its detectors.
 
     Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are those of
-    the images divided by `2**n`: the attended one, where attention is last. Of the tensors of a
-    stride that is the last one that all the rest of the network is computed from, if there is one.
-    In networks that expand before they stride, such as MobileNetV2, that is the expansion in the
-    first layers of the next block, where SSDLite too takes its features.
+    the images divided by `2**n`: after the attention, where that is last. If all the rest of the
+    network is computed from one tensor of a stride, it is the last such. In networks that expand
+    before they stride, such as MobileNetV2, that is the expansion in the first layers of the next
+    block, where SSDLite too takes its features.
 
-    What no level needs is left out: global pooling, the classifier. Nested models are opened: the
-    layers of an `attention_classifier`, its preprocessing among them, become the backbone's own.
-    The given model is untouched and shares no variable with the backbone; weights, trainable flags
-    and dtype policies are carried over. Layer names are kept, but where nested models have the
-    same one. What goes into the backbone is what goes into the model: raw pixels if preprocessing
-    is part of it, preprocessed images otherwise.
+    What no level needs is left out: global pooling, the classifier. Nested models are opened, and
+    their layers become the backbone's own. The given model is untouched and shares no variable with
+    the backbone; weights, trainable flags and dtype policies are carried over, and names, except
+    where nested models have the same one. The backbone takes what the model takes: raw pixels if
+    preprocessing is part of it, preprocessed images otherwise.
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
     levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With
     float16, RetinaNet cannot predict and YOLOV8Detector not train: build the network under
-    `"mixed_float16"` and the detector under `"float32"`, and only the backbone computes in float16.
+    `"mixed_float16"` and the detector under `"float32"`.
 
     Args:
         model: Functional or built Sequential `keras.Model` with one input of shape
@@ -54,19 +53,27 @@ def detection_backbone(model, levels=(3, 4, 5)):
     'conv5_block3_out'
     """
     backbone = pyramid_backbone(model, levels)
-    _check_declared_size(backbone)
+    for name, layer in backbone.pyramid_level_inputs.items():
+        stride = 2 ** int(name[1:])
+        positions = backbone.get_layer(layer).output.shape[1:3]
+        for size, found in zip(backbone.input_shape[1:3], positions, strict=True):
+            if size is not None and found != -(-size // stride):
+                raise ValueError(
+                    f"Level {name} would have {found} places along a side of {size} pixels; the "
+                    f"detectors of keras_cv expect {-(-size // stride)}. Build the model for "
+                    "heights and widths that are multiples of 32. "
+                    f"Received: a model with input_shape={backbone.input_shape}"
+                )
     return backbone
 
 
 def pyramid_backbone(model, levels):
     """`detection_backbone` for images of any size: SSD takes feature maps of any."""
-    if not isinstance(levels, (list, tuple)) or not levels:
-        raise ValueError(f"`levels` must be a list of int. Received: levels={levels!r}")
-    for level in levels:
-        if type(level) is not int or level < 1 or levels.count(level) > 1:
-            raise ValueError(
-                f"`levels` must be different int of at least 1. Received: levels={levels!r}"
-            )
+    is_list = isinstance(levels, (list, tuple)) and levels
+    if not is_list or not all(type(n) is int and n > 0 and levels.count(n) == 1 for n in levels):
+        raise ValueError(
+            f"`levels` must be a list of different int of at least 1. Received: levels={levels!r}"
+        )
     require_searchable(model)
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] is None:
@@ -81,8 +88,7 @@ def pyramid_backbone(model, levels):
             f"Received: model {model.name!r} with data_format='channels_first'"
         )
     calls, outputs = flat_calls(model)
-    pixels = model.inputs[0]
-    found = find_levels(calls, outputs, shapes[0][3], pixels.dtype, sorted(levels))
+    found = find_levels(calls, outputs, model.inputs[0], sorted(levels))
     graph = _copy(model, calls, found)
     return backbone_from_graph(keras_cv.models.Backbone, graph, {}, model.dtype_policy)
 
@@ -140,18 +146,3 @@ def _rename(layer, taken):
     while taken.setdefault(layer.name, layer) is not layer:
         count += 1
         layer.name = f"{name}_{count}"
-
-
-def _check_declared_size(backbone):
-    height, width = backbone.input_shape[1:3]
-    for name, layer in backbone.pyramid_level_inputs.items():
-        tensor = backbone.get_layer(layer).output
-        stride = 2 ** int(name[1:])
-        for size, found in zip((height, width), tensor.shape[1:3], strict=True):
-            if size is not None and found != -(-size // stride):
-                raise ValueError(
-                    f"Level {name} would have {found} places along a side of {size} pixels; the "
-                    f"detectors of keras_cv expect {-(-size // stride)}. Build the model for "
-                    "heights and widths that are multiples of 32. "
-                    f"Received: a model with input_shape={backbone.input_shape}"
-                )

@@ -15,6 +15,8 @@ from keras_cbam.models.resnet import residual_block
 # Filters of the two strided convolutions, and filters and blocks of the four stages.
 _SMALL_STEM = (16, 32)
 _SMALL_STAGES = ((32, 1), (64, 2), (128, 2), (256, 1))
+# Filters and convolutions.
+_VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def application_backbone(
@@ -48,19 +50,17 @@ def application_backbone(
     >>> backbone.pyramid_level_inputs["P5"]
     'conv_pw_13_relu'
     """
-    return detection_backbone(
-        _from_pixels(name, input_shape, attention, weights, **application_kwargs), levels
-    )
+    model = _from_pixels(name, input_shape, attention, weights, **application_kwargs)
+    return detection_backbone(model, levels)
 
 
 def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
-    application = find_application(name)
-    pixels = keras.Input(input_shape, name="pixels")
+    preprocess = inspect.getmodule(find_application(name)).preprocess_input
     return attention_backbone(
         name,
         attention=attention,
         weights=weights,
-        input_tensor=inspect.getmodule(application).preprocess_input(pixels),
+        input_tensor=preprocess(keras.Input(input_shape, name="pixels")),
         **application_kwargs,
     )
 
@@ -76,10 +76,10 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
         attention: see `insert_attention`; at the end of every block's branch, where it does not
             start as an identity. Defaults to `None`.
-        levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
+        levels: see `application_backbone`. Defaults to `(3, 4, 5)`.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        See `application_backbone`.
 
     Example:
 
@@ -108,11 +108,11 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
         input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
         alpha: float, factor of the channels. Defaults to `1.0`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
-        levels: tuple of ints: level k has a stride of `2**k` pixels. Small images need finer
-            ones, `(3, 4)` for example. Defaults to `(4, 5)`.
+        levels: see `application_backbone`. Small images need finer ones, `(3, 4)` for example.
+            Defaults to `(4, 5)`.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        See `application_backbone`.
     """
     model = _from_pixels("MobileNet", input_shape, None, weights, alpha=alpha)
     return pyramid_backbone(model, levels)
@@ -121,19 +121,18 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
 def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     """The VGG16 of SSD300: normalized conv4_3, and the fully connected layers as convolutions.
 
-    The third pooling rounds up, the fifth keeps the size, fc6 is a 3x3 convolution with dilation 6
-    and fc7 a 1x1 convolution. The feature map of conv4_3 is divided at each position by its
-    Euclidean norm, and scaled by a trainable factor that starts at 20.
+    fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is
+    divided at each position by its Euclidean norm, and scaled by a trainable factor that starts at
+    20.
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
         weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers
             are subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
-        width: float, factor of the channels; other than 1 only without weights.
-            Defaults to `1.0`.
+        width: float, factor of the channels, 1 with weights. Defaults to `1.0`.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        See `application_backbone`.
 
     Raises:
         ValueError: if `weights` is neither, or if it does not fit `width`.
@@ -150,17 +149,15 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
         )
     pixels = keras.Input(input_shape, name="pixels")
     x = keras.applications.vgg16.preprocess_input(pixels)
-    for block, (filters, convolutions) in enumerate(
-        [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], 1
-    ):
+    for block, (filters, convolutions) in enumerate(_VGG16_BLOCKS, 1):
         for i in range(1, convolutions + 1):
             x = _conv(x, filters * width, 3, f"block{block}_conv{i}")
         if block == 4:
             conv4_3 = x
-        size, strides, padding = (3, 1, "same") if block == 5 else (2, 2, "valid")
-        x = keras.layers.MaxPooling2D(
-            size, strides, "same" if block == 3 else padding, name=f"block{block}_pool"
-        )(x)
+        # The third pooling rounds up, the fifth keeps the size.
+        size, strides = (3, 1) if block == 5 else (2, 2)
+        padding = "same" if block in (3, 5) else "valid"
+        x = keras.layers.MaxPooling2D(size, strides, padding, name=f"block{block}_pool")(x)
     x = _conv(x, 1024 * width, 3, "fc6", dilation_rate=6)
     fc7 = _conv(x, 1024 * width, 1, "fc7")
     # The root mean square is the norm divided by the root of the number of channels.
@@ -183,8 +180,7 @@ def _conv(x, filters, kernel_size, name, **kwargs):
 
 
 def _carry_over(vgg16, backbone):
-    """The weights of a classifier; of its fully connected layers, every third place and fourth
-    channel."""
+    """A classifier's weights; of the fully connected layers every third place, fourth channel."""
     for layer in vgg16.layers:
         if isinstance(layer, keras.layers.Conv2D):
             backbone.get_layer(layer.name).set_weights(layer.get_weights())

@@ -7,7 +7,7 @@ import keras
 from keras_cbam.insertion.flat import Source
 
 
-def find_levels(calls, outputs, channels, dtype, levels):
+def find_levels(calls, outputs, images, levels):
     """The last tensor of each stride.
 
     The strides are those at a size that they divide, so they do not depend on the size that the
@@ -17,8 +17,7 @@ def find_levels(calls, outputs, channels, dtype, levels):
 
     Args:
         calls, outputs: the network, see `flat_calls`.
-        channels: int, those of the network's input.
-        dtype: string, that of the network's input.
+        images: `keras.KerasTensor`, the network's input.
         levels: sequence of int: level 3 has the stride 8.
 
     Returns:
@@ -28,7 +27,8 @@ def find_levels(calls, outputs, channels, dtype, levels):
         ValueError: if a level is missing; the message names those that there are.
     """
     height, width = (count * 2 ** max(levels) for count in (4, 5))
-    shapes, failures = _shapes(calls, keras.KerasTensor((None, height, width, channels), dtype))
+    sized = keras.KerasTensor((None, height, width, images.shape[3]), images.dtype)
+    shapes, failures = _shapes(calls, sized)
     is_cut = _cuts(calls)
     used = {source for call in calls for source in call.inputs}.union(outputs)
     deepest = round(math.log2(min(height, width)))
@@ -42,12 +42,8 @@ def find_levels(calls, outputs, channels, dtype, levels):
     missing = [level for level in levels if level not in found]
     if missing:
         there = ", ".join(f"{level} (stride {2**level})" for level in found) or "none"
-        failed = ""
-        if failures:
-            failed = (
-                " Layers that cannot take images of that size, and what follows them, do not "
-                f"count; the first is {failures[0]}."
-            )
+        failed = " Layers that cannot take images of that size, and what follows them, do not "
+        failed = f"{failed}count; the first is {failures[0]}." if failures else ""
         raise ValueError(
             f"The model has no tensor of stride {2 ** missing[0]} for level {missing[0]}: at "
             f"images of {height}x{width} it would be {height >> missing[0]}x"
