@@ -67,12 +67,7 @@ class DetectorArguments(RunArguments):
         group="data",
     )
     train_scenes: int = argument(
-        5000,
-        "scenes to train on",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="data",
+        5000, "scenes to train on", positive_integer, kind=int, metavar="N", group="data"
     )
     test_scenes: int = argument(
         500, "scenes to test on", positive_integer, kind=int, metavar="N", group="data"

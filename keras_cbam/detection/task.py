@@ -35,10 +35,7 @@ THRESHOLD = 0.5
 
 
 class DetectionTask:
-    """A detector for `keras_cbam.training.train`, see `Task`.
-
-    Args:
-        arguments: `DetectorArguments`.
+    """A detector of `DetectorArguments` for `keras_cbam.training.train`, see `Task`.
 
     Raises:
         ValueError: if there is no such backbone or attention.
@@ -114,29 +111,25 @@ class DetectionTask:
     def artefacts(self, model, data, history, report, predictions):
         test = data.test.readable()
 
+        def learning_curves():
+            names = [name for name in history if not name.startswith("val_")]
+            return plot_learning_curves(history, names)
+
         def detections():
             drawn = spread(len(test), IMAGES_DRAWN)
-            kept = [~test.ignored[i] for i in drawn]
-            return plot_detections(
-                [test.images[i] for i in drawn],
-                [predictions[i] for i in drawn],
-                test.class_names,
-                [(test.boxes[i][own], test.classes[i][own]) for i, own in zip(drawn, kept)],
-                THRESHOLD,
-            )
+            truth = []
+            for i in drawn:
+                kept = ~test.ignored[i]
+                truth.append((test.boxes[i][kept], test.classes[i][kept]))
+            images, found = [test.images[i] for i in drawn], [predictions[i] for i in drawn]
+            return plot_detections(images, found, test.class_names, truth, THRESHOLD)
 
-        figures = {
-            "learning_curves.png": lambda: plot_learning_curves(
-                history, [name for name in history if not name.startswith("val_")]
-            ),
-            "detections.png": detections,
-            "precision_recall.png": lambda: plot_precision_recall(
-                precision_recall(test, predictions)
-            ),
-        }
+        def curves():
+            return plot_precision_recall(precision_recall(test, predictions))
+
         return {
             name: lambda path, draw=draw: draw().savefig(path, dpi=100)
-            for name, draw in figures.items()
+            for name, draw in zip(self.files, (learning_curves, detections, curves))
         }
 
     compare = staticmethod(check_detections)
@@ -169,24 +162,21 @@ def train_detector(**arguments):
     checkpoint.
 
     Args:
-        **arguments: the fields of `DetectorArguments`, of which `keras-cbam detect --help` tells
-            each; `detector`, `data`, `backbone`, `attention` and `epochs` for example. `attention`
-            may be all that `insert_attention` takes.
+        **arguments: the fields of `DetectorArguments`, each explained by `keras-cbam detect
+            --help`. `attention` may be all that `insert_attention` takes.
 
     Returns:
         `keras_cbam.training.Run`. Its report has the metrics of `evaluate_detector` on the test
         images.
 
     Raises:
-        TypeError: if there is no such argument.
-        ValueError: if an argument is outside its range or names nothing known.
+        TypeError, ValueError: if there is no such argument, or it is outside its range.
         DataError, WeightsError, DivergenceError, TrainingError, FileExistsError, TrainingStopped,
         OSError: see `keras_cbam.training.train`.
 
     Example:
 
     >>> run = train_detector(detector="ssd", epochs=1, output="run")
-    >>> run.report["AP50"]
     >>> run = train_detector(resume="run", epochs=3)
     """
     earlier = None

@@ -15,19 +15,12 @@ LEAST_PART, LEAST_SIDE = 0.25, 2.0
 def augmented(image, boxes, image_size, generator):
     """Flips, magnifies, crops and brightens an image at random, and its boxes with it.
 
-    Half of the images are flipped left to right. The longer side is resized to `image_size` times
-    a factor in [0.75, 4/3]; a square of `image_size` is then cut out at a random place, or padded
+    Half of the images are flipped left to right. The longer side is resized to `image_size` times a
+    factor in [0.75, 4/3]; a square of `image_size` is then cut out at a random place, or padded
     with black on the right and below. Up to 32 of 255 are added to or taken from all pixels.
 
-    Args:
-        image: RGB `PIL.Image.Image`.
-        boxes: float32 array `(boxes, 4)`, "xyxy" in pixels of the image.
-        image_size: int, in pixels.
-        generator: `numpy.random.Generator`.
-
-    Returns:
-        uint8 array `(image_size, image_size, 3)`; the boxes in its pixels, float32 `(boxes, 4)`;
-        and a bool array `(boxes,)`, of which at least a quarter and 2 pixels a side are left.
+    Takes an RGB Pillow image and boxes `(boxes, 4)` in its pixels. Returns uint8 pixels, the boxes
+    in these, and which boxes are left: at least a quarter of the area, and 2 pixels of each side.
     """
     is_flipped = generator.random() < 0.5
     longer = round(image_size * generator.uniform(*SCALES))

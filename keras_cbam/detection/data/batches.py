@@ -40,15 +40,13 @@ def detection_batches(
         training: bool, whether the images are shuffled and augmented. Defaults to `False`.
         seed: int of at least 0, of the order and the augmentation. Defaults to `0`.
         epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone.
-            Defaults to `None`: each iteration is another epoch, from 0, so that
-            `model.fit(batches, epochs=10, shuffle=False)` sees ten.
+            Defaults to `None`: each iteration is another epoch, from 0.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
         augment: string, in training: `"flip_crop_color"`, see `augmented`, or `"none"`.
             Defaults to `"flip_crop_color"`.
-        max_boxes: int, boxes of an image to which all are padded. Defaults to `None`: the largest
-            number in the set, at least 1.
-        drop_remainder: bool, whether the smaller last batch is left out, for compilation to fixed
-            shapes. Defaults to `False`.
+        max_boxes: int, to which the boxes of an image are padded. Defaults to `None`: the most
+            there are, at least 1.
+        drop_remainder: bool, whether the smaller last batch is left out. Defaults to `False`.
         devices: `Devices` that share a batch. Defaults to one.
 
     Returns:

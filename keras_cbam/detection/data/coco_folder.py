@@ -25,8 +25,7 @@ def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
     Boxes are clipped to their image. What cannot be used is left out and counted in
     `DetectionSet.skipped`: boxes without an area, outside the image, malformed, or of unknown
     classes or images; images that are missing, unreadable, outside the folder, or listed before. An
-    `area` that is no positive number is replaced by that of the box, and counted. Images without
-    boxes stay in.
+    `area` that is no positive number is replaced by that of the box. Images without boxes stay in.
 
     Args:
         folder: path of a folder with

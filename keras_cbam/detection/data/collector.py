@@ -16,9 +16,7 @@ from keras_cbam.errors import DataError, printable, quoted
 class Collector:
     """Gathers the images of one folder into a `DetectionSet`, and tells what is left out.
 
-    Args:
-        root: string, path of the data folder, out of which no path and no link may lead.
-        strict: see `SizedImages`.
+    No path and no link may lead out of the folder `root`.
     """
 
     def __init__(self, root, strict):
@@ -44,16 +42,9 @@ class Collector:
         return None
 
     def add(self, path, size, image_id, boxes, classes, ignored, areas=None):
-        """An image with its boxes, which are clipped to it.
+        """Adds an image `(height, width)` with its boxes `(left, top, right, bottom)` in pixels.
 
-        Args:
-            path: string.
-            size: pair of ints, height and width.
-            image_id: what the data call the image.
-            boxes: list of `(left, top, right, bottom)`, in pixels.
-            classes: list of whatever stands for a class.
-            ignored: list of bools.
-            areas: list of floats. Defaults to `None`: those of the clipped boxes.
+        The boxes are clipped to the image; `areas` are those of the clipped boxes if `None`.
         """
         boxes = np.array(boxes, "float64").reshape(-1, 4)
         height, width = size
@@ -82,14 +73,9 @@ class Collector:
     def collect(self, name, class_names, where):
         """The `DetectionSet` of what was added.
 
-        Args:
-            name: string, what the set is called.
-            class_names: dict `{what stands for a class: name}`, in their order. Boxes of other
-                classes are left out and counted.
-            where: string, path of what was read, for the message of an error.
-
-        Raises:
-            DataError: if no image is left, or too many cannot be opened, see `SizedImages`.
+        `class_names` is `{what stands for a class: name}`; boxes of other classes are left out and
+        counted. Raises DataError if no image is left, or too many cannot be opened, see
+        `SizedImages`.
         """
         index = {key: i for i, key in enumerate(class_names)}
         images = len(self._rows) + len(self.unreadable)

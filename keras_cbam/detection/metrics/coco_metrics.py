@@ -25,8 +25,8 @@ def coco_metrics(ground_truth, detections):
     Args:
         ground_truth: `DetectionSet`.
         detections: list with a dict of arrays for each image: `"boxes"` `(boxes, 4)`, edges in
-            pixels of that image, left, top, right and bottom; `"classes"` `(boxes,)`;
-            `"confidence"` `(boxes,)`.
+            pixels of that image, left, top, right and bottom; `"classes"` and `"confidence"`
+            `(boxes,)`.
 
     Returns:
         Dict of floats: `"AP"`, `"AP50"`, `"AP75"`, `"APs"`, `"APm"`, `"APl"`, `"ARmax1"`,
@@ -39,12 +39,7 @@ def coco_metrics(ground_truth, detections):
     Example:
 
     >>> scenes = clothing_scenes(8)
-    >>> found = [
-    ...     {"boxes": boxes, "classes": classes, "confidence": np.ones(len(classes))}
-    ...     for boxes, classes in zip(scenes.boxes, scenes.classes)
-    ... ]
-    >>> coco_metrics(scenes, found)["AP"]
-    1.0
+    >>> coco_metrics(scenes, predict_detections(model, scenes, 96))["AP"]
 
     Reference:
 
@@ -70,14 +65,10 @@ def precision_recall(ground_truth, detections):
     the mean of a curve is the class' AP50.
 
     Args:
-        ground_truth: see `coco_metrics`.
-        detections: see `coco_metrics`.
+        ground_truth, detections: see `coco_metrics`.
 
     Returns:
         `{class name: float array (101,)}`, of the classes that have objects.
-
-    Raises:
-        ValueError: see `coco_metrics`.
     """
     precision = _precision(_evaluated(ground_truth, detections, overlaps=[OVERLAP]))[0]
     return {

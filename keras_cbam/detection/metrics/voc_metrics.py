@@ -9,20 +9,19 @@ from keras_cbam.detection.metrics.coco_metrics import OVERLAP, check_length, wit
 def voc_metrics(ground_truth, detections, overlap=OVERLAP):
     """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
 
-    Precision at a recall is the best one at this or any higher recall, and 0 if it is not reached.
-    Detections of a class are taken by falling confidence. Each is held against the object of its
-    class in the image that it overlaps most: it is right if that overlap, intersection by union,
-    is at least 0.5 and the object was not found before; it does not count if that object is in
-    `DetectionSet.ignored`, as difficult ones are; else it is wrong.
+    Precision is as in `precision_recall`. Detections of a class are taken by falling confidence.
+    Each is held against the object of its class in the image that it overlaps most: it is right if
+    that overlap, intersection by union, is at least 0.5 and the object was not found before; it
+    does not count if that object is in `DetectionSet.ignored`, as difficult ones are; else it is
+    wrong.
 
     Args:
-        ground_truth: `DetectionSet`.
-        detections: list of dicts, see `coco_metrics`.
+        ground_truth, detections: see `coco_metrics`.
         overlap: float in (0, 1]. Defaults to `0.5`.
 
     Returns:
         Dict: `"mAP"`, the mean over the classes that have objects, and `"per_class"`,
-        `{class name: AP}`. What no object was there for is -1, as in `coco_metrics`.
+        `{class name: AP}`, -1 without objects.
 
     Raises:
         ValueError: if there is not a detection dict for each image.
@@ -30,9 +29,7 @@ def voc_metrics(ground_truth, detections, overlap=OVERLAP):
     Example:
 
     >>> scenes = clothing_scenes(8)
-    >>> nothing = {"boxes": np.zeros((0, 4)), "classes": [], "confidence": []}
-    >>> voc_metrics(scenes, [nothing] * 8)["mAP"]
-    0.0
+    >>> voc_metrics(scenes, predict_detections(model, scenes, 96))["mAP"]
 
     Reference:
 

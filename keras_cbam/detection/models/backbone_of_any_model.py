@@ -17,9 +17,7 @@ def detection_backbone(model, levels=(3, 4, 5)):
 
     Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are those of
     the images divided by `2**n`: after the attention, where that is last. If all the rest of the
-    network is computed from one tensor of a stride, it is the last such. In networks that expand
-    before they stride, such as MobileNetV2, that is the expansion in the first layers of the next
-    block, where SSDLite too takes its features.
+    network is computed from one tensor of a stride, it is the last such.
 
     What no level needs is left out: global pooling, the classifier. Nested models are opened, and
     their layers become the backbone's own. The given model is untouched and shares no variable with
@@ -28,9 +26,9 @@ def detection_backbone(model, levels=(3, 4, 5)):
     preprocessing is part of it, preprocessed images otherwise.
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
-    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With
-    float16, RetinaNet cannot predict and YOLOV8Detector not train: build the network under
-    `"mixed_float16"` and the detector under `"float32"`.
+    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With float16,
+    RetinaNet cannot predict and YOLOV8Detector not train: build the network under `"mixed_float16"`
+    and the detector under `"float32"`.
 
     Args:
         model: Functional or built Sequential `keras.Model` with one input of shape
@@ -39,8 +37,8 @@ def detection_backbone(model, levels=(3, 4, 5)):
 
     Returns:
         A `keras_cv.models.Backbone` whose `pyramid_level_inputs` are `{"P3": layer name, ...}`. Its
-        output is that of the highest level, `(batch, height / 2**n, width / 2**n, channels)`; if
-        that does not need all other levels, as in a U-Net, a dict of all by name.
+        output is that of the highest level; if that does not need all other levels, as in a U-Net,
+        a dict of all by name.
 
     Raises:
         ValueError: if the model is subclassed, has other inputs or is `"channels_first"`, which

@@ -69,20 +69,17 @@ class Detector(keras.Model):
         return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
 
     def compile(self, optimizer="rmsprop", box_loss=None, classification_loss=None, **kwargs):
-        """Configures training.
+        """Configures training; boxes are judged after it, by `evaluate_detector`.
 
         Args:
             optimizer: as in `keras.Model.compile`.
-            box_loss: loss between offsets `(batch, boxes, 4)`, summed with weights. Defaults to
-                `None`: smooth L1.
+            box_loss: loss between offsets `(batch, boxes, 4)`. Defaults to `None`: smooth L1.
             classification_loss: loss between class indices `(batch, boxes)`, 0 the background, and
-                logits `(batch, boxes, 1 + num_classes)`, summed with weights. Defaults to `None`:
-                cross-entropy.
+                logits `(batch, boxes, 1 + num_classes)`. Defaults to `None`: cross-entropy.
             **kwargs: other arguments of `keras.Model.compile`, except `loss` and `metrics`.
 
         Raises:
-            ValueError: if `loss` or `metrics` is given. Boxes are judged after training, by
-                `keras_cbam.detection.evaluate_detector`.
+            ValueError: if `loss` or `metrics` is given.
         """
         for name in ("loss", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -139,10 +136,7 @@ class Detector(keras.Model):
         return self.decode_predictions(outputs)
 
     def decode_predictions(self, predictions):
-        """Boxes after non-maximum suppression within each class.
-
-        Args:
-            predictions: the raw predictions: what the model returns when it is called.
+        """Boxes after non-maximum suppression within each class, of raw predictions.
 
         Returns:
             Dict of `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels, inside the image;

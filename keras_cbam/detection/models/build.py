@@ -44,8 +44,7 @@ def build_detector(
     """A detector for square images, uncompiled.
 
     Args:
-        detector: `"ssd"`, `"stairnet"`, `"faster_rcnn"`, `"retinanet"` or `"yolov8"`; the last two
-            are keras-cv's.
+        detector: `"ssd"`, `"stairnet"`, `"faster_rcnn"`, or keras-cv's `"retinanet"` or `"yolov8"`.
         num_classes: int, classes without background.
         image_size: int, side of the images in pixels.
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
@@ -109,8 +108,7 @@ def compile_detector(model, optimizer, jit_compile=False):
 
     Args:
         model: what `build_detector` returned.
-        optimizer: as in `keras.Model.compile`.
-        jit_compile: as in `keras.Model.compile`. Defaults to `False`.
+        optimizer, jit_compile: as in `keras.Model.compile`.
     """
     losses = {}
     if isinstance(model, keras_cv.models.RetinaNet):

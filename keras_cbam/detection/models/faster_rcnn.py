@@ -28,7 +28,8 @@ class FasterRCNN(Detector):
     Anchors have an IoU of at least 0.7 with a box, or the largest with one, to be positive, and
     below 0.3 to be negative; proposals at least 0.5 to be positive. The loss is the sum of four
     means: cross-entropies over the sampled anchors and proposals, smooth L1 of the four offsets of
-    the positive ones divided by the number of samples.
+    the positive ones divided by the number of samples. `compile` takes `rpn_box_loss` and
+    `rpn_classification_loss` of the anchors too.
 
     Args:
         backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, with
@@ -36,8 +37,7 @@ class FasterRCNN(Detector):
             `detection_backbone` or `application_backbone`, with attention in it or not.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
-        anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`: 32 pixels
-            at stride 4.
+        anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`.
         aspect_ratios: tuple of floats, width by height of the anchors.
             Defaults to `(0.5, 1.0, 2.0)`.
         num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
@@ -51,16 +51,13 @@ class FasterRCNN(Detector):
             from random weights and with Adam at rates of 1e-3 and above, many of their units can
             come to give zeros for every region, and learn no more. Defaults to `False`.
         seed: int, of the samples. Defaults to `None`: random.
-        **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
-            the non-maximum suppression; `name`, `dtype`.
+        **kwargs: see `SSD`.
 
     Call arguments:
         images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
 
     Returns:
-        Called: a dict of raw predictions. `predict` returns boxes, see `decode_predictions`.
-        `compile` also takes `rpn_box_loss`, and `rpn_classification_loss` between 0 or 1 and logits
-        `(batch, anchors, 1)`, of the anchors.
+        A dict of raw predictions. `predict` returns boxes, see `decode_predictions`.
 
     Raises:
         ValueError: if the backbone has no consecutive pyramid levels or no known size, or an
@@ -70,7 +67,6 @@ class FasterRCNN(Detector):
 
     >>> backbone = application_backbone("ResNet50", (256, 256, 3), "cbam", levels=(2, 3, 4, 5))
     >>> model = FasterRCNN(backbone, num_classes=20)
-    >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=10.0))
 
     Reference:
 

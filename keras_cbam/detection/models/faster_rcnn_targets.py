@@ -11,17 +11,11 @@ _REGION_IOU = 0.5
 
 
 def anchor_targets(anchors, boxes, classes, count, seed):
-    """What a sample of the anchors learns: whether it is on a box, and the offsets of that.
+    """What a sample of `count` anchors of each image learns, up to half of them positive.
 
-    Args:
-        anchors: float array `(anchors, 4)`, "xyxy" in pixels.
-        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, padded with -1.
-        classes: tensor `(batch, boxes)`, -1 where `boxes` is padding.
-        count: int, anchors of an image that learn, up to half of them positive.
-        seed: `keras.random.SeedGenerator`.
-
-    Returns:
-        Tuple of targets and weights, dicts by the name of the loss.
+    Boxes `(batch, boxes, 4)`, "xyxy" in pixels, and classes `(batch, boxes)` are padded with -1.
+    Returns targets (whether an anchor is on a box, and the offsets of that) and weights, dicts by
+    the name of the loss.
     """
     matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
     count = min(count, len(anchors))
@@ -34,17 +28,10 @@ def anchor_targets(anchors, boxes, classes, count, seed):
 
 
 def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
-    """What a sample of the proposals and of the boxes themselves learns.
+    """What a sample of `count` proposals and boxes of each image learns, up to a quarter positive.
 
-    Args:
-        proposals: float tensor `(batch, proposals, 4)`, "xyxy" in pixels.
-        is_proposal: boolean tensor `(batch, proposals)`, false where it is padding.
-        boxes, classes, seed: see `anchor_targets`.
-        count: int, regions of an image that learn, up to a quarter of them positive.
-
-    Returns:
-        Tuple of the regions `(batch, count, 4)`, and targets and weights, dicts by the name of
-        the loss.
+    `is_proposal` is false where `proposals` is padding. Returns the sampled regions `(batch, count,
+    4)`, and targets and weights as `anchor_targets`.
     """
     # The boxes themselves are proposals as well: the first proposals hit nothing.
     regions = ops.concatenate([proposals, boxes], axis=1)

@@ -47,8 +47,6 @@ def application_backbone(
     Example:
 
     >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, alpha=0.25)
-    >>> backbone.pyramid_level_inputs["P5"]
-    'conv_pw_13_relu'
     """
     model = _from_pixels(name, input_shape, attention, weights, **application_kwargs)
     return detection_backbone(model, levels)
@@ -70,7 +68,7 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
 
     Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two 3x3
     convolutions: one of 32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at
-    32.
+        32.
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
@@ -83,8 +81,7 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
 
     Example:
 
-    >>> backbone = small_backbone(attention="cbam", levels=(3, 4))
-    >>> backbone.pyramid_level_inputs["P4"]
+    >>> small_backbone(attention="cbam", levels=(3, 4)).pyramid_level_inputs["P4"]
     'layer3_1_relu'
     """
     pixels = keras.Input(input_shape, name="pixels")
@@ -105,11 +102,9 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
     """The MobileNet of SSD: units 11 and 13, with strides of 16 and 32 pixels.
 
     Args:
-        input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
         alpha: float, factor of the channels. Defaults to `1.0`.
-        weights: see `attention_backbone`. Defaults to `"imagenet"`.
-        levels: see `application_backbone`. Small images need finer ones, `(3, 4)` for example.
-            Defaults to `(4, 5)`.
+        input_shape, weights, levels: see `application_backbone`. Small images need finer levels,
+            `(3, 4)` for example.
 
     Returns:
         See `application_backbone`.
@@ -123,7 +118,7 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
 
     fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is
     divided at each position by its Euclidean norm, and scaled by a trainable factor that starts at
-    20.
+    20 ([ParseNet](https://arxiv.org/abs/1506.04579)).
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
@@ -140,7 +135,6 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     Reference:
 
     - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 3
-    - [Liu et al., ParseNet](https://arxiv.org/abs/1506.04579): the normalization
     """
     if weights not in ("imagenet", None) or (weights is not None and width != 1):
         raise ValueError(

@@ -28,20 +28,10 @@ def region_proposal_network(filters, anchors, dtype):
 def select_proposals(boxes, logits, count, iou_threshold, image_size):
     """The best anchors of all levels after non-maximum suppression within each level.
 
-    As `keras_cv.layers.ROIGenerator` does, which fails under a policy of mixed precision. Nothing
-    is differentiated through the selection.
-
-    Args:
-        boxes: list of tensors `(batch, anchors, 4)`, one for each level, "xyxy" in pixels, inside
-            the image.
-        logits: list of tensors `(batch, anchors, 1)`.
-        count: int, proposals of an image.
-        iou_threshold: float, above which the less likely of two boxes is dropped.
-        image_size: tuple `(height, width)`, pixels.
-
-    Returns:
-        Tuple of boxes `(batch, count or all anchors, 4)`, and a boolean tensor of which of them
-        are proposals: the others are padding.
+    As `keras_cv.layers.ROIGenerator`, which fails under a policy of mixed precision. Each level has
+    `boxes` `(batch, anchors, 4)`, "xyxy" in pixels, inside the image, and `logits`
+    `(batch, anchors, 1)`; nothing is differentiated through the selection. Returns boxes
+    `(batch, count or all anchors, 4)`, and which of them are proposals: the others are padding.
     """
     best, confidence, levels = [], [], []
     for level, scores in enumerate(logits):

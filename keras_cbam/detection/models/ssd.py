@@ -22,10 +22,9 @@ class SSD(Detector):
 
     Feature maps of the backbone and of further convolutions each predict, at every position, class
     logits and offsets of default boxes. A default box is matched with the box of largest IoU if
-    that is at least 0.5, and each box with its best default box. The loss of a batch with N
-    matched default boxes is `(cross-entropy + smooth L1 of the offsets) / N`, where the
-    cross-entropy is that of the matched boxes and of the three times as many worst others of each
-    image.
+    that is at least 0.5, and each box with its best default box. The loss of a batch with N matched
+    default boxes is `(cross-entropy + smooth L1 of the offsets) / N`, where the cross-entropy is
+    that of the matched boxes and of the three times as many worst others of each image.
 
     Args:
         backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, as
@@ -36,15 +35,14 @@ class SSD(Detector):
         extra_filters: tuple of ints, channels of the feature maps after the backbone's: each is a
             1x1 convolution to half of them and a 3x3 one, which halves the size, rounded up.
             Defaults to `(512, 256, 256, 256)`, SSD300's.
-        extra_padding: `"valid"` or `"same"`: from 5 positions down, `"valid"` takes 2 off instead
-            of halving, as in SSD300. Defaults to `"valid"`.
-        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one
-            for each feature map and one more. Defaults to `None`: SSD300's for six feature maps,
-            else equal steps from 0.17 to 1.05.
-        aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands
-            for its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others,
-            which gives the parameters of the CBAM paper's table 7; SSD300 itself has `(2,)` for
-            the first as well.
+        extra_padding: `"same"`, or `"valid"`: from 5 positions down, the 3x3 convolution takes 2
+            off instead, as in SSD300. Defaults to `"valid"`.
+        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one for
+            each feature map and one more. Defaults to `None`: SSD300's for six feature maps, else
+            equal steps from 0.17 to 1.05.
+        aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands for
+            its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others, as in
+            the CBAM paper's table 7. (SSD300 itself has `(2,)` for the first as well.)
         head_kernel_size: int, of the predicting convolutions. Defaults to `3`.
         use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`.
         **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
@@ -54,7 +52,7 @@ class SSD(Detector):
         images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
 
     Returns:
-        Called: a dict of float32 tensors, `"box"` `(batch, default boxes, 4)`, offsets, and
+        A dict of float32 tensors, `"box"` `(batch, default boxes, 4)`, offsets, and
         `"classification"` `(batch, default boxes, 1 + num_classes)`, logits, the background first.
         `predict` returns boxes, see `decode_predictions`.
 
@@ -68,14 +66,11 @@ class SSD(Detector):
     >>> model = SSD(backbone, num_classes=10, attention="cbam", extra_filters=(128, 128))
     >>> model.compile("adam")
     >>> model.fit(images, {"boxes": boxes, "classes": classes})  # (n, m, 4) xyxy, (n, m)
-    >>> model.predict(images)["boxes"].shape
-    (n, 200, 4)
 
     Reference:
 
     - [Liu et al., SSD](https://arxiv.org/abs/1512.02325)
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5: attention before every
-      classifier
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5
     """
 
     _ARGUMENTS = (

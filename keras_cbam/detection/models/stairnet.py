@@ -18,21 +18,16 @@ class StairNet(SSD):
     ratio of sizes.
 
     Args:
-        backbone, num_classes: see `SSD`.
-        attention: see `SSD`; it refines the combined feature maps. Defaults to `None`.
+        backbone, num_classes, attention: see `SSD`; attention refines the combined feature maps.
         filters: int, channels of the combined feature maps. Defaults to `256`.
         separable: bool, whether the 3x3 convolutions of the combination are depthwise separable.
             Defaults to `False`.
         **kwargs: see `SSD`.
 
-    Returns:
-        See `SSD`.
-
     Example:
 
     >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
-    >>> StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128)).image_size
-    (96, 96)
+    >>> model = StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128))
 
     Reference:
 

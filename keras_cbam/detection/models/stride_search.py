@@ -8,23 +8,12 @@ from keras_cbam.insertion.flat import Source
 
 
 def find_levels(calls, outputs, images, levels):
-    """The last tensor of each stride.
+    """The last tensor of each stride, as a dict of `Source` by level: level 3 has the stride 8.
 
     The strides are those at a size that they divide, so they do not depend on the size that the
     model declares, if any. A tensor that everything after it is computed from is preferred: the
     output of a block to a tensor inside a branch of the next block. Where a stride has none, as in
-    a U-Net, it is the last one.
-
-    Args:
-        calls, outputs: the network, see `flat_calls`.
-        images: `keras.KerasTensor`, the network's input.
-        levels: sequence of int: level 3 has the stride 8.
-
-    Returns:
-        Dict of `Source` by level.
-
-    Raises:
-        ValueError: if a level is missing; the message names those that there are.
+    a U-Net, it is the last one. For calls and outputs see `flat_calls`.
     """
     height, width = (count * 2 ** max(levels) for count in (4, 5))
     sized = keras.KerasTensor((None, height, width, images.shape[3]), images.dtype)

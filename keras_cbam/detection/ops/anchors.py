@@ -4,30 +4,12 @@ import numpy as np
 
 
 def default_boxes(image_size, feature_sizes, scales, aspect_ratios):
-    """SSD's anchors, its default boxes.
+    """SSD's anchors, its default boxes: float32 `(boxes, 4)`, "xyxy" in pixels, not clipped.
 
-    With `s_k` the scale of level k, of the shorter side of the image, each position has a box
-    `s_k` wide and high, one of `sqrt(s_k * s_(k+1))`, and for each aspect ratio r the boxes
-    `s_k * sqrt(r)` wide and `s_k / sqrt(r)` high, and the other way round.
-
-    Args:
-        image_size: tuple `(height, width)`, pixels.
-        feature_sizes: list of tuples `(height, width)`, a feature map each.
-        scales: list of floats, one more than there are feature maps, increasing.
-        aspect_ratios: list of tuples of floats above 1, a tuple for each feature map.
-
-    Returns:
-        float32 array `(boxes, 4)`, "xyxy" in pixels, not clipped, ordered by feature map, row,
-        column, and shape as above.
-
-    Example:
-
-    >>> default_boxes((300, 300), [(3, 3), (1, 1)], [0.2, 0.5, 0.9], [(2,), (2, 3)]).shape
-    (42, 4)
-
-    Reference:
-
-    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2
+    With `s_k` the scale of level k by the shorter side of the image, one more than there are
+    levels, each position has a box `s_k` wide and high, one of `sqrt(s_k * s_(k+1))`, and for each
+    aspect ratio r the boxes `s_k * sqrt(r)` wide and `s_k / sqrt(r)` high, and the other way round.
+    Sizes are `(height, width)`. Source: [SSD](https://arxiv.org/abs/1512.02325), section 2.2.
     """
     sizes = np.array(scales) * min(image_size)
     boxes = []
@@ -45,20 +27,9 @@ def boxes_of_position(aspect_ratios):
 
 
 def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
-    """Faster R-CNN's anchors of each feature map.
+    """Faster R-CNN's anchors of each feature map, as `default_boxes`.
 
-    Args:
-        image_size: tuple `(height, width)`, pixels.
-        strides: list of ints, pixels.
-        feature_sizes: list of tuples `(height, width)`, positions.
-        scale: float, the root of an anchor's area by the stride.
-        aspect_ratios: tuple of floats, width by height.
-
-    Returns:
-        List of float32 arrays `(anchors, 4)`, "xyxy" in pixels.
-
-    Raises:
-        ValueError: if a feature map does not have the image's size divided by its stride.
+    `scale` is the root of an anchor's area by the stride, an aspect ratio is width by height.
     """
     if [tuple(-(-side // n) for side in image_size) for n in strides] != list(feature_sizes):
         raise ValueError(

@@ -29,7 +29,6 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
 
     Reference:
 
-    - [Girshick et al.](https://arxiv.org/abs/1311.2524), appendix C
     - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2
     """
     centers, sizes = _centers_and_sizes(boxes)
@@ -46,9 +45,7 @@ def decode_boxes(offsets, anchors, variances=VARIANCES):
     """The inverse of `encode_boxes`: the boxes at these offsets from anchors.
 
     Args:
-        offsets: float tensor `(..., 4)`, as `encode_boxes` returns.
-        anchors: float tensor `(..., 4)`, "xyxy" in pixels.
-        variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
+        offsets, anchors, variances: see `encode_boxes`.
 
     Returns:
         float32 tensor `(..., 4)`, "xyxy" in pixels. A box is at most 62.5 times as wide or high as

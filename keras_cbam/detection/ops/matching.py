@@ -8,22 +8,14 @@ def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
     """Matches anchors with the boxes of images, by the intersection over union (IoU).
 
     An anchor is positive for the box with which its IoU is largest if that is at least `positive`,
-    and negative if it is below `negative`. With `keep_best`, the anchor with the largest IoU with
-    a box is positive for that box whatever the IoU, as in SSD (section 2.2) and in Faster R-CNN's
+    and negative if it is below `negative`. With `keep_best`, the anchor with the largest IoU with a
+    box is positive for that box whatever the IoU, as in SSD (section 2.2) and in Faster R-CNN's
     region proposals (section 3.1.2).
 
-    Args:
-        anchors: float tensor `(anchors, 4)` or `(batch, anchors, 4)`, "xyxy" in pixels.
-        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, padded with -1.
-        classes: tensor `(batch, boxes)`, -1 where `boxes` is padding.
-        positive: float.
-        negative: float.
-        keep_best: bool. Defaults to `True`.
-
-    Returns:
-        Tuple of the matched boxes `(batch, anchors, 4)`, the matched classes `(batch, anchors)` as
-        int32, and two boolean tensors `(batch, anchors)`: which anchors are positive and which are
-        negative. Boxes and classes of anchors that are not positive have no meaning.
+    Anchors are `(anchors, 4)` or `(batch, anchors, 4)`, boxes `(batch, boxes, 4)`, both "xyxy" in
+    pixels, classes `(batch, boxes)`; padding is -1. Returns the matched boxes and classes of each
+    anchor, which mean nothing where it is not positive, and which anchors are positive and
+    negative.
     """
     classes = ops.cast(classes, "int32")
     iou = keras.utils.bounding_boxes.compute_iou(anchors, boxes, bounding_box_format="xyxy")
@@ -62,17 +54,9 @@ def first_of(scores, among, count):
 
 
 def sample_matches(is_positive, is_negative, count, positive_fraction, seed):
-    """A random sample of the matches: positives up to a fraction, negatives for the rest.
+    """A random sample of each image's matches: masks of its positives and negatives.
 
-    Args:
-        is_positive: boolean tensor `(batch, entries)`.
-        is_negative: boolean tensor `(batch, entries)`.
-        count: int, size of the sample of an image.
-        positive_fraction: float, the largest share of positives; one may always be.
-        seed: `keras.random.SeedGenerator`.
-
-    Returns:
-        Tuple of two boolean tensors `(batch, entries)`: the positives and the negatives drawn.
+    Positives are up to a fraction of the `count` matches, at least one; negatives are the rest.
     """
     scores = keras.random.uniform(ops.shape(is_positive), seed=seed)
     positives = first_of(scores, is_positive, max(1, int(count * positive_fraction)))
