@@ -88,15 +88,14 @@ def _in_own_pixels(model, predictions, sizes, image_size):
         # Some detectors count their padding in.
         kept = np.flatnonzero(classes[i, : int(counts[i])] >= 0)
         own = boxes[i, kept] / np.tile(fitted_scale(height, width, image_size), 2)
-        if not np.isfinite(own).all() or not np.isfinite(confidence[i, kept]).all():
+        found = {
+            "boxes": np.clip(own, 0, [width, height, width, height]).astype("float32"),
+            "classes": classes[i, kept].astype("int64"),
+            "confidence": confidence[i, kept].astype("float32"),
+        }
+        if not all(np.isfinite(values).all() for values in (own, *found.values())):
             raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
-        detections.append(
-            {
-                "boxes": np.clip(own, 0, [width, height, width, height]).astype("float32"),
-                "classes": classes[i, kept].astype("int64"),
-                "confidence": confidence[i, kept].astype("float32"),
-            }
-        )
+        detections.append(found)
     return detections
 
 

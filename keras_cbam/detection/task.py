@@ -79,7 +79,17 @@ class DetectionTask:
 
         @contextlib.contextmanager
         def compiled():
-            optimizer = _optimizer(arguments.learning_rate, arguments.epochs * steps)
+            all_steps = arguments.epochs * steps
+            warmup = max(1, math.ceil(WARMUP * all_steps))
+            schedule = keras.optimizers.schedules.CosineDecay(
+                initial_learning_rate=arguments.learning_rate / warmup,
+                decay_steps=max(1, all_steps - warmup),
+                warmup_target=arguments.learning_rate,
+                warmup_steps=warmup,
+            )
+            optimizer = keras.optimizers.AdamW(
+                schedule, weight_decay=WEIGHT_DECAY, clipnorm=CLIPNORM
+            )
             compile_detector(model, optimizer, jit_compile(arguments.xla))
             yield
 
@@ -133,17 +143,6 @@ class DetectionTask:
         }
 
     compare = staticmethod(check_detections)
-
-
-def _optimizer(learning_rate, steps):
-    warmup = max(1, math.ceil(WARMUP * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=learning_rate / warmup,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=learning_rate,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, clipnorm=CLIPNORM)
 
 
 @with_signature(DetectorArguments)

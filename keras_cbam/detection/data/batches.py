@@ -7,8 +7,7 @@ import numpy as np
 from keras_cbam.data.batches import batched
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
 from keras_cbam.detection.arguments import AUGMENTATIONS
-from keras_cbam.detection.data.augmentation import augmented
-from keras_cbam.detection.data.fitting import fitted, fitted_scale
+from keras_cbam.detection.data.fitting import augmented, fitted, fitted_scale
 from keras_cbam.detection.data.sized_images import read_images
 from keras_cbam.errors import one_of, positive_integer, validate_seed
 

@@ -1,14 +1,14 @@
 """What SSD, StairNet and Faster R-CNN have in common: losses, steps and decoded predictions."""
 
 import math
-import numbers
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_cbam.detection.ops.suppression import suppress_in_groups
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
@@ -46,15 +46,10 @@ class Detector(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not 0 <= confidence_threshold <= 1:
+        if not (0 <= confidence_threshold <= 1 and 0 < iou_threshold <= 1):
             raise ValueError(
-                "`confidence_threshold` must be within [0, 1]. "
-                f"Received: confidence_threshold={confidence_threshold!r}"
-            )
-        if not 0 < iou_threshold <= 1:
-            raise ValueError(
-                "`iou_threshold` must be above 0 and at most 1. "
-                f"Received: iou_threshold={iou_threshold!r}"
+                "`confidence_threshold` and `iou_threshold` must be within [0, 1], the latter not "
+                f"0. Received: {confidence_threshold=}, {iou_threshold=}"
             )
         self.backbone = backbone
         self.num_classes = positive_integer("num_classes", num_classes)
@@ -108,11 +103,12 @@ class Detector(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if sample_weight is not None:
             raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
+        # Keras looks at no label before the loss does.
         _check_labels(y)
         boxes = ops.cast(y["boxes"], "float32")
         targets, predictions, weights = self.targets(boxes, y["classes"], y_pred)
         # TensorFlow adds up the gradients of its devices; their losses are to be averaged.
-        replicas = _replicas()
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         weights = {name: weight / replicas for name, weight in weights.items()}
         return super().compute_loss(
             x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
@@ -185,23 +181,12 @@ class Detector(keras.Model):
 def positive_numbers(name, values):
     """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
     is_sequence = isinstance(values, (tuple, list, np.ndarray))
-    if not is_sequence or not all(
-        isinstance(value, numbers.Real) and 0 < value < math.inf for value in values
-    ):
+    if not is_sequence or not all(is_number(value) and 0 < value < math.inf for value in values):
         raise ValueError(f"`{name}` must be positive numbers. Received: {name}={values!r}")
     return tuple(map(float, values))
 
 
-def _replicas():
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
 def _check_labels(labels):
-    """Keras looks at no label before the loss does."""
     labels = labels if isinstance(labels, dict) else {}
     shapes = [getattr(labels.get(name), "shape", ()) for name in ("boxes", "classes")]
     boxes, classes = map(tuple, shapes)

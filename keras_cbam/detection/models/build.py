@@ -3,7 +3,7 @@
 import keras_cv
 
 from keras_cbam.applications import application_names
-from keras_cbam.detection.arguments import DETECTORS, SMALL
+from keras_cbam.detection.arguments import DETECTORS, SMALL, refuse_weights_of_small
 from keras_cbam.detection.models.base import level_numbers
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
 from keras_cbam.detection.models.named_backbones import (
@@ -71,6 +71,7 @@ def build_detector(
             f"Unknown detector. {near_names(detector, DETECTORS)} Received: detector={detector!r}"
         )
     check_backbone(backbone)
+    refuse_weights_of_small(backbone, weights)
     network = _backbone(backbone, image_size, attention, weights, detector)
     if detector in SINGLE_SHOT:
         arguments = _single_shot_arguments(detector, network, backbone)
@@ -140,10 +141,6 @@ def _backbone(name, image_size, attention, weights, detector):
         if name == "mobilenet":
             return ssd_mobilenet(shape, weights=weights, levels=levels)
     if name == SMALL:
-        if weights is not None:
-            raise ValueError(
-                f"The small backbone starts from random weights. Received: weights={weights!r}"
-            )
         return small_backbone(shape, attention, levels)
     name = {"vgg16": "VGG16", "mobilenet": "MobileNet"}.get(name, name)
     return application_backbone(name, shape, attention, weights, levels)
