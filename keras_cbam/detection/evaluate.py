@@ -189,17 +189,20 @@ def run_data(run, image_size, data=None, split=None):
     """The `DetectionData` of a `SavedRun`, or others as for `evaluate_run`; scenes of that size."""
     arguments = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
     test_fraction = 0.2
-    if data is not None and existing_path(data) != arguments.data and split is None:
+    if data is None:
+        if run.task is None:
+            raise ValueError(
+                f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
+            )
+        data = arguments.data
+    elif existing_path(data) != arguments.data and split is None:
         test_fraction = None
-    elif data is None and run.task is None:
-        raise ValueError(
-            f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
-        )
+    # Scenes take time to draw.
+    train_scenes = arguments.train_scenes if split == "train" else 1
     return load_detection_data(
-        arguments.data if data is None else data,
+        data,
         arguments.seed,
-        # They take time to draw.
-        arguments.train_scenes if split == "train" else 1,
+        train_scenes,
         arguments.test_scenes,
         image_size,
         arguments.strict,

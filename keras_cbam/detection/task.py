@@ -178,9 +178,7 @@ def train_detector(**arguments):
     >>> run = train_detector(detector="ssd", epochs=1, output="run")
     >>> run = train_detector(resume="run", epochs=3)
     """
-    earlier = None
-    if arguments.get("resume") is not None:
-        earlier = resumable(arguments["resume"], DetectionTask.name)
-    task = DetectionTask(DetectorArguments.given(earlier, **arguments))
+    resume = arguments.get("resume")
+    earlier = None if resume is None else resumable(resume, DetectionTask.name)
     with without_known_warnings():
-        return train(task)
+        return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))

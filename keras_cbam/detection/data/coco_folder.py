@@ -10,7 +10,7 @@ import os
 import numpy as np
 from pycocotools.coco import COCO
 
-from keras_cbam.detection.data.collector import Collector
+from keras_cbam.detection.data.collector import Collector, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
@@ -72,13 +72,7 @@ def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
                 f"The parts of {quoted(folder)} must have the same categories, received "
                 f"{f'{odd[0]!r} not in all' if odd else 'another order of them'}."
             )
-    return _with_boxes(DetectionData(parts[0], parts[1], parts[-1]), folder)
-
-
-def _with_boxes(data, folder):
-    if not any(map(len, data.train.boxes)):
-        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
-    return data
+    return in_parts(parts, folder)
 
 
 def _find(folder, part):
@@ -104,7 +98,7 @@ def _split(whole, folder, seed, test_fraction):
     order = np.random.default_rng(seed).permutation(images)
     train, test = (whole.select(np.sort(part)) for part in (order[size:], order[:size]))
     test = dataclasses.replace(test, skipped={}, unreadable=[])
-    return _with_boxes(DetectionData(train, test, test), folder)
+    return in_parts([train, test], folder)
 
 
 def _read(folder, path, images, name, strict):

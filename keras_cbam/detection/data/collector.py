@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_cbam.data.image_files import check_headers
 from keras_cbam.data.image_sources import stop_if_too_many
-from keras_cbam.detection.data.detection_set import DetectionSet
+from keras_cbam.detection.data.detection_set import DetectionData, DetectionSet
 from keras_cbam.detection.data.sized_images import SizedImages
 from keras_cbam.errors import DataError, printable, quoted
 
@@ -105,3 +105,10 @@ class Collector:
         return DetectionSet(
             name, names, images, sizes, *columns, image_ids, skipped, self.unreadable
         )
+
+
+def in_parts(parts, folder):
+    """Two or three parts as `DetectionData`; DataError if there is no box to train on."""
+    if not any(map(len, parts[0].boxes)):
+        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
+    return DetectionData(parts[0], parts[1], parts[-1])

@@ -75,14 +75,13 @@ class DetectionSet:
 
     def failures(self):
         """A dict `{index: reason}` of the images that could not be used so far."""
-        return {index: why for each in self.sources() for index, why in each.failures.items()}
+        return self.images.failures if isinstance(self.images, SizedImages) else {}
 
     def readable(self):
         """The `DetectionSet` without the images that could not be used so far."""
         failures = self.failures()
-        if not failures:
-            return self
-        return self.select([i for i in range(len(self)) if i not in failures])
+        kept = [i for i in range(len(self)) if i not in failures]
+        return self.select(kept) if failures else self
 
     def all_skipped(self):
         """Lines on what was left out or mended, and on images that could not be used so far."""

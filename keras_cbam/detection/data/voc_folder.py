@@ -7,8 +7,7 @@ import xml.etree.ElementTree
 from defusedxml import DefusedXmlException, ElementTree
 
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
-from keras_cbam.detection.data.collector import Collector
-from keras_cbam.detection.data.detection_set import DetectionData
+from keras_cbam.detection.data.collector import Collector, in_parts
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
 # VOC 2007 has all four lists; later years have no public test part.
@@ -55,10 +54,8 @@ def voc_folder(folder, strict=False):
         )
     found = [_read(folder, path, strict) for path in paths]
     class_names = {key: key for key in found[0].class_names()}
-    if not class_names:
-        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
     parts = [part.collect(name, class_names, path) for part, path in zip(found, paths)]
-    return DetectionData(parts[0], parts[1], parts[-1])
+    return in_parts(parts, folder)
 
 
 def _read(folder, list_path, strict):

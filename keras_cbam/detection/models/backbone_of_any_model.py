@@ -10,6 +10,7 @@ from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.insertion.copying import Copier
 from keras_cbam.insertion.flat import Source, flat_calls
 from keras_cbam.insertion.graph import data_format, require_searchable
+from keras_cbam.visualization.calls import unused
 
 
 def detection_backbone(model, levels=(3, 4, 5)):
@@ -98,11 +99,15 @@ def _copy(model, calls, found):
     names = {source: f"P{level}" for level, source in found.items()}
     pixels = model.inputs[0]
     inputs = keras.Input(batch_shape=pixels.shape, dtype=pixels.dtype, name=pixels.name)
-    values, taken, copier = {Source(-1, 0): inputs}, {pixels.name: None}, Copier()
+    values, copier = {Source(-1, 0): inputs}, Copier()
+    taken = {pixels.name}
     for index in needed:
         call = calls[index]
+        is_new = id(call.operation) not in copier.pairs
         layer = copier.copy_layer(call.operation)
-        _rename(layer, taken)
+        if is_new:
+            layer.name = unused(layer.name, taken)
+            taken.add(layer.name)
         args, kwargs = call.arguments(values)
         outputs = keras.tree.flatten(layer(*args, **kwargs))
         # keras_cv finds a level by the name of a layer that has this one output.
@@ -114,10 +119,10 @@ def _copy(model, calls, found):
         for output, tensor in enumerate(outputs):
             source = Source(index, output)
             if source in names and not is_found_by_name:
+                name = unused(names[source], taken)
+                taken.add(name)
                 dtype = keras.backend.standardize_dtype(tensor.dtype)
-                identity = keras.layers.Identity(name=names[source], dtype=dtype)
-                _rename(identity, taken)
-                tensor = identity(tensor)
+                tensor = keras.layers.Identity(name=name, dtype=dtype)(tensor)
             values[source] = tensor
     copier.carry_over()
     levels = {name: values[source] for source, name in names.items()}
@@ -136,11 +141,3 @@ def _needed(calls, sources):
             needed.add(index)
             waiting.extend(source.call for source in calls[index].inputs)
     return sorted(needed)
-
-
-def _rename(layer, taken):
-    """Gives the layer a name that no other has; `taken` is `{name: layer}`."""
-    name, count = layer.name, 0
-    while taken.setdefault(layer.name, layer) is not layer:
-        count += 1
-        layer.name = f"{name}_{count}"

@@ -3,7 +3,7 @@
 import keras
 
 
-def convolution(x, filters, kernel_size, name, dtype, use_batch_norm, **kwargs):
+def _convolution(x, filters, kernel_size, name, dtype, use_batch_norm, **kwargs):
     """A convolution with ReLU, which has the given name; between them, batch normalization."""
     x = keras.layers.Conv2D(
         filters,
@@ -29,10 +29,10 @@ def extra_levels(x, filters, padding, dtype, use_batch_norm):
                 f"The feature maps have one position after {i - 1} further levels: `extra_filters` "
                 f"has too many entries for this size of images. Received: extra_filters={filters}"
             )
-        x = convolution(x, max(1, channels // 2), 1, f"extra_{i}_in", dtype, use_batch_norm)
+        x = _convolution(x, max(1, channels // 2), 1, f"extra_{i}_in", dtype, use_batch_norm)
         is_valid = padding == "valid" and 3 <= size <= 5
         strides = {"padding": "valid"} if is_valid else {"strides": 2}
-        x = convolution(x, channels, 3, f"extra_{i}", dtype, use_batch_norm, **strides)
+        x = _convolution(x, channels, 3, f"extra_{i}", dtype, use_batch_norm, **strides)
         levels.append(x)
     return levels
 

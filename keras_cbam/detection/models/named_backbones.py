@@ -12,10 +12,8 @@ from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.models.building import attended, conv, norm, preprocessed
 from keras_cbam.models.resnet import residual_block
 
-# Filters of the two strided convolutions, and filters and blocks of the four stages.
-_SMALL_STEM = (16, 32)
+# Filters and residual blocks of the stages, and filters and convolutions of the blocks.
 _SMALL_STAGES = ((32, 1), (64, 2), (128, 2), (256, 1))
-# Filters and convolutions.
 _VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
@@ -86,7 +84,7 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
     """
     pixels = keras.Input(input_shape, name="pixels")
     x = preprocessed(pixels, include_preprocessing=True)
-    for i, filters in enumerate(_SMALL_STEM, 1):
+    for i, filters in enumerate((16, 32), 1):
         x = norm(conv(x, filters, 3, f"conv{i}", strides=2), f"bn{i}")
         x = keras.layers.ReLU(name=f"relu{i}")(x)
     for stage, (filters, blocks) in enumerate(_SMALL_STAGES, 1):
@@ -179,7 +177,6 @@ def _carry_over(vgg16, backbone):
         if isinstance(layer, keras.layers.Conv2D):
             backbone.get_layer(layer.name).set_weights(layer.get_weights())
     kernel, bias = vgg16.get_layer("fc1").get_weights()
-    # The paper takes 3 of 7 places and a quarter of the outputs.
     kernel = kernel.reshape(7, 7, -1, kernel.shape[-1])[::3, ::3, :, ::4]
     backbone.get_layer("fc6").set_weights([kernel, bias[::4]])
     kernel, bias = vgg16.get_layer("fc2").get_weights()

@@ -14,12 +14,9 @@ def region_proposal_network(filters, anchors, dtype):
     )(inputs)
     rows = {}
     for name, values in (("objectness", 1), ("offsets", 4)):
+        small = keras.initializers.RandomNormal(stddev=0.01)
         outputs = keras.layers.Conv2D(
-            anchors * values,
-            1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            dtype=dtype,
-            name=f"proposal_{name}",
+            anchors * values, 1, kernel_initializer=small, dtype=dtype, name=f"proposal_{name}"
         )(x)
         rows[name] = keras.layers.Reshape((-1, values), dtype="float32", name=name)(outputs)
     return keras.Model(inputs, rows, name="region_proposal")
@@ -35,16 +32,15 @@ def select_proposals(boxes, logits, count, iou_threshold, image_size):
     """
     best, confidence, levels = [], [], []
     for level, scores in enumerate(logits):
-        scores, index = ops.top_k(
-            ops.stop_gradient(scores[..., 0]), min(2 * count, scores.shape[1])
-        )
+        most = min(2 * count, scores.shape[1])
+        scores, index = ops.top_k(scores[..., 0], most)
         index = ops.cast(index, "int32")
-        best.append(ops.take_along_axis(ops.stop_gradient(boxes[level]), index[..., None], axis=1))
+        best.append(ops.take_along_axis(boxes[level], index[..., None], axis=1))
         # Confidences that are 0 have no group.
         confidence.append(ops.maximum(ops.sigmoid(scores), 1e-7))
         levels.append(ops.full_like(index, level))
     best, confidence, levels = (
-        ops.concatenate(each, axis=1) for each in (best, confidence, levels)
+        ops.stop_gradient(ops.concatenate(each, axis=1)) for each in (best, confidence, levels)
     )
     proposals = suppress_in_groups(
         best,
@@ -56,7 +52,7 @@ def select_proposals(boxes, logits, count, iou_threshold, image_size):
         confidence_threshold=float("-inf"),
         max_detections=min(count, best.shape[1]),
     )
-    return ops.stop_gradient(proposals["boxes"]), proposals["classes"] >= 0
+    return proposals["boxes"], proposals["classes"] >= 0
 
 
 def region_head(shape, num_classes, units, use_layer_norm, dtype):
@@ -69,10 +65,8 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
             x = keras.layers.LayerNormalization(dtype=dtype, name=f"fc{i}_norm")(x)
         x = keras.layers.ReLU(dtype=dtype, name=f"fc{i}_relu")(x)
     logits = keras.layers.Dense(1 + num_classes, dtype="float32", name="class")(x)
+    small = keras.initializers.RandomNormal(stddev=0.001)
     offsets = keras.layers.Dense(
-        4 * num_classes,
-        dtype="float32",
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-        name="box",
+        4 * num_classes, kernel_initializer=small, dtype="float32", name="box"
     )(x)
     return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")

@@ -1,7 +1,5 @@
 """Which tensors of a network are the levels of a feature pyramid."""
 
-import math
-
 import keras
 
 from keras_cbam.insertion.flat import Source
@@ -20,9 +18,8 @@ def find_levels(calls, outputs, images, levels):
     shapes, failures = _shapes(calls, sized)
     is_cut = _cuts(calls)
     used = {source for call in calls for source in call.inputs}.union(outputs)
-    deepest = round(math.log2(min(height, width)))
     found = {}
-    for level in range(1, deepest + 1):
+    for level in range(1, max(levels) + 3):
         size = (height / 2**level, width / 2**level)
         sources = [s for s, shape in shapes.items() if shape[1:3] == size and s in used]
         cuts = [source for source in sources if is_cut[source.call]]
