@@ -33,13 +33,12 @@ def predict_detections(model, detection_set, image_size, batch_size=BATCH_SIZE):
     """What a detector finds in images of any size, in pixels of each.
 
     Args:
-        model: detector whose `predict` takes float32 pixels in [0, 255],
-            `(batch, image_size, image_size, 3)`, and gives `{"boxes": (batch, boxes, 4), "classes":
-            (batch, boxes), "confidence": (batch, boxes), "num_detections": (batch,)}`: edges in
-            pixels, left, top, right and bottom; an image's detections come before its padding.
+        model: detector whose `predict` takes pixels as `detection_batches` gives them, and returns
+            `"boxes"` `(batch, boxes, 4)`, left, top, right and bottom edge in pixels, `"classes"`
+            and `"confidence"` `(batch, boxes)`, and `"num_detections"` `(batch,)`; padding comes
+            last.
         detection_set: `DetectionSet`.
-        image_size: int, side of the images that the model takes; see `detection_batches` for how
-            they get to it.
+        image_size: int, side of the images that the model takes.
         batch_size: int. Defaults to `16`.
 
     Returns:

@@ -28,8 +28,7 @@ def explain_run(run, paths, output, overwrite=False, threshold=0.5):
         As `detect_in_images`, and `"written"`, a list of the paths of the written files.
 
     Raises:
-        ModelError, DataError, ValueError, FileExistsError, ImportError, OSError: see
-            `load_detector` and `detect_in_images`.
+        As `load_detector` and `detect_in_images`.
 
     Example:
 

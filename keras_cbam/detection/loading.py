@@ -23,8 +23,7 @@ def load_detector(path):
         The model, and the names of its classes; `None` for a file that is not of a run.
 
     Raises:
-        ModelError: if there is no trained model, it cannot be loaded, or it is not a detector of
-            square images.
+        ModelError: if it is not a trained detector of square images, or cannot be loaded.
 
     Example:
 

@@ -12,16 +12,13 @@ class SizedImages(FileImages):
     """Image files, each of a known size, decoded when they are asked for.
 
     A file that cannot be decoded, or whose image is not of its size, is a failure, see
-    `FileImages`. `images[index]` is a uint8 array `(height, width, 3)`.
+    `FileImages`. `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
 
     Args:
         paths: list of strings.
         sizes: int array `(images, 2)`, the height and width that the boxes are for.
         strict: bool, whether a failure is an error; else the image is left out.
             Defaults to `False`.
-
-    Raises:
-        DataError: by `images[index]`, if the image is a failure.
 
     Example:
 

@@ -15,15 +15,9 @@ class Detector(keras.Model):
     """A detector: fitted on images and boxes, it predicts boxes, classes and confidences.
 
     A subclass gives `call` (raw predictions), `targets` (what these should have been, with
-    weights), and `candidates` (boxes and class probabilities of the raw predictions).
-
-    Args:
-        backbone: `keras_cv.models.Backbone` with `pyramid_level_inputs`.
-        num_classes: int, without background.
-        confidence_threshold: float, below which a prediction is dropped. Defaults to `0.01`.
-        iou_threshold: float in (0, 1]; of two boxes of a class that overlap by as much or more, the
-            less confident is dropped. Defaults to `0.45`.
-        max_detections: int, predictions of an image. Defaults to `200`.
+    weights), and `candidates` (boxes and class probabilities of the raw predictions). A prediction
+    below `confidence_threshold` is dropped, as is the less confident of two boxes of a class that
+    overlap by `iou_threshold` or more; `max_detections` of an image are left.
     """
 
     # Candidates (a box with a class) that a detection is chosen from, per detection.

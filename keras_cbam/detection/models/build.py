@@ -48,9 +48,7 @@ def build_detector(
         num_classes: int, classes without background.
         image_size: int, side of the images in pixels.
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
-            as in the SSD paper and its MobileNet), or any name in `keras.applications`.
-            With `"small"`, Faster R-CNN has fewer proposals and a normalized head.
-            Defaults to `"small"`.
+            as in their papers), or any name in `keras.applications`. Defaults to `"small"`.
         attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
             others in the blocks of the backbone. Defaults to `"cbam"`.
         weights: of the backbone, see `attention_backbone`; `"small"` has none.

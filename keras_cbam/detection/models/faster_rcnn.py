@@ -32,20 +32,18 @@ class FasterRCNN(Detector):
     `rpn_classification_loss` of the anchors too.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, with
-            consecutive pyramid levels (with one there is no pyramid, as in C4 detectors): of
-            `detection_backbone` or `application_backbone`, with attention in it or not.
+        backbone: `keras_cv.models.Backbone` for images of a known size, with consecutive pyramid
+            levels (with one there is no pyramid, as in C4 detectors): of `detection_backbone` or
+            `application_backbone`, with attention in it or not.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
         anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`.
-        aspect_ratios: tuple of floats, width by height of the anchors.
-            Defaults to `(0.5, 1.0, 2.0)`.
+        aspect_ratios: tuple of floats, width by height of the anchors. Defaults to `(0.5, 1.0,
+            2.0)`.
         num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
             inference. Defaults to `(1000, 300)`.
-        sampled_anchors: int, anchors of an image that learn, up to half of them positive.
-            Defaults to `256`.
-        sampled_proposals: int, proposals of an image that learn, up to a quarter of them positive.
-            Defaults to `128`.
+        sampled_anchors, sampled_proposals: ints, those of an image that learn, up to a half and up
+            to a quarter of them positive. Default to `256` and `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
         use_layer_norm: bool, whether the two fully connected layers are normalized. Without it,
             from random weights and with Adam at rates of 1e-3 and above, many of their units can
@@ -60,8 +58,7 @@ class FasterRCNN(Detector):
         A dict of raw predictions. `predict` returns boxes, see `decode_predictions`.
 
     Raises:
-        ValueError: if the backbone has no consecutive pyramid levels or no known size, or an
-            argument is outside its range.
+        ValueError: if the backbone or an argument is not as above.
 
     Example:
 
@@ -72,7 +69,7 @@ class FasterRCNN(Detector):
 
     - [Ren et al., Faster R-CNN](https://arxiv.org/abs/1506.01497), section 3
     - [Lin et al., Feature Pyramid Networks](https://arxiv.org/abs/1612.03144), section 4
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4: CBAM in its blocks
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4
     """
 
     _ARGUMENTS = (

@@ -15,8 +15,7 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
     `((x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)) / variances`.
 
     Args:
-        boxes: float tensor `(..., 4)`, "xyxy" in pixels, of positive size.
-        anchors: float tensor `(..., 4)`, "xyxy" in pixels, that broadcasts against `boxes`.
+        boxes, anchors: float tensors `(..., 4)`, "xyxy" in pixels, that broadcast.
         variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
 
     Returns:
@@ -42,14 +41,13 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
 
 
 def decode_boxes(offsets, anchors, variances=VARIANCES):
-    """The inverse of `encode_boxes`: the boxes at these offsets from anchors.
+    """The inverse of `encode_boxes`, in pixels.
+
+    A box is at most 62.5 times as wide or high as its anchor, so that a wild prediction stays
+    finite.
 
     Args:
         offsets, anchors, variances: see `encode_boxes`.
-
-    Returns:
-        float32 tensor `(..., 4)`, "xyxy" in pixels. A box is at most 62.5 times as wide or high as
-        its anchor, so that a wild prediction stays finite.
     """
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
     offsets = ops.convert_to_tensor(offsets, dtype="float32")

@@ -21,21 +21,11 @@ def level_of(boxes, strides):
 def roi_align(features, boxes, strides, size=7, samples=2):
     """The features of boxes, on a grid: bilinear, the mean of samples in each cell (ROIAlign).
 
-    The value at a sample is the bilinear interpolation of the four nearest positions of the feature
-    map, whose centers lie at `(i + 0.5) * stride` pixels; samples outside take the edge.
-
-    Args:
-        features: list of float tensors `(batch, height, width, channels)`, the finest first.
-        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels.
-        strides: list of ints, pixels, one for each feature map, each twice the one before.
-        size, samples: ints, cells of the grid and samples of a cell on each side.
-
-    Returns:
-        Tensor `(batch, boxes, size, size, channels)`.
-
-    Reference:
-
-    - [He et al., Mask R-CNN](https://arxiv.org/abs/1703.06870), section 3
+    The centers of a feature map's positions lie at `(i + 0.5) * stride` pixels; samples outside
+    take the edge. Takes feature maps `(batch, height, width, channels)`, the finest first, each of
+    twice the stride before, and boxes `(batch, boxes, 4)`, "xyxy" in pixels; returns `(batch,
+    boxes, size, size, channels)`. Source: [Mask R-CNN](https://arxiv.org/abs/1703.06870), section
+    3.
     """
     channels = features[0].shape[-1]
     heights, widths = np.array([feature.shape[1:3] for feature in features]).T
