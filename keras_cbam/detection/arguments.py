@@ -88,6 +88,7 @@ class DetectorArguments(RunArguments):
         if self.detector in KERAS_CV_DETECTORS:
             for name, is_fit, rule in (
                 ("precision", self.precision == "float32", "compute in float32"),
+                # Their losses are sums.
                 ("distribute", self.distribute is None, "train on one device"),
                 ("image_size", self.image_size % 32 == 0, "take a multiple of 32 pixels"),
             ):

@@ -75,9 +75,10 @@ def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
 
 def class_colour(index):
     """The colour of a class' boxes, red, green and blue in [0, 1]."""
+    from matplotlib.colors import to_rgb
+
     if index < len(_COLOURS):
-        text = _COLOURS[index]
-        return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        return to_rgb(_COLOURS[index])
     # Steps by the golden ratio: hues far from those before.
     return colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, 0.85)
 

@@ -131,6 +131,8 @@ def with_sides(boxes):
 def _index(ground_truth, annotations):
     coco = COCO()
     coco.dataset = {
+        # pycocotools 2.0.9 needs it.
+        "info": {},
         "images": [{"id": i} for i in range(len(ground_truth))],
         "categories": [{"id": i} for i in range(len(ground_truth.class_names))],
         # An object of id 0 would count as not matched.
