@@ -151,7 +151,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         data: other data than those of the run, see `load_detection_data`; their classes are found
-            by name among those of the model. Defaults to `None`: the data of the run.
+            by name among those of the model. Defaults to `None`.
         split: `"test"`, `"validation"` or `"val"`, or `"train"`. Defaults to `None`: the test part;
             of other data that have one part, all of it.
         batch_size: int. Defaults to `None`: that of the run.

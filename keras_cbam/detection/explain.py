@@ -51,8 +51,7 @@ def detect_in_images(model, paths, output, class_names=None, threshold=0.5, over
         paths: list of the paths of image files of any size.
         output: path of the folder to write to; other files in it stay.
         class_names: list of strings. Defaults to `None`: classes are called by their number.
-        threshold: float in [0, 1], boxes of a lower confidence are not drawn; `detections.json` has
-            them. Defaults to `0.5`.
+        threshold: float in [0, 1], boxes of a lower confidence are not drawn. Defaults to `0.5`.
         overwrite: bool, whether files of the same names are replaced. Defaults to `False`.
 
     Returns:
@@ -63,7 +62,7 @@ def detect_in_images(model, paths, output, class_names=None, threshold=0.5, over
     Raises:
         ModelError: if the model predicts something else, or numbers that are not finite.
         DataError: if no image can be read, or a figure would replace one.
-        ValueError: if `threshold` is not within [0, 1], or a name for each class is missing.
+        ValueError: if `threshold` is outside its range, or a name for each class is missing.
         FileExistsError, OSError: if a file would be replaced, or cannot be written.
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
 

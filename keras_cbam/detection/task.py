@@ -151,8 +151,8 @@ def train_detector(**arguments):
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
     falls by a cosine; the gradient of each variable is clipped to a norm of 10. Calls
-    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights and history again
-    on one machine.
+    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights again on one
+    machine.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
     `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training

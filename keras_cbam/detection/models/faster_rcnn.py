@@ -6,8 +6,9 @@ from keras import ops
 
 from keras_cbam.detection.models.base import Detector, level_numbers, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
-from keras_cbam.detection.models.faster_rcnn_targets import anchor_targets, proposal_targets
-from keras_cbam.detection.models.proposals import (
+from keras_cbam.detection.models.faster_rcnn_regions import (
+    anchor_targets,
+    proposal_targets,
     region_head,
     region_proposal_network,
     select_proposals,

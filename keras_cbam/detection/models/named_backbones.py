@@ -101,8 +101,7 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
 
     Args:
         alpha: float, factor of the channels. Defaults to `1.0`.
-        input_shape, weights, levels: see `application_backbone`. Small images need finer levels,
-            `(3, 4)` for example.
+        input_shape, weights, levels: see `application_backbone`. Small images need finer levels.
 
     Returns:
         See `application_backbone`.
@@ -119,7 +118,7 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     20 ([ParseNet](https://arxiv.org/abs/1506.04579)).
 
     Args:
-        input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
+        input_shape: see `application_backbone`.
         weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers
             are subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
         width: float, factor of the channels, 1 with weights. Defaults to `1.0`.
@@ -128,7 +127,7 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
         See `application_backbone`.
 
     Raises:
-        ValueError: if `weights` is neither, or if it does not fit `width`.
+        ValueError: if `weights` is neither, or does not fit `width`.
 
     Reference:
 
