@@ -32,6 +32,5 @@ _MODULES = {
 }
 
 __getattr__, __dir__, __all__ = lazy_names(
-    __name__,
-    {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names},
+    __name__, {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 )

@@ -67,12 +67,7 @@ class DetectorArguments(RunArguments):
         group="data",
     )
     train_scenes: int = argument(
-        5000,
-        "scenes to train on",
-        positive_integer,
-        kind=int,
-        metavar="N",
-        group="data",
+        5000, "scenes to train on", positive_integer, kind=int, metavar="N", group="data"
     )
     test_scenes: int = argument(
         500, "scenes to test on", positive_integer, kind=int, metavar="N", group="data"
@@ -91,31 +86,31 @@ class DetectorArguments(RunArguments):
     def _checked(self):
         self.check()
         if self.detector in KERAS_CV_DETECTORS:
-            if self.precision != "float32":
-                raise ValueError(
-                    "The detectors of keras_cv compute in float32. Received: "
-                    f"detector={self.detector!r}, precision={self.precision!r}"
-                )
-            if self.distribute is not None:
-                raise ValueError(
-                    "The detectors of keras_cv train on one device: their losses are sums. "
-                    f"Received: detector={self.detector!r}, distribute={self.distribute!r}"
-                )
-            if self.image_size % 32:
-                raise ValueError(
-                    "`image_size` must be a multiple of 32 for the detectors of keras_cv. "
-                    f"Received: detector={self.detector!r}, image_size={self.image_size}"
-                )
+            for name, is_fit, rule in (
+                ("precision", self.precision == "float32", "compute in float32"),
+                # Their losses are sums.
+                ("distribute", self.distribute is None, "train on one device"),
+                ("image_size", self.image_size % 32 == 0, "take a multiple of 32 pixels"),
+            ):
+                if not is_fit:
+                    raise ValueError(
+                        f"The detectors of keras_cv {rule}. Received: "
+                        f"detector={self.detector!r}, {name}={getattr(self, name)!r}"
+                    )
         if self.weights not in (None, IMAGENET) and not os.path.isfile(self.weights):
             raise ValueError(
                 '`weights` must be "imagenet", None or the path of a file. '
                 f"Received: weights={self.weights!r}"
             )
-        if self.weights is not None and self.backbone == SMALL:
-            raise ValueError(
-                f"The small backbone starts from random weights. Received: weights={self.weights!r}"
-            )
+        refuse_weights_of_small(self.backbone, self.weights)
         return self
+
+
+def refuse_weights_of_small(backbone, weights):
+    if backbone == SMALL and weights is not None:
+        raise ValueError(
+            f"The small backbone starts from random weights. Received: weights={weights!r}"
+        )
 
 
 def _none_or(value):

@@ -11,20 +11,12 @@ LARGEST_UNPAIRED = 0.01
 
 
 def compare_detections(expected, found, allowed):
-    """Pairs the detections of two predictions.
+    """Pairs the detections of two predictions, each as `predict` of a detector returns it.
 
-    Detections are a pair if they are of one class, if their confidences differ by at most
-    `allowed`, and if their edges differ by at most that part of the largest edge there is.
-
-    Args:
-        expected: dict of `"boxes"` `(batch, boxes, 4)`, `"classes"` and `"confidence"`
-            `(batch, boxes)`, padded with classes of -1.
-        found: the same.
-        allowed: float.
-
-    Returns:
-        Dict of floats: the largest difference of pairs, `"confidence"` and, in pixels, `"boxes"`;
-        and `"unpaired"`, the part of both predictions' detections that have no counterpart.
+    A pair is of one class; its confidences differ by at most `allowed`, its edges by at most that
+    part of the largest edge there is. Returns the largest difference of pairs, `"confidence"` and,
+    in pixels, `"boxes"`; and `"unpaired"`, the part of both predictions' detections without
+    counterpart.
     """
     largest = {"confidence": 0.0, "boxes": 0.0}
     total = unpaired = 0

@@ -33,13 +33,12 @@ def predict_detections(model, detection_set, image_size, batch_size=BATCH_SIZE):
     """What a detector finds in images of any size, in pixels of each.
 
     Args:
-        model: detector whose `predict` takes float32 pixels in [0, 255],
-            `(batch, image_size, image_size, 3)`, and gives `{"boxes": (batch, boxes, 4), "classes":
-            (batch, boxes), "confidence": (batch, boxes), "num_detections": (batch,)}`: edges in
-            pixels, left, top, right and bottom; an image's detections come before its padding.
+        model: detector whose `predict` takes pixels as `detection_batches` gives them, and returns
+            `"boxes"` `(batch, boxes, 4)`, left, top, right and bottom edge in pixels, `"classes"`
+            and `"confidence"` `(batch, boxes)`, and `"num_detections"` `(batch,)`; padding comes
+            last.
         detection_set: `DetectionSet`.
-        image_size: int, side of the images that the model takes; see `detection_batches` for how
-            they get to it.
+        image_size: int, side of the images that the model takes.
         batch_size: int. Defaults to `16`.
 
     Returns:
@@ -88,15 +87,14 @@ def _in_own_pixels(model, predictions, sizes, image_size):
         # Some detectors count their padding in.
         kept = np.flatnonzero(classes[i, : int(counts[i])] >= 0)
         own = boxes[i, kept] / np.tile(fitted_scale(height, width, image_size), 2)
-        if not np.isfinite(own).all() or not np.isfinite(confidence[i, kept]).all():
+        found = {
+            "boxes": np.clip(own, 0, [width, height, width, height]).astype("float32"),
+            "classes": classes[i, kept].astype("int64"),
+            "confidence": confidence[i, kept].astype("float32"),
+        }
+        if not all(np.isfinite(values).all() for values in (own, *found.values())):
             raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
-        detections.append(
-            {
-                "boxes": np.clip(own, 0, [width, height, width, height]).astype("float32"),
-                "classes": classes[i, kept].astype("int64"),
-                "confidence": confidence[i, kept].astype("float32"),
-            }
-        )
+        detections.append(found)
     return detections
 
 
@@ -104,21 +102,17 @@ def evaluate_detector(model, detection_set, image_size, batch_size=BATCH_SIZE):
     """COCO's and VOC 2007's metrics of a detector.
 
     Args:
-        model: detector, see `predict_detections`.
-        detection_set: `DetectionSet`.
-        image_size: int, side of the images that the model takes.
-        batch_size: int. Defaults to `16`.
+        model, detection_set, image_size, batch_size: see `predict_detections`.
 
     Returns:
         Dict: COCO's twelve, see `coco_metrics`; `"VOC07"`, the mean of `voc_metrics`;
         `"per_class"`, `{class name: {"AP": ..., "AP50": ..., "VOC07": ...}}`; `"images"`,
         `"objects"` (without ignored ones) and `"image_size"`; and `"skipped"`, a list of lines on
-        what was left out or mended. What no object was there for is -1.
+        what was left out or mended. Without objects, a metric is -1.
 
     Raises:
-        ModelError: if the model predicts something else, classes that the set has not, or numbers
-            that are not finite.
-        DataError: if too many images cannot be read, see `SizedImages`.
+        ModelError: also if the model predicts classes that the set has not.
+        DataError, ValueError: see `predict_detections`.
 
     Example:
 
@@ -139,16 +133,12 @@ def measure(model, detection_set, detections, image_size):
             f"The model {model.name!r} must predict classes below {classes}, as the images of "
             f"{detection_set.name!r} have, received {highest}."
         )
-    metrics = coco_metrics(detection_set, detections)
-    voc = voc_metrics(detection_set, detections)
-    per_class = {
-        name: {**values, "VOC07": voc["per_class"][name]}
-        for name, values in metrics.pop("per_class").items()
-    }
+    metrics, voc = coco_metrics(detection_set, detections), voc_metrics(detection_set, detections)
+    for name, values in metrics["per_class"].items():
+        values["VOC07"] = voc["per_class"][name]
     return {
         **metrics,
         "VOC07": voc["mAP"],
-        "per_class": per_class,
         "images": len(detection_set),
         "objects": int(sum((~ignored).sum() for ignored in detection_set.ignored)),
         "image_size": image_size,
@@ -161,7 +151,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         data: other data than those of the run, see `load_detection_data`; their classes are found
-            by name among those of the model. Defaults to `None`: the data of the run.
+            by name among those of the model. Defaults to `None`.
         split: `"test"`, `"validation"` or `"val"`, or `"train"`. Defaults to `None`: the test part;
             of other data that have one part, all of it.
         batch_size: int. Defaults to `None`: that of the run.
@@ -176,8 +166,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
 
     Example:
 
-    >>> evaluate_run("run")["AP50"] == train_report["AP50"]
-    True
+    >>> evaluate_run("run")["AP50"]
     """
     one_of(None, *SPLITS)("split", split)
     run, model, class_names = load_run(run)
@@ -196,27 +185,23 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
 
 
 def run_data(run, image_size, data=None, split=None):
-    """The `DetectionData` that a `SavedRun` was trained on, or others.
-
-    Args:
-        run: `SavedRun`.
-        image_size: int, of scenes.
-        data: see `evaluate_run`.
-        split: see `evaluate_run`.
-    """
+    """The `DetectionData` of a `SavedRun`, or others as for `evaluate_run`; scenes of that size."""
     arguments = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
     test_fraction = 0.2
-    if data is not None and existing_path(data) != arguments.data and split is None:
+    if data is None:
+        if run.task is None:
+            raise ValueError(
+                f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
+            )
+        data = arguments.data
+    elif existing_path(data) != arguments.data and split is None:
         test_fraction = None
-    elif data is None and run.task is None:
-        raise ValueError(
-            f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
-        )
+    # Scenes take time to draw.
+    train_scenes = arguments.train_scenes if split == "train" else 1
     return load_detection_data(
-        arguments.data if data is None else data,
+        data,
         arguments.seed,
-        # They take time to draw.
-        arguments.train_scenes if split == "train" else 1,
+        train_scenes,
         arguments.test_scenes,
         image_size,
         arguments.strict,

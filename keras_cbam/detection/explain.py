@@ -17,21 +17,18 @@ DETECTIONS = "detections.json"
 
 
 def explain_run(run, paths, output, overwrite=False, threshold=0.5):
-    """Draws what the detector of a run finds in images, see `detect_in_images`.
+    """Draws what the detector of a run finds in images.
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         paths: list of strings, see `find_images`.
-        output: see `detect_in_images`.
-        overwrite: see `detect_in_images`. Defaults to `False`.
-        threshold: see `detect_in_images`. Defaults to `0.5`.
+        output, overwrite, threshold: see `detect_in_images`.
 
     Returns:
         As `detect_in_images`, and `"written"`, a list of the paths of the written files.
 
     Raises:
-        ModelError: if it is not a trained detector.
-        DataError, ValueError, FileExistsError, ImportError, OSError: see `detect_in_images`.
+        As `load_detector` and `detect_in_images`.
 
     Example:
 
@@ -51,32 +48,27 @@ def detect_in_images(model, paths, output, class_names=None, threshold=0.5, over
 
     Args:
         model: detector, see `load_detector`.
-        paths: list of the paths of image files of any size, see `find_images`.
+        paths: list of the paths of image files of any size.
         output: path of the folder to write to; other files in it stay.
         class_names: list of strings. Defaults to `None`: classes are called by their number.
-        threshold: float, boxes of a lower confidence are not drawn; `detections.json` has them.
-            Defaults to `0.5`.
+        threshold: float in [0, 1], boxes of a lower confidence are not drawn. Defaults to `0.5`.
         overwrite: bool, whether files of the same names are replaced. Defaults to `False`.
 
     Returns:
         A dict, the contents of `detections.json`: `"model"`, its name, `"class_names"`,
-        `"threshold"`; `"images"`, as of `predict_run`, each with its `"figure"`; and `"skipped"`, a
-        list of lines `"path: reason"` on images that cannot be read.
+        `"threshold"`; `"images"` and `"skipped"` as of `predict_run`, each image with its
+        `"figure"`.
 
     Raises:
         ModelError: if the model predicts something else, or numbers that are not finite.
         DataError: if no image can be read, or a figure would replace one.
-        ValueError: if `threshold` is not within [0, 1], or a name for each class is missing.
-        FileExistsError: if a file would be replaced.
+        ValueError: if `threshold` is outside its range, or a name for each class is missing.
+        FileExistsError, OSError: if a file would be replaced, or cannot be written.
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
-        OSError: if the files cannot be written.
 
     Example:
 
-    >>> model, class_names = load_detector("run")
-    >>> found = detect_in_images(model, ["street.jpg"], "detections", class_names)
-    >>> found["images"][0]["detections"][0]["class"]
-    'Bag'
+    >>> found = detect_in_images(load_detector("run")[0], ["street.jpg"], "detections")
     """
     panels.figure_class()
     if not 0 <= threshold <= 1:
@@ -85,20 +77,15 @@ def detect_in_images(model, paths, output, class_names=None, threshold=0.5, over
     paths = list(dict.fromkeys(map(os.fspath, paths)))
     output = pathlib.Path(output)
     figures = dict(zip(paths, figure_names(paths, "detected")))
-    files = [output / name for name in (*figures.values(), DETECTIONS)]
-    refuse_to_lose_files(files, paths, overwrite)
+    names = (*figures.values(), DETECTIONS)
+    refuse_to_lose_files([output / name for name in names], paths, overwrite)
     entries, skipped, drawn = [], [], {}
     for path, image, found in found_in_files(model, paths, skipped):
         figure = plot_detections([np.asarray(image)], [found], class_names, threshold=threshold)
         drawn[figures[path]] = as_png(figure)
         entries.append({**image_entry(path, image, found, class_names), "figure": figures[path]})
-    result = {
-        "model": model.name,
-        "class_names": class_names,
-        "threshold": threshold,
-        "images": entries,
-        "skipped": skipped,
-    }
+    result = {"model": model.name, "class_names": class_names, "threshold": threshold}
+    result |= {"images": entries, "skipped": skipped}
     drawn[DETECTIONS] = (json.dumps(result, indent=2) + "\n").encode()
     # At the end, so that what fails on the way leaves nothing behind.
     output.mkdir(parents=True, exist_ok=True)

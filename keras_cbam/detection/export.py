@@ -25,11 +25,9 @@ FORMAT = "saved_model"
 
 @dataclasses.dataclass(frozen=True)
 class DetectorExport:
-    """A SavedModel of a detector, and how it compares with the Keras model.
+    """A SavedModel of a detector at `output`, and how it compares with the Keras model.
 
     Attributes:
-        format: string, `"saved_model"`.
-        output: `pathlib.Path` of the folder.
         data: string, name of the data that the images are from.
         images: int, test images that were compared.
         differences: dict, see `compare_detections`.
@@ -57,8 +55,8 @@ def export_run(
 
     It has the signatures `serve`, which `tf.saved_model.load(output).serve(pixels)` calls, and
     `serving_default`. Both take float32 pixels in [0, 255], `(batch, height, width, 3)`, and give
-    `boxes`, `classes`, `confidence` and `num_detections`, after non-maximum suppression, as the
-    `predict` of the model does. It is written whole or not at all, under TensorFlow.
+    what the `predict` of the model does: `boxes`, `classes`, `confidence` and `num_detections`. It
+    is written whole or not at all, under TensorFlow.
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
@@ -75,11 +73,9 @@ def export_run(
 
     Raises:
         ValueError: if there is no such format or quantization for detectors, or there are no data.
-        ModelError: if it is not a trained detector.
-        DataError: if the data cannot be used.
+        ModelError, DataError: if it is not a trained detector, or the data cannot be used.
         ExportError: if it cannot be written, or finds something else than the model.
-        FileExistsError: if it would replace anything else.
-        OSError: if the files cannot be written.
+        FileExistsError, OSError: if it would replace anything else, or cannot write the files.
 
     Example:
 
@@ -118,24 +114,22 @@ def _written_and_loaded(model_file, path, images):
     with tempfile.TemporaryDirectory() as scratch:
         pixels, found = (str(pathlib.Path(scratch) / name) for name in ("pixels.npy", "found.npz"))
         np.save(pixels, images)
+        steps = ({"model_file": str(model_file)}, {"pixels": pixels, "found": found})
         try:
-            for step, paths in (
-                ("write", {"model_file": str(model_file)}),
-                ("predict", {"pixels": pixels, "found": found}),
-            ):
-                run_module(
-                    "keras_cbam.detection.export",
-                    {"step": step, "saved_model": str(path), **paths},
-                    KERAS_BACKEND="tensorflow",
-                )
+            for paths in steps:
+                arguments = {"saved_model": str(path), **paths}
+                run_module("keras_cbam.detection.export", arguments, KERAS_BACKEND="tensorflow")
         except FreshProcessError as error:
             raise ExportError(f"The detector cannot be written as a SavedModel: {error}") from error
         with np.load(found) as arrays:
             return dict(arrays)
 
 
-def _work(step, **paths):
-    {"write": _write, "predict": _predict}[step](**paths)
+def _work(saved_model, model_file=None, **paths):
+    if model_file is None:
+        _predict(saved_model, **paths)
+    else:
+        _write(model_file, saved_model)
 
 
 def _write(model_file, saved_model):

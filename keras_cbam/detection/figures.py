@@ -39,35 +39,34 @@ def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
 
     >>> scenes = clothing_scenes(4, "test")
     >>> found = predict_detections(model, scenes, 96)
-    >>> figure = plot_detections(scenes.images, found, scenes.class_names)
-    >>> figure.savefig("detections.png")
+    >>> plot_detections(scenes.images, found, scenes.class_names).savefig("detections.png")
     """
     columns = min(COLUMNS, len(images))
     kinds = 1 if truth is None else 2
     rows = kinds * -(-len(images) // columns)
-    # Of the widest shape there is: an axis is no smaller than its image.
-    ratio = max(height / width for height, width in (image.shape[:2] for image in images))
     width = 8.0 if len(images) == 1 else 3.0
-    height = width * min(ratio, 1.5)
+    # Of the highest shape there is: an axis is no smaller than its image.
+    height = width * min(max(image.shape[0] / image.shape[1] for image in images), 1.5)
     figure = panels.new_figure(width * columns, (height + 0.3) * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()
+
+    def name(kind):
+        return panels.shortened(panels.class_label(kind, class_names))
+
     for index, (image, found) in enumerate(zip(images, detections)):
         row, column = kinds * (index // columns), index % columns
-        scale = min(width * _INCH / image.shape[1], height * _INCH / image.shape[0])
+        scale = _INCH * min(width / image.shape[1], height / image.shape[0])
         if truth is not None:
             boxes, classes = truth[index]
             panels.draw_picture(grid[row, column], image, f"objects: {len(classes)}")
-            labels = [_name(kind, class_names) for kind in classes]
-            _draw_boxes(grid[row, column], image, boxes, classes, labels, scale)
+            _draw_boxes(grid[row, column], image, boxes, classes, map(name, classes), scale)
         is_drawn = np.asarray(found["confidence"]) >= threshold
         boxes, classes, confidence = (
             np.asarray(found[key])[is_drawn] for key in ("boxes", "classes", "confidence")
         )
-        labels = [
-            f"{_name(kind, class_names)} {score:.2f}" for kind, score in zip(classes, confidence)
-        ]
+        labels = [f"{name(kind)} {score:.2f}" for kind, score in zip(classes, confidence)]
         axis = grid[row + kinds - 1, column]
         panels.draw_picture(axis, image, f"found at {threshold:g} or more: {len(classes)}")
         _draw_boxes(axis, image, boxes, classes, labels, scale)
@@ -76,22 +75,19 @@ def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
 
 def class_colour(index):
     """The colour of a class' boxes, red, green and blue in [0, 1]."""
+    from matplotlib.colors import to_rgb
+
     if index < len(_COLOURS):
-        text = _COLOURS[index]
-        return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        return to_rgb(_COLOURS[index])
     # Steps by the golden ratio: hues far from those before.
     return colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, 0.85)
-
-
-def _name(index, class_names):
-    return panels.shortened(panels.class_label(index, class_names))
 
 
 def _draw_boxes(axis, image, boxes, classes, labels, scale):
     """`scale` is in points of the figure for a pixel."""
     from matplotlib.patches import Rectangle
 
-    taken = []
+    taken = np.zeros((0, 4))
     for box, kind, label in zip(boxes, classes, labels):
         left, top, right, bottom = map(float, box)
         colour = class_colour(int(kind))
@@ -101,12 +97,12 @@ def _draw_boxes(axis, image, boxes, classes, labels, scale):
             Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, lw=1.6)
         )
         size = np.array([_LETTER_WIDTH * len(label) + 0.5, _LINE_HEIGHT]) * _LETTERS / scale
-        x, y = _place(box, size, image.shape, taken)
-        taken.append((x, y, x + size[0], y + size[1]))
+        place = _place(box, size, image.shape, taken)
+        taken = np.concatenate([taken, [[*place, *(place + size)]]])
         is_light = np.dot(colour, (0.299, 0.587, 0.114)) > 0.55
         axis.text(
-            x,
-            y + size[1] / 2,
+            place[0],
+            place[1] + size[1] / 2,
             label,
             fontsize=_LETTERS,
             va="center",
@@ -122,26 +118,15 @@ def _place(box, size, shape, taken):
     left, top, right, bottom = map(float, box)
     width, height = size
     places = [
-        (left, top - height),
-        (left, top),
-        (left, bottom),
-        (left, bottom - height),
-        (right - width, top),
-        (right - width, bottom - height),
+        *((left, y) for y in (top - height, top, bottom, bottom - height)),
+        *((right - width, y) for y in (top, bottom - height)),
         *((left, top + (i + 1) * height) for i in range(8)),
     ]
-    places = [
-        (np.clip(x, 0, max(shape[1] - width, 0)), np.clip(y, 0, max(shape[0] - height, 0)))
-        for x, y in places
-    ]
+    places = np.clip(places, 0, np.maximum((shape[1] - width, shape[0] - height), 0))
 
     def covered(place):
-        x, y = place
-        return sum(
-            max(0, min(x + width, right) - max(x, left))
-            * max(0, min(y + height, bottom) - max(y, top))
-            for left, top, right, bottom in taken
-        )
+        sides = np.minimum(place + size, taken[:, 2:]) - np.maximum(place, taken[:, :2])
+        return np.maximum(sides, 0).prod(axis=1).sum()
 
     # The first of the least covered.
     return min(places, key=covered)
@@ -168,22 +153,16 @@ def plot_precision_recall(curves):
     axis = figure.subplots()
     recall = np.linspace(0, 1, 101)
     best = sorted(curves, key=lambda name: -curves[name].mean())
-    named = best
-    if len(best) > LARGEST_LEGEND:
-        half = LARGEST_LEGEND // 2
-        named = best[:half] + best[-half:]
+    half = LARGEST_LEGEND // 2
+    named = best if len(best) <= LARGEST_LEGEND else best[:half] + best[-half:]
     colours = {name: class_colour(i) for i, name in enumerate(n for n in curves if n in named)}
-    for name in [name for name in best if name not in colours] + named:
-        is_named = name in colours
-        label = f"{panels.shortened(name)} {curves[name].mean():.2f}".replace("$", r"\$")
-        axis.plot(
-            recall,
-            curves[name],
-            color=colours.get(name, "lightgrey"),
-            lw=1.4 if is_named else 0.8,
-            # Matplotlib leaves labels with this start out of the legend.
-            label=label if is_named else "_others",
-        )
+    # The others first, below them.
+    for name in sorted(best, key=colours.__contains__):
+        style = {"color": "lightgrey", "lw": 0.8}
+        if name in colours:
+            label = f"{panels.shortened(name)} {curves[name].mean():.2f}".replace("$", r"\$")
+            style = {"color": colours[name], "lw": 1.4, "label": label}
+        axis.plot(recall, curves[name], **style)
     if curves:
         mean = np.mean(list(curves.values()), axis=0)
         label = f"mean of {len(curves)} classes {mean.mean():.2f}"

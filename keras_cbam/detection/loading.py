@@ -20,11 +20,10 @@ def load_detector(path):
         path: path of a `.keras` file, or of the folder of a run.
 
     Returns:
-        The model, and the names of its classes, or `None` for a file that is not of a run.
+        The model, and the names of its classes; `None` for a file that is not of a run.
 
     Raises:
-        ModelError: if there is no trained model, it cannot be loaded, or it is not a detector of
-            square images.
+        ModelError: if it is not a trained detector of square images, or cannot be loaded.
 
     Example:
 

@@ -42,18 +42,9 @@ def predict_run(run, paths):
 
 
 def found_in_files(model, paths, skipped):
-    """What a detector finds in image files.
+    """Yields paths, RGB `PIL.Image.Image`s and detections, see `predict_detections`.
 
-    Args:
-        model: detector, see `load_detector`.
-        paths: list of strings.
-        skipped: list, which gets a line `"path: reason"` for each image that cannot be read.
-
-    Yields:
-        The path, the RGB `PIL.Image.Image`, and the detections, see `predict_detections`.
-
-    Raises:
-        DataError: at the end, if no image can be read.
+    Lines on images that cannot be read are added to the list `skipped`; DataError if none can.
     """
     size, is_empty = input_size(model), True
     for start in range(0, len(paths), BATCH_SIZE):
@@ -76,18 +67,14 @@ def found_in_files(model, paths, skipped):
 def image_entry(path, image, detections, class_names):
     """What `predict_run` returns of one image."""
     order = np.argsort(-detections["confidence"], kind="stable")
-    return {
-        "image": path,
-        "width": image.width,
-        "height": image.height,
-        "detections": [
-            {
-                "class": panels.class_label(index, class_names),
-                "class_index": index,
-                "confidence": round(float(detections["confidence"][i]), 4),
-                "box": [round(float(edge), 2) for edge in detections["boxes"][i]],
-            }
-            for i in order
-            for index in [int(detections["classes"][i])]
-        ],
-    }
+    columns = (detections[name][order].tolist() for name in ("classes", "confidence", "boxes"))
+    found = [
+        {
+            "class": panels.class_label(index, class_names),
+            "class_index": index,
+            "confidence": round(confidence, 4),
+            "box": [round(edge, 2) for edge in box],
+        }
+        for index, confidence, box in zip(*columns)
+    ]
+    return {"image": path, "width": image.width, "height": image.height, "detections": found}

@@ -35,10 +35,7 @@ THRESHOLD = 0.5
 
 
 class DetectionTask:
-    """A detector for `keras_cbam.training.train`, see `Task`.
-
-    Args:
-        arguments: `DetectorArguments`.
+    """A detector of `DetectorArguments` for `keras_cbam.training.train`, see `Task`.
 
     Raises:
         ValueError: if there is no such backbone or attention.
@@ -82,7 +79,17 @@ class DetectionTask:
 
         @contextlib.contextmanager
         def compiled():
-            optimizer = _optimizer(arguments.learning_rate, arguments.epochs * steps)
+            all_steps = arguments.epochs * steps
+            warmup = max(1, math.ceil(WARMUP * all_steps))
+            schedule = keras.optimizers.schedules.CosineDecay(
+                initial_learning_rate=arguments.learning_rate / warmup,
+                decay_steps=max(1, all_steps - warmup),
+                warmup_target=arguments.learning_rate,
+                warmup_steps=warmup,
+            )
+            optimizer = keras.optimizers.AdamW(
+                schedule, weight_decay=WEIGHT_DECAY, clipnorm=CLIPNORM
+            )
             compile_detector(model, optimizer, jit_compile(arguments.xla))
             yield
 
@@ -114,43 +121,28 @@ class DetectionTask:
     def artefacts(self, model, data, history, report, predictions):
         test = data.test.readable()
 
+        def learning_curves():
+            names = [name for name in history if not name.startswith("val_")]
+            return plot_learning_curves(history, names)
+
         def detections():
             drawn = spread(len(test), IMAGES_DRAWN)
-            kept = [~test.ignored[i] for i in drawn]
-            return plot_detections(
-                [test.images[i] for i in drawn],
-                [predictions[i] for i in drawn],
-                test.class_names,
-                [(test.boxes[i][own], test.classes[i][own]) for i, own in zip(drawn, kept)],
-                THRESHOLD,
-            )
+            truth = []
+            for i in drawn:
+                kept = ~test.ignored[i]
+                truth.append((test.boxes[i][kept], test.classes[i][kept]))
+            images, found = [test.images[i] for i in drawn], [predictions[i] for i in drawn]
+            return plot_detections(images, found, test.class_names, truth, THRESHOLD)
 
-        figures = {
-            "learning_curves.png": lambda: plot_learning_curves(
-                history, [name for name in history if not name.startswith("val_")]
-            ),
-            "detections.png": detections,
-            "precision_recall.png": lambda: plot_precision_recall(
-                precision_recall(test, predictions)
-            ),
-        }
+        def curves():
+            return plot_precision_recall(precision_recall(test, predictions))
+
         return {
             name: lambda path, draw=draw: draw().savefig(path, dpi=100)
-            for name, draw in figures.items()
+            for name, draw in zip(self.files, (learning_curves, detections, curves))
         }
 
     compare = staticmethod(check_detections)
-
-
-def _optimizer(learning_rate, steps):
-    warmup = max(1, math.ceil(WARMUP * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=learning_rate / warmup,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=learning_rate,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, clipnorm=CLIPNORM)
 
 
 @with_signature(DetectorArguments)
@@ -159,8 +151,8 @@ def train_detector(**arguments):
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
     falls by a cosine; the gradient of each variable is clipped to a norm of 10. Calls
-    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights and history again
-    on one machine.
+    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights again on one
+    machine.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
     `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
@@ -169,29 +161,24 @@ def train_detector(**arguments):
     checkpoint.
 
     Args:
-        **arguments: the fields of `DetectorArguments`, of which `keras-cbam detect --help` tells
-            each; `detector`, `data`, `backbone`, `attention` and `epochs` for example. `attention`
-            may be all that `insert_attention` takes.
+        **arguments: the fields of `DetectorArguments`, each explained by `keras-cbam detect
+            --help`. `attention` may be all that `insert_attention` takes.
 
     Returns:
         `keras_cbam.training.Run`. Its report has the metrics of `evaluate_detector` on the test
         images.
 
     Raises:
-        TypeError: if there is no such argument.
-        ValueError: if an argument is outside its range or names nothing known.
+        TypeError, ValueError: if there is no such argument, or it is outside its range.
         DataError, WeightsError, DivergenceError, TrainingError, FileExistsError, TrainingStopped,
         OSError: see `keras_cbam.training.train`.
 
     Example:
 
     >>> run = train_detector(detector="ssd", epochs=1, output="run")
-    >>> run.report["AP50"]
     >>> run = train_detector(resume="run", epochs=3)
     """
-    earlier = None
-    if arguments.get("resume") is not None:
-        earlier = resumable(arguments["resume"], DetectionTask.name)
-    task = DetectionTask(DetectorArguments.given(earlier, **arguments))
+    resume = arguments.get("resume")
+    earlier = None if resume is None else resumable(resume, DetectionTask.name)
     with without_known_warnings():
-        return train(task)
+        return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))

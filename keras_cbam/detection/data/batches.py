@@ -7,8 +7,7 @@ import numpy as np
 from keras_cbam.data.batches import batched
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
 from keras_cbam.detection.arguments import AUGMENTATIONS
-from keras_cbam.detection.data.augmentation import augmented
-from keras_cbam.detection.data.fitting import fitted, fitted_scale
+from keras_cbam.detection.data.fitting import augmented, fitted, fitted_scale
 from keras_cbam.detection.data.sized_images import read_images
 from keras_cbam.errors import one_of, positive_integer, validate_seed
 
@@ -40,15 +39,13 @@ def detection_batches(
         training: bool, whether the images are shuffled and augmented. Defaults to `False`.
         seed: int of at least 0, of the order and the augmentation. Defaults to `0`.
         epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone.
-            Defaults to `None`: each iteration is another epoch, from 0, so that
-            `model.fit(batches, epochs=10, shuffle=False)` sees ten.
+            Defaults to `None`: each iteration is another epoch, from 0.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
-        augment: string, of the images in training: `"flip_crop_color"`, see `augmented`, or
-            `"none"`. Defaults to `"flip_crop_color"`.
-        max_boxes: int, boxes of an image to which all are padded. Defaults to `None`: the largest
-            number in the set, at least 1.
-        drop_remainder: bool, whether the smaller last batch is left out, for compilation to fixed
-            shapes. Defaults to `False`.
+        augment: string, in training: `"flip_crop_color"`, see `augmented`, or `"none"`.
+            Defaults to `"flip_crop_color"`.
+        max_boxes: int, to which the boxes of an image are padded. Defaults to `None`: the most
+            there are, at least 1.
+        drop_remainder: bool, whether the smaller last batch is left out. Defaults to `False`.
         devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
@@ -62,20 +59,32 @@ def detection_batches(
 
     Example:
 
-    >>> scenes = clothing_scenes(64)
-    >>> batches = detection_batches(scenes, 16, 96, training=True)
+    >>> batches = detection_batches(clothing_scenes(64), 16, 96, training=True)
     >>> model.fit(batches, epochs=10, shuffle=False)
     """
     import tensorflow as tf
 
-    for name, value in (("batch_size", batch_size), ("image_size", image_size)):
-        positive_integer(name, value)
+    positive_integer("batch_size", batch_size)
+    positive_integer("image_size", image_size)
     validate_seed("seed", seed)
     one_of(*AUGMENTATIONS)("augment", augment)
-    if len(detection_set) == 0:
-        raise ValueError("`detection_set` must have an image. Received: an empty set")
     count = len(detection_set)
-    reader = _Reader(detection_set, image_size, training and augment != "none", max_boxes)
+    if count == 0:
+        raise ValueError("`detection_set` must have an image. Received: an empty set")
+    targets = [
+        (boxes[~ignored], classes[~ignored])
+        for boxes, classes, ignored in zip(
+            detection_set.boxes, detection_set.classes, detection_set.ignored
+        )
+    ]
+    most = max(1, *(len(classes) for _, classes in targets))
+    padded = most if max_boxes is None else max_boxes
+    if padded < most:
+        raise ValueError(
+            f"`max_boxes` must be at least {most}, the boxes of one image. "
+            f"Received: max_boxes={max_boxes}"
+        )
+    is_augmented = training and augment != "none"
 
     def rows_of(epoch):
         order = epoch_order(count, seed, epoch) if training else [np.arange(count)] * 2
@@ -83,72 +92,48 @@ def detection_batches(
         kept = count - count % batch_size if drop_remainder else count
         return share(rows[:kept], batch_size, devices, first_step)
 
+    def read(rows):
+        return _read(rows, detection_set.images, targets, image_size, is_augmented, padded)
+
     rows = rows_of(epoch or 0)
     if epoch is None:
         epochs = itertools.count()
         rows = (lambda: rows_of(next(epochs))), len(rows)
     signature = (
         tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
-        tf.TensorSpec((None, reader.max_boxes, 4), tf.float32),
-        tf.TensorSpec((None, reader.max_boxes), tf.float32),
+        tf.TensorSpec((None, padded, 4), tf.float32),
+        tf.TensorSpec((None, padded), tf.float32),
     )
-    dataset = batched(rows, batch_size // devices.processes, reader.read, signature)
+    dataset = batched(rows, batch_size // devices.processes, read, signature)
     return dataset.map(
         lambda images, boxes, classes: (images, {"boxes": boxes, "classes": classes})
     )
 
 
-class _Reader:
-    """Reads rows of a `DetectionSet`: pairs of an index and the number of its augmentation."""
+def _read(rows, images, targets, image_size, is_augmented, max_boxes):
+    """A batch of pixels, boxes and classes; a row is an index and a seed of the augmentation."""
 
-    def __init__(self, detection_set, image_size, is_augmented, max_boxes):
-        self.images = detection_set.images
-        self.image_size = image_size
-        self.is_augmented = is_augmented
-        self.targets = [
-            (boxes[~ignored], classes[~ignored])
-            for boxes, classes, ignored in zip(
-                detection_set.boxes, detection_set.classes, detection_set.ignored
-            )
-        ]
-        most = max(1, *(len(classes) for _, classes in self.targets))
-        self.max_boxes = most if max_boxes is None else max_boxes
-        if self.max_boxes < most:
-            raise ValueError(
-                f"`max_boxes` must be at least {most}, the boxes of one image. "
-                f"Received: max_boxes={max_boxes}"
-            )
-
-    def read(self, rows):
-        """A whole batch of pixels, boxes and classes: with others for what cannot be read."""
-        pixels, boxes, classes, kept = self._read(rows)
-        while not kept.any():
-            # Those that follow; this ends, as the source raises if too many are unreadable.
-            rows = np.stack([(rows[:, 0] + 1) % len(self.targets), rows[:, 1]], axis=1)
-            pixels, boxes, classes, kept = self._read(rows)
-        readable = np.flatnonzero(kept)
-        places = np.searchsorted(readable, np.arange(len(rows))) % len(readable)
-        pixels = np.stack([pixels[place] for place in places]).astype("float32")
-        return pixels, boxes[readable[places]], classes[readable[places]]
-
-    def _read(self, rows):
-        boxes = np.full((len(rows), self.max_boxes, 4), -1, "float32")
-        classes = np.full((len(rows), self.max_boxes), -1, "float32")
-
-        def example(image, position):
-            pixels, own_boxes, own_classes = self._example(image, *rows[position])
-            boxes[position, : len(own_boxes)] = own_boxes
-            classes[position, : len(own_classes)] = own_classes
-            return pixels
-
-        pixels, kept = read_images(self.images, rows[:, 0], example)
-        return pixels, boxes, classes, kept
-
-    def _example(self, image, index, number):
-        boxes, classes = self.targets[index]
-        if self.is_augmented:
+    def example(image, position):
+        index, number = rows[position]
+        boxes, classes = targets[index]
+        if is_augmented:
             generator = np.random.default_rng(number)
-            pixels, boxes, kept = augmented(image, boxes, self.image_size, generator)
+            pixels, boxes, kept = augmented(image, boxes, image_size, generator)
             return pixels, boxes[kept], classes[kept]
-        scale = fitted_scale(image.height, image.width, self.image_size)
-        return fitted(image, self.image_size), boxes * np.tile(scale, 2), classes
+        scale = fitted_scale(image.height, image.width, image_size)
+        return fitted(image, image_size), boxes * np.tile(scale, 2), classes
+
+    examples, kept = read_images(images, rows[:, 0], example)
+    while not examples:
+        # Those that follow; this ends, as the source raises if too many are unreadable.
+        rows = np.stack([(rows[:, 0] + 1) % len(targets), rows[:, 1]], axis=1)
+        examples, kept = read_images(images, rows[:, 0], example)
+    # In the place of what cannot be read, the next one that can.
+    places = np.searchsorted(np.flatnonzero(kept), np.arange(len(rows))) % len(examples)
+    examples = [examples[place] for place in places]
+    boxes = np.full((len(rows), max_boxes, 4), -1, "float32")
+    classes = np.full((len(rows), max_boxes), -1, "float32")
+    for i, (_, own_boxes, own_classes) in enumerate(examples):
+        boxes[i, : len(own_boxes)] = own_boxes
+        classes[i, : len(own_classes)] = own_classes
+    return np.stack([pixels for pixels, *_ in examples]).astype("float32"), boxes, classes

@@ -10,21 +10,22 @@ import os
 import numpy as np
 from pycocotools.coco import COCO
 
-from keras_cbam.detection.data.collector import Collector
+from keras_cbam.detection.data.collector import Collector, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
 _PREFIX = "instances_"
+# Numbers beyond are a damaged file's.
+_LARGEST = 1e9
 
 
 def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
     """Images and boxes of a folder in COCO's layout.
 
-    Boxes are clipped to their image, as COCO's own are. What cannot be used is left out and
-    counted in `DetectionSet.skipped`: boxes without an area, outside the image, malformed, or of
-    unknown classes or images; images that are missing, unreadable, outside the folder, or
-    listed before. An `area` that is no positive number is replaced by that of the box, and
-    counted. Images without boxes stay in.
+    Boxes are clipped to their image. What cannot be used is left out and counted in
+    `DetectionSet.skipped`: boxes without an area, outside the image, malformed, or of unknown
+    classes or images; images that are missing, unreadable, outside the folder, or listed before. An
+    `area` that is no positive number is replaced by that of the box. Images without boxes stay in.
 
     Args:
         folder: path of a folder with
@@ -47,8 +48,7 @@ def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
 
     Example:
 
-    >>> data = coco_folder("coco")
-    >>> data.train.skipped
+    >>> coco_folder("coco").train.skipped
     {'boxes clipped to the image': 12}
     """
     folder = os.fspath(folder)
@@ -59,34 +59,27 @@ def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
         if test_fraction is None:
             return DetectionData(whole, whole, whole)
         return _split(whole, folder, seed, test_fraction)
-    paths = [_find(folder, part, part != "test") for part in ("train", "val", "test")]
-    parts = [
-        _read(folder, path, os.path.basename(path)[len(_PREFIX) : -len(".json")], name, strict)
-        for path in paths
-        if path is not None
-    ]
-    train = parts[0]
+    parts = []
+    for part in ("train", "val", "test"):
+        path = _find(folder, part)
+        if path is not None:
+            images = os.path.basename(path).removeprefix(_PREFIX).removesuffix(".json")
+            parts.append(_read(folder, path, images, name, strict))
     for part in parts[1:]:
-        if part.class_names != train.class_names:
-            odd = sorted(set(train.class_names) ^ set(part.class_names))
+        if part.class_names != parts[0].class_names:
+            odd = sorted(set(parts[0].class_names) ^ set(part.class_names))
             raise DataError(
                 f"The parts of {quoted(folder)} must have the same categories, received "
                 f"{f'{odd[0]!r} not in all' if odd else 'another order of them'}."
             )
-    _require_boxes(train, folder)
-    return DetectionData(train, parts[1], parts[-1])
+    return in_parts(parts, folder)
 
 
-def _require_boxes(train, folder):
-    if not any(map(len, train.boxes)):
-        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
-
-
-def _find(folder, part, is_needed):
-    """The path of the annotations of a part, or `None`."""
+def _find(folder, part):
+    """The path of the annotations of a part; `None` without a test part."""
     pattern = os.path.join(glob.escape(folder), "annotations", f"{_PREFIX}{part}*.json")
     paths = glob.glob(pattern)
-    if len(paths) > 1 or (is_needed and not paths):
+    if len(paths) > 1 or (part != "test" and not paths):
         raise DataError(
             f"The folder {quoted(folder)} must have one file "
             f"'annotations/{_PREFIX}{part}*.json', received {len(paths)}."
@@ -104,42 +97,41 @@ def _split(whole, folder, seed, test_fraction):
     size = min(max(round(test_fraction * images), 1), images - 1)
     order = np.random.default_rng(seed).permutation(images)
     train, test = (whole.select(np.sort(part)) for part in (order[size:], order[:size]))
-    _require_boxes(train, folder)
     test = dataclasses.replace(test, skipped={}, unreadable=[])
-    return DetectionData(train, test, test)
+    return in_parts([train, test], folder)
 
 
 def _read(folder, path, images, name, strict):
     collector = Collector(folder, strict)
-    coco, categories = _index(path, collector)
+    skipped = collector.skipped
+    coco, categories = _index(path, skipped)
     seen = set()
     for image_id, image in coco.imgs.items():
         size = image.get("height"), image.get("width")
-        is_sound = all(_is_number(n) and isinstance(n, int) and n > 0 for n in size)
+        is_sound = all(type(n) is int and 0 < n < _LARGEST for n in size)
         if not is_sound or not isinstance(image.get("file_name"), str):
-            collector.skipped["malformed images"] += 1
+            skipped["malformed images"] += 1
             continue
         file = collector.inside(os.path.join(folder, images), image["file_name"])
-        if file is None:
-            continue
         if file in seen:
-            collector.skipped["images listed before"] += 1
-            continue
-        seen.add(file)
-        boxes = [box for box in coco.imgToAnns.get(image_id, []) if _is_box(box, collector)]
-        collector.add(
-            file,
-            size,
-            image_id,
-            [_edges(*box["bbox"]) for box in boxes],
-            [box["category_id"] for box in boxes],
-            [bool(box.get("iscrowd", 0)) for box in boxes],
-            [_area(box, collector) for box in boxes],
-        )
+            skipped["images listed before"] += 1
+        elif file is not None:
+            seen.add(file)
+            found = coco.imgToAnns.get(image_id, [])
+            sound = [one for one in found if _is_box(one)]
+            skipped["malformed boxes"] += len(found) - len(sound)
+            boxes = [
+                (left, top, left + width, top + height)
+                for left, top, width, height in (one["bbox"] for one in sound)
+            ]
+            classes = [one["category_id"] for one in sound]
+            ignored = [one.get("iscrowd", 0) for one in sound]
+            areas = [_area(one, skipped) for one in sound]
+            collector.add(file, size, image_id, boxes, classes, ignored, areas)
     return collector.collect(name, categories, path)
 
 
-def _index(path, collector):
+def _index(path, skipped):
     """The pycocotools index of a file, and its categories as `{id: name}` in order."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -158,37 +150,30 @@ def _index(path, collector):
         raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
     if len(set(names.values())) < len(coco.dataset["categories"]):
         raise DataError(f"The categories of {quoted(path)} must have ids and names of their own.")
-    collector.skipped["images with the id of another"] += len(images) - len(coco.imgs)
+    skipped["images with the id of another"] += len(images) - len(coco.imgs)
     known = sum(len(coco.imgToAnns[key]) for key in coco.imgs if key in coco.imgToAnns)
-    collector.skipped["boxes of unknown images"] += len(boxes) - known
+    skipped["boxes of unknown images"] += len(boxes) - known
     return coco, names
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
-def _is_box(annotation, collector):
+def _is_box(annotation):
     box = annotation.get("bbox")
-    is_box = (
+    return (
         isinstance(box, list)
         and len(box) == 4
         and all(map(_is_number, box))
         and not isinstance(annotation["category_id"], bool)
         and annotation.get("iscrowd", 0) in (0, 1)
     )
-    if not is_box:
-        collector.skipped["malformed boxes"] += 1
-    return is_box
 
 
-def _edges(left, top, width, height):
-    return left, top, left + width, top + height
-
-
-def _area(annotation, collector):
+def _area(annotation, skipped):
     area = annotation.get("area")
     if _is_number(area) and area > 0:
         return area
-    collector.skipped["areas that are not positive numbers"] += "area" in annotation
+    skipped["areas that are not positive numbers"] += "area" in annotation
     return math.prod(annotation["bbox"][2:])

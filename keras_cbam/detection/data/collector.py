@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_cbam.data.image_files import check_headers
 from keras_cbam.data.image_sources import stop_if_too_many
-from keras_cbam.detection.data.detection_set import DetectionSet
+from keras_cbam.detection.data.detection_set import DetectionData, DetectionSet
 from keras_cbam.detection.data.sized_images import SizedImages
 from keras_cbam.errors import DataError, printable, quoted
 
@@ -16,9 +16,7 @@ from keras_cbam.errors import DataError, printable, quoted
 class Collector:
     """Gathers the images of one folder into a `DetectionSet`, and tells what is left out.
 
-    Args:
-        root: string, path of the data folder, out of which no path and no link may lead.
-        strict: see `SizedImages`.
+    No path and no link may lead out of the folder `root`.
     """
 
     def __init__(self, root, strict):
@@ -28,34 +26,25 @@ class Collector:
         self.unreadable = []
         self._rows = []
 
-    def inside(self, folder, name, suffix=""):
+    def inside(self, folder, name):
         """The path of a file of the data; `None`, with a count, if there is none in `root`."""
-        path = os.path.join(folder, f"{name}{suffix}")
+        path = os.path.join(folder, name)
         try:
             is_inside = pathlib.Path(os.path.realpath(path)).is_relative_to(self.root)
         except ValueError:
             # The name of no file: it has a null byte, or cannot be encoded.
             is_inside = True
-        if not is_inside:
-            self.skipped["paths that lead outside the folder"] += 1
-        elif os.path.isfile(path):
+        if is_inside and os.path.isfile(path):
             return path
-        else:
-            kind = "annotation files" if suffix == ".xml" else "images"
-            self.skipped[f"missing {kind}"] += 1
+        kind = "annotation files" if name.endswith(".xml") else "images"
+        reason = f"missing {kind}" if is_inside else "paths that lead outside the folder"
+        self.skipped[reason] += 1
         return None
 
-    def add(self, path, size, image_id, boxes, classes, ignored, areas):
-        """An image with its boxes, which are clipped to it.
+    def add(self, path, size, image_id, boxes, classes, ignored, areas=None):
+        """Adds an image `(height, width)` with its boxes `(left, top, right, bottom)` in pixels.
 
-        Args:
-            path: string.
-            size: pair of ints, height and width.
-            image_id: what the data call the image.
-            boxes: list of `(left, top, right, bottom)`, in pixels.
-            classes: list of whatever stands for a class.
-            ignored: list of bools.
-            areas: list of floats, or `None`: those of the clipped boxes.
+        The boxes are clipped to the image; `areas` are those of the clipped boxes if `None`.
         """
         boxes = np.array(boxes, "float64").reshape(-1, 4)
         height, width = size
@@ -68,19 +57,15 @@ class Collector:
             ("boxes clipped to the image", is_kept & (clipped != boxes).any(axis=1)),
         ):
             self.skipped[reason] += int(mask.sum())
-        sides = (clipped[:, 2:] - clipped[:, :2]).astype("float32")
-        areas = sides.prod(axis=1) if areas is None else np.array(areas, "float32")
-        self._rows.append(
-            (
-                path,
-                size,
-                image_id,
-                clipped[is_kept].astype("float32"),
-                [name for name, kept in zip(classes, is_kept) if kept],
-                np.array(ignored, bool)[is_kept],
-                areas[is_kept],
-            )
+        if areas is None:
+            areas = (clipped[:, 2:] - clipped[:, :2]).astype("float32").prod(axis=1)
+        columns = (
+            clipped.astype("float32"),
+            np.array(classes, object),
+            np.array(ignored, bool),
+            np.array(areas, "float32"),
         )
+        self._rows.append((path, size, image_id, *(column[is_kept] for column in columns)))
 
     def class_names(self):
         return sorted({name for row in self._rows for name in row[4]})
@@ -88,30 +73,24 @@ class Collector:
     def collect(self, name, class_names, where):
         """The `DetectionSet` of what was added.
 
-        Args:
-            name: string, what the set is called.
-            class_names: dict `{what stands for a class: name}`, in their order. Boxes of other
-                classes are left out and counted.
-            where: string, path of what was read, for the message of an error.
-
-        Raises:
-            DataError: if no image is left, or too many cannot be opened, see `SizedImages`.
+        `class_names` is `{what stands for a class: name}`; boxes of other classes are left out and
+        counted. Raises DataError if no image is left, or too many cannot be opened, see
+        `SizedImages`.
         """
         index = {key: i for i, key in enumerate(class_names)}
-        paths = [row[0] for row in self._rows]
-        reasons = check_headers(paths)
-        images = len(paths) + len(self.unreadable)
-        for path, why in zip(paths, reasons):
+        images = len(self._rows) + len(self.unreadable)
+        rows = []
+        reasons = check_headers([path for path, *_ in self._rows])
+        for (path, *row, boxes, classes, ignored, areas), why in zip(self._rows, reasons):
             if why is not None:
                 self.unreadable.append(f"{printable(path)}: {why}")
+                continue
+            classes = np.array([index.get(key, -1) for key in classes], "int32")
+            known = classes >= 0
+            self.skipped["boxes of unknown classes"] += int((~known).sum())
+            columns = (column[known] for column in (boxes, classes, ignored, areas))
+            rows.append((path, *row, *columns))
         stop_if_too_many(self.unreadable, images, self.strict)
-        rows = []
-        for (*start, boxes, classes, ignored, areas), why in zip(self._rows, reasons):
-            if why is None:
-                known = np.array([key in index for key in classes], bool)
-                classes = np.array([index.get(key, -1) for key in classes], "int32")
-                self.skipped["boxes of unknown classes"] += int((~known).sum())
-                rows.append((*start, boxes[known], classes[known], ignored[known], areas[known]))
         skipped = {reason: count for reason, count in self.skipped.items() if count}
         if not rows:
             received = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
@@ -119,9 +98,17 @@ class Collector:
                 f"{quoted(where)} must have readable images, received none"
                 f"{f' ({received})' if received else ''}."
             )
-        paths, sizes, image_ids, boxes, classes, ignored, areas = map(list, zip(*rows))
+        paths, sizes, image_ids, *columns = map(list, zip(*rows))
         sizes = np.array(sizes, "int64")
         images = SizedImages(paths, sizes, self.strict)
         names = list(class_names.values())
-        columns = (boxes, classes, ignored, areas, image_ids)
-        return DetectionSet(name, names, images, sizes, *columns, skipped, self.unreadable)
+        return DetectionSet(
+            name, names, images, sizes, *columns, image_ids, skipped, self.unreadable
+        )
+
+
+def in_parts(parts, folder):
+    """Two or three parts as `DetectionData`; DataError if there is no box to train on."""
+    if not any(map(len, parts[0].boxes)):
+        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
+    return DetectionData(parts[0], parts[1], parts[-1])

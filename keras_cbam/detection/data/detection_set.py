@@ -23,11 +23,10 @@ class DetectionSet:
         name: string, what the set is called.
         class_names: list of strings.
         images: sequence of uint8 arrays `(height, width, 3)`, RGB: an array, a list, or
-            `SizedImages`, which decodes an image when it is asked for.
+            `SizedImages`.
         sizes: int array `(images, 2)`, height and width in pixels.
         boxes: list with a float32 array `(boxes, 4)` for each image: left, top, right and bottom
-            edge in pixels, of which 0 is the left or top edge of the image. An image may have
-            none.
+            edge in pixels, from the image's left or top edge. An image may have none.
         classes: list of int32 arrays `(boxes,)`, indices into `class_names`.
         ignored: list of bool arrays `(boxes,)`: COCO's crowds and VOC's difficult objects. They
             are not trained on, and what finds them counts neither for nor against a detector.
@@ -35,8 +34,8 @@ class DetectionSet:
             tells small, medium and large ones. An object does not fill its box.
         image_ids: list of what the data call the images, strings or ints.
         skipped: dict `{reason: count}` of what was left out or mended.
-        unreadable: list of lines `"path: reason"` on the images that were left out, as they cannot
-            be opened. Defaults to none.
+        unreadable: list of lines `"path: reason"` on images that cannot be opened.
+            Defaults to none.
     """
 
     name: str
@@ -55,11 +54,7 @@ class DetectionSet:
         return len(self.boxes)
 
     def select(self, indices):
-        """The `DetectionSet` of some of the images.
-
-        Args:
-            indices: int array `(selected,)`.
-        """
+        """The `DetectionSet` of the images with these indices."""
         indices = np.asarray(indices, "int64")
         images = self.images
         if isinstance(images, SizedImages):
@@ -80,14 +75,13 @@ class DetectionSet:
 
     def failures(self):
         """A dict `{index: reason}` of the images that could not be used so far."""
-        return {index: why for each in self.sources() for index, why in each.failures.items()}
+        return self.images.failures if isinstance(self.images, SizedImages) else {}
 
     def readable(self):
         """The `DetectionSet` without the images that could not be used so far."""
         failures = self.failures()
-        if not failures:
-            return self
-        return self.select([i for i in range(len(self)) if i not in failures])
+        kept = [i for i in range(len(self)) if i not in failures]
+        return self.select(kept) if failures else self
 
     def all_skipped(self):
         """Lines on what was left out or mended, and on images that could not be used so far."""
@@ -96,14 +90,7 @@ class DetectionSet:
         return [*counts, *self.unreadable, *failed]
 
     def with_classes(self, class_names):
-        """The same images and boxes, with the indices that a model has for the classes.
-
-        Args:
-            class_names: list of strings, the printable names of the model's classes.
-
-        Raises:
-            DataError: if a class of the boxes is not one of them.
-        """
+        """The same images and boxes with a model's (printable) classes; DataError if some lack."""
         used = np.unique(np.concatenate(self.classes))
         index = np.full(len(self.class_names), -1, "int32")
         names = [printable(self.class_names[i]) for i in used]
@@ -117,10 +104,8 @@ class DetectionData:
     """Images with boxes in parts, of the same classes.
 
     Attributes:
-        train: `DetectionSet` to train on.
-        validation: `DetectionSet`, measured after each epoch.
-        test: `DetectionSet`, measured at the end: the same object as `validation` where the data
-            have two parts.
+        train, validation, test: `DetectionSet`s: to train on, measured after each epoch, and
+            measured at the end. The last two are one object where the data have two parts.
     """
 
     train: DetectionSet
@@ -136,10 +121,10 @@ class DetectionData:
         return self.train.class_names
 
     def identity(self):
-        """Digests the data: a hex string that differs for other data, wherever they lie.
+        """A digest that differs for other data, wherever they lie.
 
-        Of files, their paths in the data folder and sizes are digested; of arrays, up to 256 images
-        of each part; and the boxes and class names of both.
+        It is of the boxes and class names; of files, the paths in the data folder and the sizes; of
+        arrays, up to 256 images of each part.
         """
         parts = self._parts().values()
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]
@@ -148,7 +133,12 @@ class DetectionData:
         for part in parts:
             for column in (part.sizes, *part.boxes, *part.classes, *part.ignored):
                 digest.update(np.ascontiguousarray(column).tobytes())
-            for fact in _facts(part.images, root):
+            images = part.images
+            if isinstance(images, SizedImages):
+                facts = images.facts(root)
+            else:
+                facts = (np.asarray(images[i]).tobytes() for i in spread(len(images), _SAMPLE))
+            for fact in facts:
                 digest.update(fact)
         return digest.hexdigest()
 
@@ -177,11 +167,3 @@ class DetectionData:
         if self.validation is self.test:
             del parts["validation"]
         return parts
-
-
-def _facts(images, root):
-    """What tells images from others, as bytes."""
-    if isinstance(images, SizedImages):
-        yield from images.facts(root)
-    else:
-        yield from (np.asarray(images[i]).tobytes() for i in spread(len(images), _SAMPLE))

@@ -1,7 +1,13 @@
-"""How images and boxes get to the size that a detector takes."""
+"""How images and boxes get to the size that a detector takes, by Pillow and NumPy."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+# By how much an image is magnified, and its brightness changed.
+SCALES = (0.75, 4 / 3)
+BRIGHTNESS = (-32.0, 32.0)
+# What must be left of a box: a part of its area, and pixels of each side.
+LEAST_PART, LEAST_SIDE = 0.25, 2.0
 
 
 def fitted_size(height, width, image_size):
@@ -20,15 +26,7 @@ def fitted_scale(height, width, image_size):
 
 
 def fitted(image, image_size):
-    """Resizes an image so that its longer side fits, and pads it on the right and below.
-
-    Args:
-        image: RGB `PIL.Image.Image`.
-        image_size: int, in pixels.
-
-    Returns:
-        uint8 array `(image_size, image_size, 3)`.
-    """
+    """A Pillow image as a uint8 array `(image_size, image_size, 3)`, black right and below."""
     return window(image, image_size, image_size, (0, 0))
 
 
@@ -42,3 +40,30 @@ def window(image, image_size, longer, corner):
     canvas = np.zeros((image_size, image_size, 3), "uint8")
     canvas[: part.shape[0], : part.shape[1]] = part
     return canvas
+
+
+def augmented(image, boxes, image_size, generator):
+    """Flips, magnifies, crops and brightens an image at random, and its boxes with it.
+
+    Half of the images are flipped left to right. The longer side is resized to `image_size` times a
+    factor in [0.75, 4/3]; a square of `image_size` is then cut out at a random place, or padded
+    with black on the right and below. Up to 32 of 255 are added to or taken from all pixels.
+
+    Takes an RGB Pillow image and boxes `(boxes, 4)` in its pixels. Returns uint8 pixels, the boxes
+    in these, and which boxes are left: at least a quarter of the area, and 2 pixels of each side.
+    """
+    is_flipped = generator.random() < 0.5
+    longer = round(image_size * generator.uniform(*SCALES))
+    left, top = (max(longer - image_size, 0) * generator.random(2)).astype(int)
+    brightness = generator.uniform(*BRIGHTNESS)
+    if is_flipped:
+        image, boxes = ImageOps.mirror(image), boxes.copy()
+        boxes[:, [0, 2]] = image.width - boxes[:, [2, 0]]
+    pixels = window(image, image_size, longer, (left, top)) + brightness
+    moved = boxes * np.tile(fitted_scale(image.height, image.width, longer), 2)
+    moved -= np.array([left, top] * 2, "float32")
+    found = np.clip(moved, 0, image_size)
+    sides = found[:, 2:] - found[:, :2]
+    whole = (moved[:, 2:] - moved[:, :2]).prod(axis=1)
+    is_left = (sides.prod(axis=1) >= LEAST_PART * whole) & (sides.min(axis=1) >= LEAST_SIDE)
+    return np.clip(np.rint(pixels), 0, 255).astype("uint8"), found, is_left

@@ -23,11 +23,10 @@ def load_detection_data(
 
     Args:
         data: `"scenes"`, see `clothing_scenes`, or the path of a folder: one with `ImageSets` is in
-            VOC's layout, see `voc_folder`; any other in COCO's, see `coco_folder`. (A folder of the
-            name scenes is `"./scenes"`.) Defaults to `"scenes"`.
+            VOC's layout, see `voc_folder`; any other in COCO's, see `coco_folder`.
+            Defaults to `"scenes"`.
         seed: int, of the scenes, or of the split of a folder that has no parts. Defaults to `0`.
-        train_scenes: int, number of scenes to train on. Defaults to `5000`.
-        test_scenes: int, number of scenes to test on. Defaults to `500`.
+        train_scenes, test_scenes: ints, numbers of scenes. Default to `5000` and `500`.
         image_size: int, side of the scenes in pixels. Defaults to `96`.
         strict: bool, whether an image file that cannot be read is an error; else it is left out.
             Defaults to `False`.
@@ -42,8 +41,6 @@ def load_detection_data(
     Example:
 
     >>> data = load_detection_data("scenes", train_scenes=100, test_scenes=20)
-    >>> data.class_names[0]
-    'T-shirt/top'
     """
     if data == SCENES:
         test = clothing_scenes(test_scenes, "test", image_size, seed)
@@ -54,9 +51,7 @@ def load_detection_data(
         raise DataError(f"There is no such folder as {quoted(folder)}.")
     if os.path.isdir(os.path.join(folder, "ImageSets")):
         return voc_folder(folder, strict)
-    if os.path.exists(os.path.join(folder, "annotations")) or os.path.isfile(
-        os.path.join(folder, "annotations.json")
-    ):
+    if any(os.path.exists(os.path.join(folder, f"annotations{end}")) for end in ("", ".json")):
         return coco_folder(folder, seed, test_fraction, strict)
     raise DataError(
         f"The folder {quoted(folder)} must have 'ImageSets', as VOC's has, or 'annotations' or "

@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from keras_cbam.data.load import load_data
+from keras_cbam.detection.arguments import SMALLEST_IMAGE
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.errors import positive_integer, validate_seed
+from keras_cbam.errors import at_least, one_of, positive_integer, validate_seed
 
 PARTS = ("train", "test")
 # Side of a garment's image, by the side of the scene.
@@ -28,15 +29,12 @@ def clothing_scenes(count, part="train", image_size=96, seed=0):
 
     Garments are the images of the embedded part of Fashion-MNIST, of ten classes, 20 to 56 pixels
     wide and high in a scene of 96: tinted, flipped and cut out along their outline. They overlap
-    each other and the edges of the scene; one of which less than 60 % would be seen is not put in.
-    Boxes are tight around what is seen. The garments of a scene for training are those of
-    Fashion-MNIST's training images, those of one for testing its test images.
-
-    Scene `i` is a function of `seed`, `part`, `image_size` and `i` alone.
+    each other and the edges of the scene, and at least 60 % of each is seen. Boxes are tight around
+    what is seen. Scene `i` is a function of `seed`, `part`, `image_size` and `i` alone.
 
     Args:
         count: int, number of scenes.
-        part: `"train"` or `"test"`. Defaults to `"train"`.
+        part: `"train"` or `"test"`, the part of Fashion-MNIST. Defaults to `"train"`.
         image_size: int, side of the square scenes in pixels, at least 32. Defaults to `96`.
         seed: int of at least 0. Defaults to `0`.
 
@@ -49,31 +47,34 @@ def clothing_scenes(count, part="train", image_size=96, seed=0):
 
     Example:
 
-    >>> scenes = clothing_scenes(1000)
-    >>> scenes.images.shape
+    >>> clothing_scenes(1000).images.shape
     (1000, 96, 96, 3)
     """
     positive_integer("count", count)
-    positive_integer("image_size", image_size)
+    at_least(SMALLEST_IMAGE)("image_size", image_size)
     validate_seed("seed", seed)
-    if image_size < 32:
-        raise ValueError(f"`image_size` must be at least 32. Received: image_size={image_size!r}")
-    if part not in PARTS:
-        raise ValueError(f"`part` must be one of {PARTS}. Received: part={part!r}")
+    one_of(*PARTS)("part", part)
     garments, labels, class_names = _garments(part)
     images = np.empty((count, image_size, image_size, 3), "uint8")
     boxes, classes, areas = [], [], []
     for i in range(count):
         generator = np.random.default_rng([seed, PARTS.index(part), i])
-        images[i], chosen, *geometry = _scene(garments, image_size, generator)
-        boxes.append(geometry[0])
-        areas.append(geometry[1])
+        images[i], chosen, own_boxes, own_areas = _scene(garments, image_size, generator)
+        boxes.append(own_boxes)
+        areas.append(own_areas)
         classes.append(labels[chosen])
-    ignored = [np.zeros(len(each), bool) for each in boxes]
-    sizes = np.full((count, 2), image_size, "int64")
-    ids = list(range(count))
-    columns = (images, sizes, boxes, classes, ignored, areas, ids)
-    return DetectionSet("clothing_scenes", list(class_names), *columns, {})
+    return DetectionSet(
+        name="clothing_scenes",
+        class_names=list(class_names),
+        images=images,
+        sizes=np.full((count, 2), image_size, "int64"),
+        boxes=boxes,
+        classes=classes,
+        ignored=[np.zeros(len(each), bool) for each in boxes],
+        areas=areas,
+        image_ids=list(range(count)),
+        skipped={},
+    )
 
 
 @functools.cache

@@ -12,16 +12,13 @@ class SizedImages(FileImages):
     """Image files, each of a known size, decoded when they are asked for.
 
     A file that cannot be decoded, or whose image is not of its size, is a failure, see
-    `FileImages`. `images[index]` is a uint8 array `(height, width, 3)`.
+    `FileImages`. `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
 
     Args:
         paths: list of strings.
         sizes: int array `(images, 2)`, the height and width that the boxes are for.
         strict: bool, whether a failure is an error; else the image is left out.
             Defaults to `False`.
-
-    Raises:
-        DataError: by `images[index]`, if the image is a failure.
 
     Example:
 
@@ -46,20 +43,8 @@ class SizedImages(FileImages):
             )
         return pixels[0]
 
-    def read(self, indices, transform=None):
-        """Decodes images, by as many threads as there are cores.
-
-        Args:
-            indices: int array `(selected,)`.
-            transform: callable that takes an RGB `PIL.Image.Image` and its position in `indices`.
-
-        Returns:
-            List of what `transform` returned for the images that are no failures, and a bool array
-            `(selected,)`, which they are.
-
-        Raises:
-            DataError: see `FileImages.read`.
-        """
+    def read(self, indices, transform):
+        """As `FileImages.read`: a list of what `transform` returned, and which images those are."""
 
         def of_its_size(image, position):
             height, width = self.sizes[indices[position]]

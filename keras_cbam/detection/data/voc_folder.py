@@ -7,8 +7,7 @@ import xml.etree.ElementTree
 from defusedxml import DefusedXmlException, ElementTree
 
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
-from keras_cbam.detection.data.collector import Collector
-from keras_cbam.detection.data.detection_set import DetectionData
+from keras_cbam.detection.data.collector import Collector, in_parts
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
 # VOC 2007 has all four lists; later years have no public test part.
@@ -19,8 +18,7 @@ def voc_folder(folder, strict=False):
     """Images and boxes of a folder in the layout of VOC 2007.
 
     VOC counts pixels from 1, and its boxes include the last: `xmin, ymin, xmax, ymax` become the
-    edges `xmin - 1, ymin - 1, xmax, ymax`. So a box of one pixel is 1 wide and 1 high, and overlaps
-    are those of the VOC devkit. What cannot be used is left out and counted in
+    edges `xmin - 1, ymin - 1, xmax, ymax`. What cannot be used is left out and counted in
     `DetectionSet.skipped`, see `coco_folder`. Images without boxes stay in.
 
     Args:
@@ -39,8 +37,7 @@ def voc_folder(folder, strict=False):
 
     Example:
 
-    >>> data = voc_folder("VOCdevkit/VOC2007")
-    >>> len(data.class_names)
+    >>> len(voc_folder("VOCdevkit/VOC2007").class_names)
     20
     """
     folder = os.fspath(folder)
@@ -57,10 +54,8 @@ def voc_folder(folder, strict=False):
         )
     found = [_read(folder, path, strict) for path in paths]
     class_names = {key: key for key in found[0].class_names()}
-    if not class_names:
-        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
     parts = [part.collect(name, class_names, path) for part, path in zip(found, paths)]
-    return DetectionData(parts[0], parts[1], parts[-1])
+    return in_parts(parts, folder)
 
 
 def _read(folder, list_path, strict):
@@ -73,12 +68,11 @@ def _read(folder, list_path, strict):
     collector = Collector(folder, strict)
     collector.skipped["images listed before"] += len(image_ids) - len(set(image_ids))
     for image_id in dict.fromkeys(image_ids):
-        annotation = collector.inside(os.path.join(folder, "Annotations"), image_id, ".xml")
-        if annotation is None:
-            continue
-        image = collector.inside(os.path.join(folder, "JPEGImages"), image_id, ".jpg")
-        if image is not None:
-            _add(collector, image, annotation, image_id)
+        annotation = collector.inside(os.path.join(folder, "Annotations"), f"{image_id}.xml")
+        if annotation is not None:
+            image = collector.inside(os.path.join(folder, "JPEGImages"), f"{image_id}.jpg")
+            if image is not None:
+                _add(collector, image, annotation, image_id)
     return collector
 
 
@@ -105,7 +99,7 @@ def _add(collector, image, annotation, image_id):
         boxes.append((left - 1, top - 1, right, bottom))
         classes.append(name)
         ignored.append((item.findtext("difficult") or "").strip() == "1")
-    collector.add(image, tuple(map(int, size)), image_id, boxes, classes, ignored, None)
+    collector.add(image, tuple(map(int, size)), image_id, boxes, classes, ignored)
 
 
 def _parse(path):
@@ -121,10 +115,8 @@ def _parse(path):
 
 def _numbers(element, names):
     """The numbers in those children of an element; `None` if there are not all."""
-    if element is None:
-        return None
     try:
-        numbers = [float(element.findtext(name) or "") for name in names]
-    except ValueError:
+        numbers = [float(element.findtext(name)) for name in names]
+    except (AttributeError, TypeError, ValueError):
         return None
     return numbers if all(math.isfinite(n) and abs(n) < 1e9 for n in numbers) else None

@@ -18,24 +18,20 @@ def coco_metrics(ground_truth, detections):
 
     AP is the mean over the classes and over the overlaps .5, .55, ... .95 of boxes, AP50 and AP75
     are at one overlap; APs, APm and APl are over objects of less than 32 x 32, up to 96 x 96, and
-    more square pixels. ARmax1, ARmax10 and ARmax100 are the recall with at most so many boxes of a
+    more square pixels. ARmax1, ARmax10 and ARmax100 are the recall with at most so many boxes of an
     image. Of more than 100 boxes of a class in an image the 100 best are taken. Objects of
     `DetectionSet.ignored` are crowds: what lies in one counts neither for nor against.
-
-    keras_cv's own `PyCOCOCallback` leaves out the images in which nothing was detected, and takes
-    class 0 for padding; so pycocotools is called here.
 
     Args:
         ground_truth: `DetectionSet`.
         detections: list with a dict of arrays for each image: `"boxes"` `(boxes, 4)`, edges in
-            pixels of that image, left, top, right and bottom; `"classes"` `(boxes,)`;
-            `"confidence"` `(boxes,)`.
+            pixels of that image, left, top, right and bottom; `"classes"` and `"confidence"`
+            `(boxes,)`.
 
     Returns:
         Dict of floats: `"AP"`, `"AP50"`, `"AP75"`, `"APs"`, `"APm"`, `"APl"`, `"ARmax1"`,
         `"ARmax10"`, `"ARmax100"`, `"ARs"`, `"ARm"`, `"ARl"`; and `"per_class"`,
-        `{class name: {"AP": ..., "AP50": ...}}`. As in pycocotools, what no object was there for is
-        -1, and left out of means.
+        `{class name: {"AP": ..., "AP50": ...}}`. Without objects it is -1, and left out of means.
 
     Raises:
         ValueError: if there is not a detection dict for each image.
@@ -43,17 +39,13 @@ def coco_metrics(ground_truth, detections):
     Example:
 
     >>> scenes = clothing_scenes(8)
-    >>> found = [
-    ...     {"boxes": boxes, "classes": classes, "confidence": np.ones(len(classes))}
-    ...     for boxes, classes in zip(scenes.boxes, scenes.classes)
-    ... ]
-    >>> coco_metrics(scenes, found)["AP"]
-    1.0
+    >>> coco_metrics(scenes, predict_detections(model, scenes, 96))["AP"]
 
     Reference:
 
     - [pycocotools](https://github.com/cocodataset/cocoapi), `COCOeval`.
     """
+    # keras_cv's `PyCOCOCallback` leaves out images without detections, and class 0.
     evaluation = _evaluated(ground_truth, detections)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.summarize()
@@ -69,18 +61,14 @@ def coco_metrics(ground_truth, detections):
 def precision_recall(ground_truth, detections):
     """The precision of each class at the recalls 0, 0.01, ... 1, for an overlap of .5 of boxes.
 
-    As in `coco_metrics`, precision at a recall is the best one at this or any higher recall, and
-    0 if it is not reached: the mean of a curve is the class' AP50.
+    Precision at a recall is the best one at this or any higher recall, and 0 if it is not reached:
+    the mean of a curve is the class' AP50.
 
     Args:
-        ground_truth: see `coco_metrics`.
-        detections: see `coco_metrics`.
+        ground_truth, detections: see `coco_metrics`.
 
     Returns:
         `{class name: float array (101,)}`, of the classes that have objects.
-
-    Raises:
-        ValueError: see `coco_metrics`.
     """
     precision = _precision(_evaluated(ground_truth, detections, overlaps=[OVERLAP]))[0]
     return {
@@ -97,21 +85,28 @@ def _precision(evaluation):
 
 def _evaluated(ground_truth, detections, overlaps=None):
     check_length(ground_truth, detections)
-    truth, found = [], []
-    for image_id, values in enumerate(
-        zip(ground_truth.boxes, ground_truth.classes, ground_truth.areas, ground_truth.ignored)
-    ):
-        truth.extend(_annotations(image_id, *values))
-    for image_id, values in enumerate(detections):
-        boxes = np.asarray(values["boxes"], "float64").reshape(-1, 4)
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-        no_crowd = np.zeros(len(boxes), bool)
-        annotations = _annotations(image_id, boxes, values["classes"], areas, no_crowd)
-        for annotation, score in zip(annotations, values["confidence"]):
-            found.append({**annotation, "score": float(score)})
+    annotations = [
+        {"image_id": i, "category_id": kind, "bbox": box, "area": area, "iscrowd": is_ignored}
+        for i in range(len(ground_truth))
+        for box, kind, area, is_ignored in zip(
+            with_sides(ground_truth.boxes[i]).tolist(),
+            ground_truth.classes[i].tolist(),
+            ground_truth.areas[i].tolist(),
+            ground_truth.ignored[i].astype(int).tolist(),
+        )
+    ]
+    results = [np.zeros((0, 7))]
+    for i, one in enumerate(detections):
+        images = np.full(len(one["classes"]), i)
+        columns = [images, with_sides(one["boxes"]), one["confidence"], one["classes"]]
+        results.append(np.column_stack(columns))
+    results = np.concatenate(results)
     # pycocotools reports by printing.
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(*(_index(ground_truth, each) for each in (truth, found)), "bbox")
+        truth = _index(ground_truth, annotations)
+        # It takes no empty results.
+        found = truth.loadRes(results) if len(results) else _index(ground_truth, [])
+        evaluation = COCOeval(truth, found, "bbox")
         if overlaps is not None:
             evaluation.params.iouThrs = np.array(overlaps)
         evaluation.evaluate()
@@ -127,24 +122,17 @@ def check_length(ground_truth, detections):
         )
 
 
-def _annotations(image_id, boxes, classes, areas, ignored):
-    corners = np.asarray(boxes, "float64")
-    sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(kind),
-            "bbox": box.tolist(),
-            "area": float(area),
-            "iscrowd": int(is_ignored),
-        }
-        for box, kind, area, is_ignored in zip(sides, classes, areas, ignored)
-    ]
+def with_sides(boxes):
+    """Boxes `(boxes, 4)` as COCO has them: left, top, width and height, in float64."""
+    boxes = np.asarray(boxes, "float64").reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def _index(ground_truth, annotations):
     coco = COCO()
     coco.dataset = {
+        # pycocotools 2.0.9 needs it.
+        "info": {},
         "images": [{"id": i} for i in range(len(ground_truth))],
         "categories": [{"id": i} for i in range(len(ground_truth.class_names))],
         # An object of id 0 would count as not matched.

@@ -1,29 +1,27 @@
 """PASCAL VOC 2007's metric of a detector."""
 
 import numpy as np
+from pycocotools import mask
 
-from keras_cbam.detection.metrics.coco_metrics import check_length
-
-OVERLAP = 0.5
+from keras_cbam.detection.metrics.coco_metrics import OVERLAP, check_length, with_sides
 
 
 def voc_metrics(ground_truth, detections, overlap=OVERLAP):
     """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
 
-    Precision at a recall is the best one at this or any higher recall, and 0 if it is not reached.
-    Detections of a class are taken by falling confidence. Each is held against the object of its
-    class in the image that it overlaps most: it is right if that overlap, intersection by union,
-    is at least 0.5 and the object was not found before; it does not count if that object is in
-    `DetectionSet.ignored`, as difficult ones are; else it is wrong.
+    Precision is as in `precision_recall`. Detections of a class are taken by falling confidence.
+    Each is held against the object of its class in the image that it overlaps most: it is right if
+    that overlap, intersection by union, is at least 0.5 and the object was not found before; it
+    does not count if that object is in `DetectionSet.ignored`, as difficult ones are; else it is
+    wrong.
 
     Args:
-        ground_truth: `DetectionSet`.
-        detections: list of dicts, see `coco_metrics`.
+        ground_truth, detections: see `coco_metrics`.
         overlap: float in (0, 1]. Defaults to `0.5`.
 
     Returns:
         Dict: `"mAP"`, the mean over the classes that have objects, and `"per_class"`,
-        `{class name: AP}`. What no object was there for is -1, as in `coco_metrics`.
+        `{class name: AP}`, -1 without objects.
 
     Raises:
         ValueError: if there is not a detection dict for each image.
@@ -31,9 +29,7 @@ def voc_metrics(ground_truth, detections, overlap=OVERLAP):
     Example:
 
     >>> scenes = clothing_scenes(8)
-    >>> nothing = {"boxes": np.zeros((0, 4)), "classes": [], "confidence": []}
-    >>> voc_metrics(scenes, [nothing] * 8)["mAP"]
-    0.0
+    >>> voc_metrics(scenes, predict_detections(model, scenes, 96))["mAP"]
 
     Reference:
 
@@ -50,25 +46,23 @@ def voc_metrics(ground_truth, detections, overlap=OVERLAP):
 
 
 def _average_precision(ground_truth, detections, kind, overlap):
-    confidences, is_right, counts = [], [], []
+    confidences, is_right = [], []
     objects = 0
     for i, found in enumerate(detections):
         is_kind = ground_truth.classes[i] == kind
         ignored = ground_truth.ignored[i][is_kind]
         objects += int((~ignored).sum())
-        chosen = np.asarray(found["classes"]) == kind
-        confidence = np.asarray(found["confidence"], "float64")[chosen]
-        order = np.argsort(-confidence, kind="stable")
-        boxes = np.asarray(found["boxes"], "float64").reshape(-1, 4)[chosen][order]
-        right, counted = _match(boxes, ground_truth.boxes[i][is_kind], ignored, overlap)
-        confidences.append(confidence[order])
-        is_right.append(right)
-        counts.append(counted)
+        chosen = np.flatnonzero(np.asarray(found["classes"]) == kind)
+        confidence = np.asarray(found["confidence"], "float64")
+        chosen = chosen[np.argsort(-confidence[chosen], kind="stable")]
+        boxes = np.asarray(found["boxes"]).reshape(-1, 4)[chosen]
+        right, counts = _match(boxes, ground_truth.boxes[i][is_kind], ignored, overlap)
+        confidences.append(confidence[chosen][counts])
+        is_right.append(right[counts])
     if not objects:
         return -1.0
-    counts = np.concatenate(counts)
-    order = np.argsort(-np.concatenate(confidences)[counts], kind="stable")
-    right = np.cumsum(np.concatenate(is_right)[counts][order])
+    order = np.argsort(-np.concatenate(confidences), kind="stable")
+    right = np.cumsum(np.concatenate(is_right)[order])
     precision = right / np.arange(1, len(right) + 1)
     # In integers, as 0.1 has no exact float.
     return float(
@@ -78,26 +72,14 @@ def _average_precision(ground_truth, detections, kind, overlap):
 
 def _match(boxes, objects, ignored, overlap):
     """Which detections of an image, best first, are right, and which of them count."""
-    right, counted = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
-    if not len(objects):
-        return right, counted
-    overlaps = _overlaps(boxes, objects.astype("float64"))
-    nearest = overlaps.argmax(axis=1)
+    right, counts = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
+    if not len(boxes) or not len(objects):
+        return right, counts
+    overlaps = mask.iou(with_sides(boxes), with_sides(objects), [False] * len(objects))
     is_found = np.zeros(len(objects), bool)
-    for i, j in enumerate(nearest):
+    for i, j in enumerate(overlaps.argmax(axis=1)):
         if overlaps[i, j] >= overlap:
-            counted[i] = not ignored[j]
+            counts[i] = not ignored[j]
             right[i] = not is_found[j] and not ignored[j]
             is_found[j] = True
-    return right, counted
-
-
-def _overlaps(boxes, others):
-    """Intersection by union of each of `(n, 4)` boxes with each of `(m, 4)`: `(n, m)`."""
-    corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    sides = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - corner
-    shared = np.prod(np.maximum(sides, 0), axis=-1)
-    areas, other_areas = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
-    # Boxes of no area have no union.
-    union = np.maximum(areas[:, None] + other_areas[None] - shared, np.finfo("float64").tiny)
-    return shared / union
+    return right, counts

@@ -5,33 +5,30 @@ import collections
 import keras
 import keras_cv
 
-from keras_cbam.detection.models.stride_search import find_levels
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.insertion.copying import Copier
 from keras_cbam.insertion.flat import Source, flat_calls
 from keras_cbam.insertion.graph import data_format, require_searchable
+from keras_cbam.visualization.calls import unused
 
 
 def detection_backbone(model, levels=(3, 4, 5)):
-    """Copies a network as a backbone of keras_cv, attended or not, for its detectors.
+    """Copies a network, with attention or without, as a backbone of keras_cv for its detectors.
 
     Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are those of
-    the images divided by `2**n`: the attended one, where attention is last. Of the tensors of a
-    stride that is the last one that all the rest of the network is computed from, if there is one.
-    In networks that expand before they stride, such as MobileNetV2, that is the expansion in the
-    first layers of the next block, where SSDLite too takes its features.
+    the images divided by `2**n`: after the attention, where that is last. If all the rest of the
+    network is computed from one tensor of a stride, it is the last such.
 
-    What no level needs is left out: global pooling, the classifier. Nested models are opened: the
-    layers of an `attention_classifier`, its preprocessing among them, become the backbone's own.
-    The given model is untouched and shares no variable with the backbone; weights, trainable flags
-    and dtype policies are carried over. Layer names are kept, but where nested models have the
-    same one. What goes into the backbone is what goes into the model: raw pixels if preprocessing
-    is part of it, preprocessed images otherwise.
+    What no level needs is left out: global pooling, the classifier. Nested models are opened, and
+    their layers become the backbone's own. The given model is untouched and shares no variable with
+    the backbone; weights, trainable flags and dtype policies are carried over, and names, except
+    where nested models have the same one. The backbone takes what the model takes: raw pixels if
+    preprocessing is part of it, preprocessed images otherwise.
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
-    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With
-    float16, RetinaNet cannot predict and YOLOV8Detector not train: build the network under
-    `"mixed_float16"` and the detector under `"float32"`, and only the backbone computes in float16.
+    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With float16,
+    RetinaNet cannot predict and YOLOV8Detector not train: build the network under `"mixed_float16"`
+    and the detector under `"float32"`.
 
     Args:
         model: Functional or built Sequential `keras.Model` with one input of shape
@@ -40,8 +37,8 @@ def detection_backbone(model, levels=(3, 4, 5)):
 
     Returns:
         A `keras_cv.models.Backbone` whose `pyramid_level_inputs` are `{"P3": layer name, ...}`. Its
-        output is that of the highest level, `(batch, height / 2**n, width / 2**n, channels)`; if
-        that does not need all other levels, as in a U-Net, a dict of all by name.
+        output is that of the highest level; if that does not need all other levels, as in a U-Net,
+        a dict of all by name.
 
     Raises:
         ValueError: if the model is subclassed, has other inputs or is `"channels_first"`, which
@@ -54,19 +51,27 @@ def detection_backbone(model, levels=(3, 4, 5)):
     'conv5_block3_out'
     """
     backbone = pyramid_backbone(model, levels)
-    _check_declared_size(backbone)
+    for name, layer in backbone.pyramid_level_inputs.items():
+        stride = 2 ** int(name[1:])
+        positions = backbone.get_layer(layer).output.shape[1:3]
+        for size, found in zip(backbone.input_shape[1:3], positions, strict=True):
+            if size is not None and found != -(-size // stride):
+                raise ValueError(
+                    f"Level {name} would have {found} places along a side of {size} pixels; the "
+                    f"detectors of keras_cv expect {-(-size // stride)}. Build the model for "
+                    "heights and widths that are multiples of 32. "
+                    f"Received: a model with input_shape={backbone.input_shape}"
+                )
     return backbone
 
 
 def pyramid_backbone(model, levels):
     """`detection_backbone` for images of any size: SSD takes feature maps of any."""
-    if not isinstance(levels, (list, tuple)) or not levels:
-        raise ValueError(f"`levels` must be a list of int. Received: levels={levels!r}")
-    for level in levels:
-        if type(level) is not int or level < 1 or levels.count(level) > 1:
-            raise ValueError(
-                f"`levels` must be different int of at least 1. Received: levels={levels!r}"
-            )
+    is_list = isinstance(levels, (list, tuple)) and levels
+    if not is_list or not all(type(n) is int and n > 0 and levels.count(n) == 1 for n in levels):
+        raise ValueError(
+            f"`levels` must be a list of different int of at least 1. Received: levels={levels!r}"
+        )
     require_searchable(model)
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] is None:
@@ -81,8 +86,7 @@ def pyramid_backbone(model, levels):
             f"Received: model {model.name!r} with data_format='channels_first'"
         )
     calls, outputs = flat_calls(model)
-    pixels = model.inputs[0]
-    found = find_levels(calls, outputs, shapes[0][3], pixels.dtype, sorted(levels))
+    found = _find_levels(calls, outputs, model.inputs[0], sorted(levels))
     graph = _copy(model, calls, found)
     return backbone_from_graph(keras_cv.models.Backbone, graph, {}, model.dtype_policy)
 
@@ -94,11 +98,15 @@ def _copy(model, calls, found):
     names = {source: f"P{level}" for level, source in found.items()}
     pixels = model.inputs[0]
     inputs = keras.Input(batch_shape=pixels.shape, dtype=pixels.dtype, name=pixels.name)
-    values, taken, copier = {Source(-1, 0): inputs}, {pixels.name: None}, Copier()
+    values, copier = {Source(-1, 0): inputs}, Copier()
+    taken = {pixels.name}
     for index in needed:
         call = calls[index]
+        is_new = id(call.operation) not in copier.pairs
         layer = copier.copy_layer(call.operation)
-        _rename(layer, taken)
+        if is_new:
+            layer.name = unused(layer.name, taken)
+            taken.add(layer.name)
         args, kwargs = call.arguments(values)
         outputs = keras.tree.flatten(layer(*args, **kwargs))
         # keras_cv finds a level by the name of a layer that has this one output.
@@ -110,10 +118,10 @@ def _copy(model, calls, found):
         for output, tensor in enumerate(outputs):
             source = Source(index, output)
             if source in names and not is_found_by_name:
+                name = unused(names[source], taken)
+                taken.add(name)
                 dtype = keras.backend.standardize_dtype(tensor.dtype)
-                identity = keras.layers.Identity(name=names[source], dtype=dtype)
-                _rename(identity, taken)
-                tensor = identity(tensor)
+                tensor = keras.layers.Identity(name=name, dtype=dtype)(tensor)
             values[source] = tensor
     copier.carry_over()
     levels = {name: values[source] for source, name in names.items()}
@@ -134,24 +142,68 @@ def _needed(calls, sources):
     return sorted(needed)
 
 
-def _rename(layer, taken):
-    """Gives the layer a name that no other has; `taken` is `{name: layer}`."""
-    name, count = layer.name, 0
-    while taken.setdefault(layer.name, layer) is not layer:
-        count += 1
-        layer.name = f"{name}_{count}"
+def _find_levels(calls, outputs, images, levels):
+    """The last tensor of each stride, as a dict of `Source` by level: level 3 has the stride 8.
+
+    The strides are those at a size that they divide, so they do not depend on the size that the
+    model declares, if any. A tensor that everything after it is computed from is preferred: the
+    output of a block to a tensor inside a branch of the next block. Where a stride has none, as in
+    a U-Net, it is the last one. For calls and outputs see `flat_calls`.
+    """
+    height, width = (count * 2 ** max(levels) for count in (4, 5))
+    sized = keras.KerasTensor((None, height, width, images.shape[3]), images.dtype)
+    shapes, failures = _shapes(calls, sized)
+    is_cut = _cuts(calls)
+    used = {source for call in calls for source in call.inputs}.union(outputs)
+    found = {}
+    for level in range(1, max(levels) + 3):
+        size = (height / 2**level, width / 2**level)
+        sources = [s for s, shape in shapes.items() if shape[1:3] == size and s in used]
+        cuts = [source for source in sources if is_cut[source.call]]
+        if sources:
+            found[level] = (cuts or sources)[-1]
+    missing = [level for level in levels if level not in found]
+    if missing:
+        there = ", ".join(f"{level} (stride {2**level})" for level in found) or "none"
+        failed = " Layers that cannot take images of that size, and what follows them, do not "
+        failed = f"{failed}count; the first is {failures[0]}." if failures else ""
+        raise ValueError(
+            f"The model has no tensor of stride {2 ** missing[0]} for level {missing[0]}: at "
+            f"images of {height}x{width} it would be {height >> missing[0]}x"
+            f"{width >> missing[0]}. It has the levels {there}.{failed} "
+            f"Received: levels={tuple(levels)!r}"
+        )
+    return {level: found[level] for level in levels}
 
 
-def _check_declared_size(backbone):
-    height, width = backbone.input_shape[1:3]
-    for name, layer in backbone.pyramid_level_inputs.items():
-        tensor = backbone.get_layer(layer).output
-        stride = 2 ** int(name[1:])
-        for size, found in zip((height, width), tensor.shape[1:3], strict=True):
-            if size is not None and found != -(-size // stride):
-                raise ValueError(
-                    f"Level {name} would have {found} places along a side of {size} pixels; the "
-                    f"detectors of keras_cv expect {-(-size // stride)}. Build the model for "
-                    "heights and widths that are multiples of 32. "
-                    f"Received: a model with input_shape={backbone.input_shape}"
-                )
+def _shapes(calls, images):
+    """`{Source: shape}` of the tensors with height, width and channels; what failed, as text."""
+    specs, shapes, failures = {Source(-1, 0): images}, {}, []
+    for index, call in enumerate(calls):
+        if any(source not in specs for source in call.inputs):
+            continue
+        args, kwargs = call.arguments(specs)
+        try:
+            outputs = keras.tree.flatten(call.operation.compute_output_spec(*args, **kwargs))
+        except Exception as error:
+            # Of many kinds: a layer made for one size, `Reshape` for example, or a Dense after it.
+            failures.append(f"{call.operation.name!r}: {str(error).strip().splitlines()[0]}")
+            continue
+        for output, spec in enumerate(outputs):
+            specs[Source(index, output)] = spec
+            if len(spec.shape) == 4 and "float" in keras.backend.standardize_dtype(spec.dtype):
+                shapes[Source(index, output)] = tuple(spec.shape)
+    return shapes, failures
+
+
+def _cuts(calls):
+    """Whether all that follows a call is computed from its outputs only, for each call."""
+    last_use = {}
+    for index, call in enumerate(calls):
+        for source in call.inputs:
+            last_use[source.call] = index
+    furthest, cuts = last_use.get(-1, -1), []
+    for index in range(len(calls)):
+        cuts.append(furthest <= index)
+        furthest = max(furthest, last_use.get(index, -1))
+    return cuts

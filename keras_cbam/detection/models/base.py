@@ -1,31 +1,34 @@
 """What SSD, StairNet and Faster R-CNN have in common: losses, steps and decoded predictions."""
 
-import keras
-from keras import ops
-from keras_cv.losses import SmoothL1Loss
+import math
 
-from keras_cbam.detection.models.proposals import level_index
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
 from keras_cbam.detection.ops.suppression import suppress_in_groups
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
     """A detector: fitted on images and boxes, it predicts boxes, classes and confidences.
 
     A subclass gives `call` (raw predictions), `targets` (what these should have been, with
-    weights), and `candidates` (boxes and class probabilities of the raw predictions).
-
-    Args:
-        backbone: `keras_cv.models.Backbone` with `pyramid_level_inputs`.
-        num_classes: int, without background.
-        confidence_threshold: float, below which a prediction is dropped. Defaults to `0.01`.
-        iou_threshold: float in (0, 1]; of two boxes of a class that overlap by as much or more, the
-            less confident is dropped. Defaults to `0.45`.
-        max_detections: int, predictions of an image. Defaults to `200`.
+    weights), and `candidates` (boxes and class probabilities of the raw predictions). A prediction
+    below `confidence_threshold` is dropped, as is the less confident of two boxes of a class that
+    overlap by `iou_threshold` or more; `max_detections` of an image are left.
     """
 
     # Candidates (a box with a class) that a detection is chosen from, per detection.
     _CANDIDATES = 2
+    # The losses of the papers, by the name of the raw prediction; Huber's is smooth L1.
+    _LOSSES = {
+        "box": keras.losses.Huber(),
+        "classification": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    }
+    # The arguments of a subclass besides those of this class; each is an attribute.
+    _ARGUMENTS = ()
 
     def __init__(
         self,
@@ -37,43 +40,35 @@ class Detector(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not 0 <= confidence_threshold <= 1:
+        if not (0 <= confidence_threshold <= 1 and 0 < iou_threshold <= 1):
             raise ValueError(
-                "`confidence_threshold` must be within [0, 1]. "
-                f"Received: confidence_threshold={confidence_threshold!r}"
-            )
-        if not 0 < iou_threshold <= 1:
-            raise ValueError(
-                "`iou_threshold` must be above 0 and at most 1. "
-                f"Received: iou_threshold={iou_threshold!r}"
+                "`confidence_threshold` and `iou_threshold` must be within [0, 1], the latter not "
+                f"0. Received: {confidence_threshold=}, {iou_threshold=}"
             )
         self.backbone = backbone
         self.num_classes = positive_integer("num_classes", num_classes)
         self.confidence_threshold = confidence_threshold
         self.iou_threshold = iou_threshold
         self.max_detections = positive_integer("max_detections", max_detections)
-        self.image_size = image_size(backbone)
-        self.pyramid = pyramid(backbone)
+        self.pyramid = _pyramid(backbone)
+        self.image_size = backbone.input_shape[1:3]
 
     def pyramid_inputs(self):
         """Inputs for what is built on the backbone's feature maps, the finest first."""
         return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
 
     def compile(self, optimizer="rmsprop", box_loss=None, classification_loss=None, **kwargs):
-        """Configures training.
+        """Configures training; boxes are judged after it, by `evaluate_detector`.
 
         Args:
             optimizer: as in `keras.Model.compile`.
-            box_loss: loss between offsets `(batch, boxes, 4)`, summed with weights. Defaults to
-                `None`: smooth L1.
+            box_loss: loss between offsets `(batch, boxes, 4)`. Defaults to `None`: smooth L1.
             classification_loss: loss between class indices `(batch, boxes)`, 0 the background, and
-                logits `(batch, boxes, 1 + num_classes)`, summed with weights. Defaults to `None`:
-                cross-entropy.
-            **kwargs: other arguments of `keras.Model.compile`, but `loss` and `metrics`.
+                logits `(batch, boxes, 1 + num_classes)`. Defaults to `None`: cross-entropy.
+            **kwargs: other arguments of `keras.Model.compile`, except `loss` and `metrics`.
 
         Raises:
-            ValueError: if `loss` or `metrics` is given. Boxes are judged after training, by
-                `keras_cbam.detection.evaluate_detector`.
+            ValueError: if `loss` or `metrics` is given.
         """
         for name in ("loss", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -81,19 +76,12 @@ class Detector(keras.Model):
                     f"A detector takes `box_loss` and `classification_loss`, and no `{name}`. "
                     f"Received: {name}={kwargs[name]!r}"
                 )
-        super().compile(
-            optimizer, loss=self.losses_by_name(box_loss, classification_loss), **kwargs
-        )
-
-    def losses_by_name(self, box_loss, classification_loss):
-        """The loss of each raw prediction."""
-        return {
-            "box": summed(box_loss or SmoothL1Loss(), "box_loss"),
-            "classification": summed(
-                classification_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                "classification_loss",
-            ),
+        kwargs.update(box_loss=box_loss, classification_loss=classification_loss)
+        losses = {
+            name: _summed(kwargs.pop(f"{name}_loss", None), default, f"{name}_loss")
+            for name, default in self._LOSSES.items()
         }
+        super().compile(optimizer, loss=losses, **kwargs)
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -109,11 +97,12 @@ class Detector(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if sample_weight is not None:
             raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
+        # Keras looks at no label before the loss does.
         _check_labels(y)
         boxes = ops.cast(y["boxes"], "float32")
         targets, predictions, weights = self.targets(boxes, y["classes"], y_pred)
         # TensorFlow adds up the gradients of its devices; their losses are to be averaged.
-        replicas = _replicas()
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         weights = {name: weight / replicas for name, weight in weights.items()}
         return super().compute_loss(
             x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
@@ -137,10 +126,7 @@ class Detector(keras.Model):
         return self.decode_predictions(outputs)
 
     def decode_predictions(self, predictions):
-        """Boxes after non-maximum suppression within each class.
-
-        Args:
-            predictions: the raw predictions: what the model returns when it is called.
+        """Boxes after non-maximum suppression within each class, of raw predictions.
 
         Returns:
             Dict of `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels, inside the image;
@@ -148,19 +134,6 @@ class Detector(keras.Model):
             `"num_detections"` `(batch,)`.
         """
         boxes, probabilities = self.candidates(predictions)
-        confidence, classes, boxes = self._most_confident(boxes, probabilities)
-        return suppress_in_groups(
-            boxes,
-            confidence,
-            classes,
-            self.num_classes,
-            self.image_size,
-            iou_threshold=self.iou_threshold,
-            confidence_threshold=self.confidence_threshold,
-            max_detections=self.max_detections,
-        )
-
-    def _most_confident(self, boxes, probabilities):
         pairs = ops.reshape(probabilities, (-1, probabilities.shape[1] * self.num_classes))
         count = min(self._CANDIDATES * self.max_detections, pairs.shape[1])
         confidence, index = ops.top_k(pairs, count)
@@ -169,17 +142,23 @@ class Detector(keras.Model):
         is_one = len(boxes.shape) == 3
         boxes = boxes if is_one else ops.reshape(boxes, (-1, pairs.shape[1], 4))
         rows = index // self.num_classes if is_one else index
-        boxes = ops.take_along_axis(boxes, rows[..., None], axis=1)
-        return confidence, index % self.num_classes, boxes
+        return suppress_in_groups(
+            ops.take_along_axis(boxes, rows[..., None], axis=1),
+            confidence,
+            index % self.num_classes,
+            self.num_classes,
+            self.image_size,
+            iou_threshold=self.iou_threshold,
+            confidence_threshold=self.confidence_threshold,
+            max_detections=self.max_detections,
+        )
 
     def get_config(self):
-        config = {
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "num_classes": self.num_classes,
-            "confidence_threshold": self.confidence_threshold,
-            "iou_threshold": self.iou_threshold,
-            "max_detections": self.max_detections,
-        }
+        names = ("num_classes", "confidence_threshold", "iou_threshold", "max_detections")
+        config = {name: getattr(self, name) for name in (*names, *self._ARGUMENTS)}
+        for name in ("backbone", "attention"):
+            if hasattr(self, name):
+                config[name] = keras.saving.serialize_keras_object(getattr(self, name))
         return {**super().get_config(), **config}
 
     @classmethod
@@ -193,16 +172,15 @@ class Detector(keras.Model):
         return cls(**config)
 
 
-def _replicas():
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync
+def positive_numbers(name, values):
+    """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
+    is_sequence = isinstance(values, (tuple, list, np.ndarray))
+    if not is_sequence or not all(is_number(value) and 0 < value < math.inf for value in values):
+        raise ValueError(f"`{name}` must be positive numbers. Received: {name}={values!r}")
+    return tuple(map(float, values))
 
 
 def _check_labels(labels):
-    """Keras looks at no label before the loss does."""
     labels = labels if isinstance(labels, dict) else {}
     shapes = [getattr(labels.get(name), "shape", ()) for name in ("boxes", "classes")]
     boxes, classes = map(tuple, shapes)
@@ -214,34 +192,35 @@ def _check_labels(labels):
         )
 
 
-def image_size(backbone):
-    """The height and width that a backbone was made for, on which the anchors depend."""
+def _pyramid(backbone):
+    """A model from images of a known size to a list of feature maps, the finest first."""
     shape = backbone.input_shape
     if isinstance(shape, list) or len(shape) != 4 or None in shape[1:]:
         raise ValueError(
             "Anchors depend on the size of the images: `backbone` must take one image `(batch, "
             f"height, width, channels)` of a known size. Received: input_shape={shape!r}"
         )
-    return shape[1:3]
-
-
-def pyramid(backbone):
-    """A model from images to a list of the backbone's feature maps, the finest first."""
-    levels = getattr(backbone, "pyramid_level_inputs", None)
-    if not levels:
+    if not getattr(backbone, "pyramid_level_inputs", None):
         raise ValueError(
             "`backbone` must have `pyramid_level_inputs`: `keras_cbam.detection."
             f"detection_backbone` makes it of any Functional model. Received: backbone={backbone!r}"
         )
-    names = [levels[level] for level in sorted(levels, key=level_index)]
-    return keras.Model(
-        backbone.inputs, [backbone.get_layer(name).output for name in names], name="pyramid"
-    )
+    levels = [
+        backbone.get_layer(backbone.pyramid_level_inputs[f"P{level}"]).output
+        for level in level_numbers(backbone)
+    ]
+    return keras.Model(backbone.inputs, levels, name="pyramid")
 
 
-def summed(loss, name):
+def level_numbers(backbone):
+    """The numbers of a backbone's pyramid levels in order: 3 for "P3"."""
+    return sorted(int(name[1:]) for name in backbone.pyramid_level_inputs)
+
+
+def _summed(loss, default, name):
     """A copy of the loss that is summed: the weights hold the divisor."""
-    found = keras.losses.get(loss) if isinstance(loss, str) else loss
+    found = default if loss is None else loss
+    found = keras.losses.get(found) if isinstance(found, str) else found
     if not isinstance(found, keras.losses.Loss):
         raise ValueError(
             f'`{name}` must be a `keras.losses.Loss` or the name of its class, "Huber" for '

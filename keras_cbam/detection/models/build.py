@@ -3,7 +3,8 @@
 import keras_cv
 
 from keras_cbam.applications import application_names
-from keras_cbam.detection.arguments import DETECTORS, SMALL
+from keras_cbam.detection.arguments import DETECTORS, SMALL, refuse_weights_of_small
+from keras_cbam.detection.models.base import level_numbers
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
 from keras_cbam.detection.models.named_backbones import (
     application_backbone,
@@ -11,16 +12,16 @@ from keras_cbam.detection.models.named_backbones import (
     ssd_mobilenet,
     ssd_vgg16,
 )
-from keras_cbam.detection.models.proposals import level_index
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.detection.models.stairnet import StairNet
 from keras_cbam.errors import near_names
 
-# The attention of these is before the classifiers, that of the others in the backbone's blocks.
-ATTENDED_HEADS = ("ssd", "stairnet")
+# These have attention before the classifiers, the others in the backbone's blocks.
+SINGLE_SHOT = {"ssd": SSD, "stairnet": StairNet}
 # Those that are not by their names in `keras.applications`.
 BACKBONES = (SMALL, "vgg16", "mobilenet")
 SMALL_FASTER_RCNN = {
+    "anchor_scale": 4.0,
     "filters": 64,
     "head_units": 256,
     "num_proposals": (50, 50),
@@ -43,14 +44,11 @@ def build_detector(
     """A detector for square images, uncompiled.
 
     Args:
-        detector: `"ssd"`, `"stairnet"`, `"faster_rcnn"`, `"retinanet"` or `"yolov8"`; the last two
-            are keras-cv's.
+        detector: `"ssd"`, `"stairnet"`, `"faster_rcnn"`, or keras-cv's `"retinanet"` or `"yolov8"`.
         num_classes: int, classes without background.
         image_size: int, side of the images in pixels.
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
-            as in the SSD paper and its MobileNet), or any name in `keras.applications`.
-            With `"small"`, Faster R-CNN has fewer proposals and a normalized head.
-            Defaults to `"small"`.
+            as in their papers), or any name in `keras.applications`. Defaults to `"small"`.
         attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
             others in the blocks of the backbone. Defaults to `"cbam"`.
         weights: of the backbone, see `attention_backbone`; `"small"` has none.
@@ -65,26 +63,19 @@ def build_detector(
     Example:
 
     >>> model = build_detector("ssd", num_classes=10, image_size=96)
-    >>> compile_detector(model, "adam")
     """
     if detector not in DETECTORS:
         raise ValueError(
             f"Unknown detector. {near_names(detector, DETECTORS)} Received: detector={detector!r}"
         )
     check_backbone(backbone)
-    is_ssd = detector in ATTENDED_HEADS
-    in_backbone = None if is_ssd else attention
-    network = _backbone(backbone, image_size, in_backbone, weights, detector)
-    if is_ssd:
-        return _single_shot(detector, network, num_classes, backbone, attention)
+    refuse_weights_of_small(backbone, weights)
+    network = _backbone(backbone, image_size, attention, weights, detector)
+    if detector in SINGLE_SHOT:
+        arguments = _single_shot_arguments(detector, network, backbone)
+        return SINGLE_SHOT[detector](network, num_classes, attention, **arguments)
     if detector == "faster_rcnn":
-        small = backbone == SMALL
-        return FasterRCNN(
-            network,
-            num_classes,
-            anchor_scale=4.0 if small else 8.0,
-            **(SMALL_FASTER_RCNN if small else {}),
-        )
+        return FasterRCNN(network, num_classes, **(SMALL_FASTER_RCNN if backbone == SMALL else {}))
     if detector == "yolov8":
         return keras_cv.models.YOLOV8Detector(
             num_classes=num_classes,
@@ -116,8 +107,7 @@ def compile_detector(model, optimizer, jit_compile=False):
 
     Args:
         model: what `build_detector` returned.
-        optimizer: as in `keras.Model.compile`.
-        jit_compile: as in `keras.Model.compile`. Defaults to `False`.
+        optimizer, jit_compile: as in `keras.Model.compile`.
     """
     losses = {}
     if isinstance(model, keras_cv.models.RetinaNet):
@@ -138,44 +128,42 @@ def _decoder(from_logits):
 
 
 def _backbone(name, image_size, attention, weights, detector):
-    is_ssd = detector in ATTENDED_HEADS
     shape = (image_size, image_size, 3)
     levels = (2, 3, 4, 5) if detector == "faster_rcnn" else (3, 4, 5)
-    # Strides of 8 and 16 pixels suit images below SSD's 300.
-    coarse = (4, 5) if image_size >= 256 else (3, 4)
+    if detector in SINGLE_SHOT:
+        attention = None
+        # Strides of 8 and 16 pixels suit images below SSD's 300.
+        levels = (4, 5) if image_size >= 256 and name != SMALL else (3, 4)
+        if name == "vgg16":
+            return ssd_vgg16(shape, weights)
+        if name == "mobilenet":
+            return ssd_mobilenet(shape, weights=weights, levels=levels)
     if name == SMALL:
-        if weights is not None:
-            raise ValueError(
-                f"The small backbone starts from random weights. Received: weights={weights!r}"
-            )
-        return small_backbone(shape, attention, (3, 4) if is_ssd else levels)
-    if is_ssd and name == "vgg16":
-        return ssd_vgg16(shape, weights)
-    if is_ssd and name == "mobilenet":
-        return ssd_mobilenet(shape, weights=weights, levels=coarse)
+        return small_backbone(shape, attention, levels)
     name = {"vgg16": "VGG16", "mobilenet": "MobileNet"}.get(name, name)
-    return application_backbone(name, shape, attention, weights, coarse if is_ssd else levels)
+    return application_backbone(name, shape, attention, weights, levels)
 
 
-def _single_shot(detector, network, num_classes, backbone, attention):
-    # From the last feature map of the backbone down to one position.
-    levels = network.pyramid_level_inputs
-    size = network.get_layer(levels[max(levels, key=level_index)]).output.shape[1]
-    is_mobile = backbone != "vgg16"
-    padding = "same" if is_mobile else "valid"
-    filters = []
-    while size > 1 and len(filters) < 4:
-        size = size - 2 if padding == "valid" and 3 <= size <= 5 else -(-size // 2)
-        filters.append((512, 256, 256, 128 if is_mobile else 256)[len(filters)])
-    arguments = {"extra_padding": padding, "use_batch_norm": is_mobile}
+def _single_shot_arguments(detector, network, backbone):
+    """What the CBAM paper's VGG16 and MobileNet have, with maps from the last down to one cell."""
+    last = network.pyramid_level_inputs[f"P{level_numbers(network)[-1]}"]
+    size = network.get_layer(last).output.shape[1]
+    arguments, filters, stairs = {}, (512, 256, 256, 256), {}
+    if backbone != "vgg16":
+        arguments = {"extra_padding": "same", "use_batch_norm": True}
+        filters = (512, 256, 256, 128)
     if backbone == SMALL:
-        filters = [128] * len(filters)
+        filters, stairs = (128,) * 4, {"filters": 64}
     elif backbone == "mobilenet":
         arguments["head_kernel_size"] = 1
-    if detector == "stairnet":
-        if backbone == SMALL:
-            arguments["filters"] = 64
-        elif backbone == "mobilenet":
-            arguments.update(filters=128, separable=True)
-    detector_class = {"ssd": SSD, "stairnet": StairNet}[detector]
-    return detector_class(network, num_classes, attention, extra_filters=filters, **arguments)
+        stairs = {"filters": 128, "separable": True}
+    count = 0
+    while size > 1 and count < 4:
+        takes_two_off = backbone == "vgg16" and 3 <= size <= 5
+        size = size - 2 if takes_two_off else -(-size // 2)
+        count += 1
+    return {
+        "extra_filters": filters[:count],
+        **arguments,
+        **(stairs if detector == "stairnet" else {}),
+    }

@@ -3,7 +3,7 @@
 import keras
 
 
-def convolution(x, filters, kernel_size, name, dtype, use_batch_norm, **kwargs):
+def _convolution(x, filters, kernel_size, name, dtype, use_batch_norm, **kwargs):
     """A convolution with ReLU, which has the given name; between them, batch normalization."""
     x = keras.layers.Conv2D(
         filters,
@@ -20,14 +20,7 @@ def convolution(x, filters, kernel_size, name, dtype, use_batch_norm, **kwargs):
 
 
 def extra_levels(x, filters, padding, dtype, use_batch_norm):
-    """SSD's further feature maps after x, one for each number of filters.
-
-    A level halves the size, rounded up; from 5 positions down, it takes 2 off if `padding` is
-    `"valid"`.
-
-    Raises:
-        ValueError: if x has too few positions for so many levels.
-    """
+    """SSD's further feature maps after x, one for each number of filters: see `SSD`."""
     levels = []
     for i, channels in enumerate(filters, 1):
         size = min(x.shape[1:3])
@@ -36,21 +29,16 @@ def extra_levels(x, filters, padding, dtype, use_batch_norm):
                 f"The feature maps have one position after {i - 1} further levels: `extra_filters` "
                 f"has too many entries for this size of images. Received: extra_filters={filters}"
             )
-        x = convolution(x, max(1, channels // 2), 1, f"extra_{i}_in", dtype, use_batch_norm)
+        x = _convolution(x, max(1, channels // 2), 1, f"extra_{i}_in", dtype, use_batch_norm)
         is_valid = padding == "valid" and 3 <= size <= 5
         strides = {"padding": "valid"} if is_valid else {"strides": 2}
-        x = convolution(x, channels, 3, f"extra_{i}", dtype, use_batch_norm, **strides)
+        x = _convolution(x, channels, 3, f"extra_{i}", dtype, use_batch_norm, **strides)
         levels.append(x)
     return levels
 
 
 def top_down(levels, filters, dtype, separable=False):
-    """StairNet's feature maps: each level, and what comes down from the coarser ones.
-
-    From the coarsest level down: a 1x1 convolution of the level, plus a 3x3 convolution of the sum
-    above it, enlarged to the level's size; a 3x3 convolution of each sum is the new level. Every
-    convolution is normalized.
-    """
+    """StairNet's feature maps: each level, and what comes down from the coarser ones."""
     above, stairs = None, []
     for i, level in reversed(list(enumerate(levels, 1))):
         x = _normalized(level, filters, 1, f"lateral_{i}", dtype, False)
@@ -73,17 +61,13 @@ def _normalized(x, filters, kernel_size, name, dtype, separable):
 
 
 def feature_pyramid(inputs, filters, dtype):
-    """Lateral 1x1 convolutions, added from the coarsest level down; one level more on top.
-
-    A single feature map gets its convolutions, and nothing on top.
-    """
+    """Lateral 1x1 convolutions, added from the coarsest level down; on top of several, one more."""
     above, levels = None, []
     for i, level in reversed(list(enumerate(inputs, 1))):
         x = keras.layers.Conv2D(filters, 1, dtype=dtype, name=f"lateral_{i}")(level)
         if above is not None:
-            x = keras.layers.Add(dtype=dtype, name=f"sum_{i}")(
-                [x, _enlarged(above, level, i, dtype)]
-            )
+            above = _enlarged(above, level, i, dtype)
+            x = keras.layers.Add(dtype=dtype, name=f"sum_{i}")([x, above])
         above = x
         smooth = keras.layers.Conv2D(filters, 3, padding="same", dtype=dtype, name=f"level_{i}")
         levels.insert(0, smooth(x))

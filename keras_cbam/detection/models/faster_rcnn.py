@@ -3,19 +3,18 @@
 import keras
 import numpy as np
 from keras import ops
-from keras_cv.losses import SmoothL1Loss
 
-from keras_cbam.detection.models.base import Detector, summed
+from keras_cbam.detection.models.base import Detector, level_numbers, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
-from keras_cbam.detection.models.faster_rcnn_targets import anchor_targets, proposal_targets
-from keras_cbam.detection.models.proposals import (
-    level_anchors,
-    pyramid_strides,
+from keras_cbam.detection.models.faster_rcnn_regions import (
+    anchor_targets,
+    proposal_targets,
     region_head,
     region_proposal_network,
     select_proposals,
 )
-from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, positive_numbers
+from keras_cbam.detection.ops.anchors import level_anchors
+from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes
 from keras_cbam.detection.ops.roi_align import roi_align
 from keras_cbam.errors import positive_integer
 
@@ -30,56 +29,59 @@ class FasterRCNN(Detector):
     Anchors have an IoU of at least 0.7 with a box, or the largest with one, to be positive, and
     below 0.3 to be negative; proposals at least 0.5 to be positive. The loss is the sum of four
     means: cross-entropies over the sampled anchors and proposals, smooth L1 of the four offsets of
-    the positive ones divided by the number of samples.
+    the positive ones divided by the number of samples. `compile` takes `rpn_box_loss` and
+    `rpn_classification_loss` of the anchors too.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, with
-            consecutive pyramid levels (with one there is no pyramid, as in C4 detectors): of
-            `detection_backbone` or `application_backbone`, with `insert_attention` in it or not.
+        backbone: `keras_cv.models.Backbone` for images of a known size, with consecutive pyramid
+            levels (with one there is no pyramid, as in C4 detectors): of `detection_backbone` or
+            `application_backbone`, with attention in it or not.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
-        anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`: 32 pixels
-            at stride 4.
-        aspect_ratios: tuple of floats, width by height of the anchors.
-            Defaults to `(0.5, 1.0, 2.0)`.
+        anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`.
+        aspect_ratios: tuple of floats, width by height of the anchors. Defaults to `(0.5, 1.0,
+            2.0)`.
         num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
             inference. Defaults to `(1000, 300)`.
-        sampled_anchors: int, anchors of an image that learn, up to half of them positive.
-            Defaults to `256`.
-        sampled_proposals: int, proposals of an image that learn, up to a quarter of them positive.
-            Defaults to `128`.
+        sampled_anchors, sampled_proposals: ints, those of an image that learn, up to a half and up
+            to a quarter of them positive. Default to `256` and `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
-        use_layer_norm: bool, whether the two fully connected layers are normalized. Otherwise, from
-            random weights and with Adam at rates of 1e-3 and above, many of their units can come to
-            give zeros for every region, and learn no more. Defaults to `False`, as in the paper.
+        use_layer_norm: bool, whether the two fully connected layers are normalized. Without it,
+            from random weights and with Adam at rates of 1e-3 and above, many of their units can
+            come to give zeros for every region, and learn no more. Defaults to `False`.
         seed: int, of the samples. Defaults to `None`: random.
-        **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
-            the non-maximum suppression; `name`, `dtype`.
+        **kwargs: see `SSD`.
 
     Call arguments:
         images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
 
     Returns:
-        Called: a dict of raw predictions. `predict` returns decoded boxes: see
-        `decode_predictions`.
+        A dict of raw predictions. `predict` returns boxes, see `decode_predictions`.
 
     Raises:
-        ValueError: if the backbone has no consecutive pyramid levels or no known size, or an
-            argument is outside its range.
+        ValueError: if the backbone or an argument is not as above.
 
     Example:
 
     >>> backbone = application_backbone("ResNet50", (256, 256, 3), "cbam", levels=(2, 3, 4, 5))
     >>> model = FasterRCNN(backbone, num_classes=20)
-    >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=10.0))
 
     Reference:
 
     - [Ren et al., Faster R-CNN](https://arxiv.org/abs/1506.01497), section 3
     - [Lin et al., Feature Pyramid Networks](https://arxiv.org/abs/1612.03144), section 4
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4: CBAM in its blocks
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4
     """
 
+    _ARGUMENTS = (
+        *("filters", "anchor_scale", "aspect_ratios", "num_proposals", "sampled_anchors"),
+        *("sampled_proposals", "head_units", "use_layer_norm", "seed"),
+    )
+    _LOSSES = {
+        **Detector._LOSSES,
+        "rpn_box": keras.losses.Huber(),
+        "rpn_classification": keras.losses.BinaryCrossentropy(from_logits=True),
+    }
     _PROPOSAL_IOU = 0.7
     _CELLS = 7
 
@@ -116,16 +118,19 @@ class FasterRCNN(Detector):
         self.use_layer_norm = bool(use_layer_norm)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        numbers = level_numbers(backbone)
+        if numbers != list(range(numbers[0], numbers[-1] + 1)):
+            raise ValueError(
+                "The pyramid levels of `backbone` must be consecutive. "
+                f"Received: {sorted(backbone.pyramid_level_inputs)}"
+            )
         inputs = self.pyramid_inputs()
         levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
         self.neck = keras.Model(inputs, levels, name="neck")
-        self.strides = pyramid_strides(backbone, len(levels))
+        self.strides = [2 ** (numbers[0] + i) for i in range(len(levels))]
+        sizes = [level.shape[1:3] for level in levels]
         self.anchors = level_anchors(
-            self.image_size,
-            self.strides,
-            [level.shape[1:3] for level in levels],
-            anchor_scale,
-            self.aspect_ratios,
+            self.image_size, self.strides, sizes, anchor_scale, self.aspect_ratios
         )
         self.region_proposal = region_proposal_network(
             self.filters, len(self.aspect_ratios), self.dtype_policy
@@ -138,39 +143,6 @@ class FasterRCNN(Detector):
             self.dtype_policy,
         )
         self.built = True
-
-    def compile(
-        self,
-        optimizer="rmsprop",
-        box_loss=None,
-        classification_loss=None,
-        rpn_box_loss=None,
-        rpn_classification_loss=None,
-        **kwargs,
-    ):
-        """Configures training.
-
-        Args:
-            optimizer: as in `keras.Model.compile`.
-            box_loss: see `Detector.compile`; of the proposals. Defaults to `None`: smooth L1.
-            classification_loss: see `Detector.compile`; of the proposals. Defaults to `None`:
-                cross-entropy.
-            rpn_box_loss: as `box_loss`, of the anchors. Defaults to `None`: smooth L1.
-            rpn_classification_loss: loss between 0 or 1 and logits, both `(batch, anchors, 1)`,
-                summed with weights. Defaults to `None`: binary cross-entropy.
-            **kwargs: other arguments of `keras.Model.compile`, but `loss` and `metrics`.
-        """
-        self._proposal_losses = {
-            "rpn_box": summed(rpn_box_loss or SmoothL1Loss(), "rpn_box_loss"),
-            "rpn_classification": summed(
-                rpn_classification_loss or keras.losses.BinaryCrossentropy(from_logits=True),
-                "rpn_classification_loss",
-            ),
-        }
-        super().compile(optimizer, box_loss, classification_loss, **kwargs)
-
-    def losses_by_name(self, box_loss, classification_loss):
-        return {**super().losses_by_name(box_loss, classification_loss), **self._proposal_losses}
 
     def call(self, images, training=None):
         features = self.neck(self.pyramid(images, training=training), training=training)
@@ -193,7 +165,7 @@ class FasterRCNN(Detector):
             "rpn_classification": ops.concatenate(logits, axis=1),
         }
         if not training:
-            predictions.update(self._classified(features, predictions["proposals"]))
+            predictions.update(self._classified(features, proposals))
         return predictions
 
     def _classified(self, features, boxes):
@@ -233,17 +205,3 @@ class FasterRCNN(Detector):
         probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
         is_proposal = ops.cast(predictions["is_proposal"], probabilities.dtype)
         return clip_boxes(boxes, *self.image_size), probabilities * is_proposal[..., None]
-
-    def get_config(self):
-        config = {
-            "filters": self.filters,
-            "anchor_scale": self.anchor_scale,
-            "aspect_ratios": self.aspect_ratios,
-            "num_proposals": self.num_proposals,
-            "sampled_anchors": self.sampled_anchors,
-            "sampled_proposals": self.sampled_proposals,
-            "head_units": self.head_units,
-            "use_layer_norm": self.use_layer_norm,
-            "seed": self.seed,
-        }
-        return {**super().get_config(), **config}

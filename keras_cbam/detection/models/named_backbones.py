@@ -12,9 +12,9 @@ from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.models.building import attended, conv, norm, preprocessed
 from keras_cbam.models.resnet import residual_block
 
-# Filters of the two strided convolutions, and filters and blocks of the four stages.
-_SMALL_STEM = (16, 32)
+# Filters and residual blocks of the stages, and filters and convolutions of the blocks.
 _SMALL_STAGES = ((32, 1), (64, 2), (128, 2), (256, 1))
+_VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def application_backbone(
@@ -45,22 +45,18 @@ def application_backbone(
     Example:
 
     >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, alpha=0.25)
-    >>> backbone.pyramid_level_inputs["P5"]
-    'conv_pw_13_relu'
     """
-    return detection_backbone(
-        _from_pixels(name, input_shape, attention, weights, **application_kwargs), levels
-    )
+    model = _from_pixels(name, input_shape, attention, weights, **application_kwargs)
+    return detection_backbone(model, levels)
 
 
 def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
-    application = find_application(name)
-    pixels = keras.Input(input_shape, name="pixels")
+    preprocess = inspect.getmodule(find_application(name)).preprocess_input
     return attention_backbone(
         name,
         attention=attention,
         weights=weights,
-        input_tensor=inspect.getmodule(application).preprocess_input(pixels),
+        input_tensor=preprocess(keras.Input(input_shape, name="pixels")),
         **application_kwargs,
     )
 
@@ -70,26 +66,25 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
 
     Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two 3x3
     convolutions: one of 32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at
-    32.
+        32.
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
         attention: see `insert_attention`; at the end of every block's branch, where it does not
             start as an identity. Defaults to `None`.
-        levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
+        levels: see `application_backbone`. Defaults to `(3, 4, 5)`.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        See `application_backbone`.
 
     Example:
 
-    >>> backbone = small_backbone(attention="cbam", levels=(3, 4))
-    >>> backbone.pyramid_level_inputs["P4"]
+    >>> small_backbone(attention="cbam", levels=(3, 4)).pyramid_level_inputs["P4"]
     'layer3_1_relu'
     """
     pixels = keras.Input(input_shape, name="pixels")
     x = preprocessed(pixels, include_preprocessing=True)
-    for i, filters in enumerate(_SMALL_STEM, 1):
+    for i, filters in enumerate((16, 32), 1):
         x = norm(conv(x, filters, 3, f"conv{i}", strides=2), f"bn{i}")
         x = keras.layers.ReLU(name=f"relu{i}")(x)
     for stage, (filters, blocks) in enumerate(_SMALL_STAGES, 1):
@@ -105,14 +100,11 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
     """The MobileNet of SSD: units 11 and 13, with strides of 16 and 32 pixels.
 
     Args:
-        input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
         alpha: float, factor of the channels. Defaults to `1.0`.
-        weights: see `attention_backbone`. Defaults to `"imagenet"`.
-        levels: tuple of ints: level k has a stride of `2**k` pixels. Small images need finer
-            ones, `(3, 4)` for example. Defaults to `(4, 5)`.
+        input_shape, weights, levels: see `application_backbone`. Small images need finer levels.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        See `application_backbone`.
     """
     model = _from_pixels("MobileNet", input_shape, None, weights, alpha=alpha)
     return pyramid_backbone(model, levels)
@@ -121,27 +113,25 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
 def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     """The VGG16 of SSD300: normalized conv4_3, and the fully connected layers as convolutions.
 
-    The third pooling rounds up, the fifth keeps the size, fc6 is a 3x3 convolution with dilation 6
-    and fc7 a 1x1 convolution. The feature map of conv4_3 is divided at each position by its
-    Euclidean norm, and scaled by a trainable factor that starts at 20.
+    fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is
+    divided at each position by its Euclidean norm, and scaled by a trainable factor that starts at
+    20 ([ParseNet](https://arxiv.org/abs/1506.04579)).
 
     Args:
-        input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
+        input_shape: see `application_backbone`.
         weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers
             are subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
-        width: float, factor of the channels; other than 1 only without weights.
-            Defaults to `1.0`.
+        width: float, factor of the channels, 1 with weights. Defaults to `1.0`.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        See `application_backbone`.
 
     Raises:
-        ValueError: if `weights` is neither, or if it does not fit `width`.
+        ValueError: if `weights` is neither, or does not fit `width`.
 
     Reference:
 
     - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 3
-    - [Liu et al., ParseNet](https://arxiv.org/abs/1506.04579): the normalization
     """
     if weights not in ("imagenet", None) or (weights is not None and width != 1):
         raise ValueError(
@@ -150,17 +140,15 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
         )
     pixels = keras.Input(input_shape, name="pixels")
     x = keras.applications.vgg16.preprocess_input(pixels)
-    for block, (filters, convolutions) in enumerate(
-        [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], 1
-    ):
+    for block, (filters, convolutions) in enumerate(_VGG16_BLOCKS, 1):
         for i in range(1, convolutions + 1):
             x = _conv(x, filters * width, 3, f"block{block}_conv{i}")
         if block == 4:
             conv4_3 = x
-        size, strides, padding = (3, 1, "same") if block == 5 else (2, 2, "valid")
-        x = keras.layers.MaxPooling2D(
-            size, strides, "same" if block == 3 else padding, name=f"block{block}_pool"
-        )(x)
+        # The third pooling rounds up, the fifth keeps the size.
+        size, strides = (3, 1) if block == 5 else (2, 2)
+        padding = "same" if block in (3, 5) else "valid"
+        x = keras.layers.MaxPooling2D(size, strides, padding, name=f"block{block}_pool")(x)
     x = _conv(x, 1024 * width, 3, "fc6", dilation_rate=6)
     fc7 = _conv(x, 1024 * width, 1, "fc7")
     # The root mean square is the norm divided by the root of the number of channels.
@@ -183,13 +171,11 @@ def _conv(x, filters, kernel_size, name, **kwargs):
 
 
 def _carry_over(vgg16, backbone):
-    """The weights of a classifier; of its fully connected layers, every third place and fourth
-    channel."""
+    """A classifier's weights; of the fully connected layers every third place, fourth channel."""
     for layer in vgg16.layers:
         if isinstance(layer, keras.layers.Conv2D):
             backbone.get_layer(layer.name).set_weights(layer.get_weights())
     kernel, bias = vgg16.get_layer("fc1").get_weights()
-    # The paper takes 3 of 7 places and a quarter of the outputs.
     kernel = kernel.reshape(7, 7, -1, kernel.shape[-1])[::3, ::3, :, ::4]
     backbone.get_layer("fc6").set_weights([kernel, bias[::4]])
     kernel, bias = vgg16.get_layer("fc2").get_weights()

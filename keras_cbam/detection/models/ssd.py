@@ -4,15 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cbam.detection.models.base import Detector
+from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
-from keras_cbam.detection.ops.boxes import (
-    clip_boxes,
-    decode_boxes,
-    encode_boxes,
-    positive_numbers,
-)
-from keras_cbam.detection.ops.default_boxes import boxes_of_position, default_boxes
+from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
+from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
 from keras_cbam.errors import one_of, positive_integer
 from keras_cbam.models.building import attended
@@ -27,10 +22,9 @@ class SSD(Detector):
 
     Feature maps of the backbone and of further convolutions each predict, at every position, class
     logits and offsets of default boxes. A default box is matched with the box of largest IoU if
-    that is at least 0.5, and each box with its best default box. The loss of a batch with N
-    matched default boxes is `(cross-entropy + smooth L1 of the offsets) / N`, where the
-    cross-entropy is that of the matched boxes and of the three times as many worst others of each
-    image.
+    that is at least 0.5, and each box with its best default box. The loss of a batch with N matched
+    default boxes is `(cross-entropy + smooth L1 of the offsets) / N`, where the cross-entropy is
+    that of the matched boxes and of the three times as many worst others of each image.
 
     Args:
         backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, as
@@ -41,19 +35,16 @@ class SSD(Detector):
         extra_filters: tuple of ints, channels of the feature maps after the backbone's: each is a
             1x1 convolution to half of them and a 3x3 one, which halves the size, rounded up.
             Defaults to `(512, 256, 256, 256)`, SSD300's.
-        extra_padding: `"valid"` or `"same"`: from 5 positions down, `"valid"` takes 2 off instead
-            of halving, as in SSD300. Defaults to `"valid"`.
-        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one
-            for each feature map and one more. Defaults to `None`: SSD300's for six feature maps,
-            and for any other number equal steps from 0.17, two positions of a stride of 8 in
-            images of 96 pixels, to 1.05.
-        aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands
-            for its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others,
-            which gives the parameters of the CBAM paper's table 7; SSD300 itself has `(2,)` for
-            the first as well.
-        head_kernel_size: int, size of the predicting convolutions. Defaults to `3`.
-        use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`,
-            as in SSD300.
+        extra_padding: `"same"`, or `"valid"`: from 5 positions down, the 3x3 convolution takes 2
+            off instead, as in SSD300. Defaults to `"valid"`.
+        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one for
+            each feature map and one more. Defaults to `None`: SSD300's for six feature maps, else
+            equal steps from 0.17 to 1.05.
+        aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands for
+            its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others, as in
+            the CBAM paper's table 7. (SSD300 itself has `(2,)` for the first as well.)
+        head_kernel_size: int, of the predicting convolutions. Defaults to `3`.
+        use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`.
         **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
             the non-maximum suppression; `name`, `dtype`.
 
@@ -61,13 +52,12 @@ class SSD(Detector):
         images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
 
     Returns:
-        Called: a dict of float32 tensors, `"box"` `(batch, default boxes, 4)`, offsets, and
+        A dict of float32 tensors, `"box"` `(batch, default boxes, 4)`, offsets, and
         `"classification"` `(batch, default boxes, 1 + num_classes)`, logits, the background first.
-        `predict` returns decoded boxes: see `decode_predictions`.
+        `predict` returns boxes, see `decode_predictions`.
 
     Raises:
-        ValueError: if the backbone has no pyramid levels or no known size, if the lengths of
-            `scales` or `aspect_ratios` are not those of the feature maps, or if an argument is
+        ValueError: if the backbone has no pyramid levels or no known size, or an argument is
             outside its range.
 
     Example:
@@ -76,16 +66,17 @@ class SSD(Detector):
     >>> model = SSD(backbone, num_classes=10, attention="cbam", extra_filters=(128, 128))
     >>> model.compile("adam")
     >>> model.fit(images, {"boxes": boxes, "classes": classes})  # (n, m, 4) xyxy, (n, m)
-    >>> model.predict(images)["boxes"].shape
-    (n, 200, 4)
 
     Reference:
 
     - [Liu et al., SSD](https://arxiv.org/abs/1512.02325)
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5: attention before every
-      classifier
+    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5
     """
 
+    _ARGUMENTS = (
+        *("extra_filters", "extra_padding", "scales", "aspect_ratios", "head_kernel_size"),
+        "use_batch_norm",
+    )
     # Negatives that learn for each positive.
     _NEGATIVES = 3
     _POSITIVE_IOU = 0.5
@@ -122,11 +113,13 @@ class SSD(Detector):
             inputs[-1], self.extra_filters, extra_padding, self.dtype_policy, use_batch_norm
         )
         count = len(levels)
-        scales = _default_scales(count) if scales is None else scales
+        if scales is None:
+            scales = SSD300_SCALES if count == 6 else np.linspace(0.17, 1.05, count + 1)
+        if aspect_ratios is None:
+            aspect_ratios = [(2,) if i >= count - 2 else (2, 3) for i in range(count)]
         self.scales = positive_numbers("scales", scales)
         self.aspect_ratios = tuple(
-            positive_numbers("aspect_ratios", ratios)
-            for ratios in (_default_ratios(count) if aspect_ratios is None else aspect_ratios)
+            positive_numbers("aspect_ratios", ratios) for ratios in aspect_ratios
         )
         if len(self.scales) != count + 1 or len(self.aspect_ratios) != count:
             raise ValueError(
@@ -136,12 +129,8 @@ class SSD(Detector):
             )
         if list(self.scales) != sorted(self.scales):
             raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
-        self.default_boxes = default_boxes(
-            self.image_size,
-            [level.shape[1:3] for level in levels],
-            self.scales,
-            self.aspect_ratios,
-        )
+        sizes = [level.shape[1:3] for level in levels]
+        self.default_boxes = default_boxes(self.image_size, sizes, self.scales, self.aspect_ratios)
         self.head = attended(
             keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
             attention,
@@ -154,32 +143,26 @@ class SSD(Detector):
         return levels
 
     def _predicted(self, levels):
-        boxes, logits = [], []
+        rows = {"box": [], "class": []}
+        values = {"box": 4, "class": 1 + self.num_classes}
+        dtype = self.dtype_policy
         for i, (level, ratios) in enumerate(zip(levels, self.aspect_ratios, strict=True), 1):
-            level = keras.layers.Activation("linear", dtype=self.dtype_policy, name=f"source_{i}")(
-                level
-            )
-            for found, name, values in (
-                (boxes, "box", 4),
-                (logits, "class", 1 + self.num_classes),
-            ):
-                outputs = keras.layers.Conv2D(
-                    boxes_of_position(ratios) * values,
+            level = keras.layers.Activation("linear", dtype=dtype, name=f"source_{i}")(level)
+            for name, found in rows.items():
+                x = keras.layers.Conv2D(
+                    boxes_of_position(ratios) * values[name],
                     self.head_kernel_size,
                     padding="same",
-                    dtype=self.dtype_policy,
+                    dtype=dtype,
                     name=f"{name}_{i}",
                 )(level)
-                found.append(
-                    keras.layers.Reshape((-1, values), dtype="float32", name=f"{name}_{i}_rows")(
-                        outputs
-                    )
+                reshape = keras.layers.Reshape(
+                    (-1, values[name]), dtype="float32", name=f"{name}_{i}_rows"
                 )
+                found.append(reshape(x))
         return {
-            "box": keras.layers.Concatenate(axis=1, dtype="float32", name="box")(boxes),
-            "classification": keras.layers.Concatenate(
-                axis=1, dtype="float32", name="classification"
-            )(logits),
+            name: keras.layers.Concatenate(axis=1, dtype="float32", name=name)(found)
+            for name, found in (("box", rows["box"]), ("classification", rows["class"]))
         }
 
     def call(self, images, training=None):
@@ -209,25 +192,3 @@ class SSD(Detector):
         boxes = decode_boxes(predictions["box"], self.default_boxes)
         probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
         return clip_boxes(boxes, *self.image_size), probabilities
-
-    def get_config(self):
-        config = {
-            "attention": keras.saving.serialize_keras_object(self.attention),
-            "extra_filters": self.extra_filters,
-            "extra_padding": self.extra_padding,
-            "scales": self.scales,
-            "aspect_ratios": self.aspect_ratios,
-            "head_kernel_size": self.head_kernel_size,
-            "use_batch_norm": self.use_batch_norm,
-        }
-        return {**super().get_config(), **config}
-
-
-def _default_scales(levels):
-    if levels + 1 == len(SSD300_SCALES):
-        return SSD300_SCALES
-    return tuple(np.linspace(0.17, 1.05, levels + 1).tolist())
-
-
-def _default_ratios(levels):
-    return [(2,) if i >= levels - 2 else (2, 3) for i in range(levels)]

@@ -13,33 +13,29 @@ class StairNet(SSD):
 
     From the coarsest feature map down, a 1x1 convolution of each is added to a 3x3 convolution of
     the enlarged sum above it; a 3x3 convolution of each sum predicts. All have the same number of
-    channels. Targets, losses and predictions are those of `SSD`. Where the authors' code enlarges
-    by a transposed convolution, this resizes to the nearest position and convolves: as many
-    parameters, and any ratio of sizes.
+    channels, and are batch-normalized. Where the authors' code enlarges by a transposed
+    convolution, this resizes to the nearest position and convolves: as many parameters, and any
+    ratio of sizes.
 
     Args:
-        backbone: see `SSD`.
-        num_classes: see `SSD`.
-        attention: see `SSD`; it refines the combined feature maps. Defaults to `None`.
+        backbone, num_classes, attention: see `SSD`; attention refines the combined feature maps.
         filters: int, channels of the combined feature maps. Defaults to `256`.
         separable: bool, whether the 3x3 convolutions of the combination are depthwise separable.
             Defaults to `False`.
-        **kwargs: see `SSD`. The combination is batch-normalized in any case.
-
-    Returns:
-        See `SSD`.
+        **kwargs: see `SSD`.
 
     Example:
 
     >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
-    >>> StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128)).image_size
-    (96, 96)
+    >>> model = StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128))
 
     Reference:
 
     - [Woo et al., StairNet](https://arxiv.org/abs/1709.05788)
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5
     """
+
+    _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")
 
     def __init__(
         self, backbone, num_classes, attention=None, filters=256, separable=False, **kwargs
@@ -51,6 +47,3 @@ class StairNet(SSD):
 
     def predicting(self, levels):
         return top_down(levels, self.filters, self.dtype_policy, self.separable)
-
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "separable": self.separable}

@@ -1,19 +1,11 @@
 """Boxes as a detector regresses them: offsets from anchors."""
 
-import math
-import numbers
-
 import keras
-import numpy as np
 from keras import ops
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
-
-
-def _centers_and_sizes(boxes):
-    boxes = ops.convert_to_tensor(boxes, dtype="float32")
-    corners, opposite = boxes[..., :2], boxes[..., 2:]
-    return (corners + opposite) / 2, opposite - corners
+# The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
+LARGEST_LOG_RATIO = 4.135166556742356
 
 
 def encode_boxes(boxes, anchors, variances=VARIANCES):
@@ -23,10 +15,8 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
     `((x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)) / variances`.
 
     Args:
-        boxes: float tensor `(..., 4)`, "xyxy" in pixels, of positive size.
-        anchors: float tensor `(..., 4)`, "xyxy" in pixels, that broadcasts against `boxes`.
-        variances: tuple of four floats, by which the offsets are divided.
-            Defaults to `(0.1, 0.1, 0.2, 0.2)`.
+        boxes, anchors: float tensors `(..., 4)`, "xyxy" in pixels, that broadcast.
+        variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
 
     Returns:
         float32 tensor `(..., 4)`, without unit.
@@ -38,7 +28,6 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
 
     Reference:
 
-    - [Girshick et al.](https://arxiv.org/abs/1311.2524), appendix C
     - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2
     """
     centers, sizes = _centers_and_sizes(boxes)
@@ -52,16 +41,13 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
 
 
 def decode_boxes(offsets, anchors, variances=VARIANCES):
-    """The inverse of `encode_boxes`: the boxes at these offsets from anchors.
+    """The inverse of `encode_boxes`, in pixels.
+
+    A box is at most 62.5 times as wide or high as its anchor, so that a wild prediction stays
+    finite.
 
     Args:
-        offsets: float tensor `(..., 4)`, as `encode_boxes` returns.
-        anchors: float tensor `(..., 4)`, "xyxy" in pixels.
-        variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
-
-    Returns:
-        float32 tensor `(..., 4)`, "xyxy" in pixels. A box is at most 62.5 times as wide or high as
-        its anchor, so that a wild prediction stays finite.
+        offsets, anchors, variances: see `encode_boxes`.
     """
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
     offsets = ops.convert_to_tensor(offsets, dtype="float32")
@@ -71,23 +57,13 @@ def decode_boxes(offsets, anchors, variances=VARIANCES):
     return ops.concatenate([centers - halves, centers + halves], axis=-1)
 
 
-# The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
-LARGEST_LOG_RATIO = 4.135166556742356
-
-
-def positive_numbers(name, values):
-    """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
-    is_sequence = isinstance(values, (tuple, list, np.ndarray))
-    if not is_sequence or not all(
-        isinstance(value, numbers.Real) and 0 < value < math.inf for value in values
-    ):
-        raise ValueError(f"`{name}` must be positive numbers. Received: {name}={values!r}")
-    return tuple(map(float, values))
-
-
 def clip_boxes(boxes, height, width):
     """Boxes `(..., 4)`, "xyxy" in pixels, cut at the edges of the image."""
-    return ops.stack(
-        [ops.clip(boxes[..., i], 0.0, float(width if i % 2 == 0 else height)) for i in range(4)],
-        axis=-1,
-    )
+    edges = ops.convert_to_tensor([width, height, width, height], dtype="float32")
+    return ops.minimum(ops.maximum(boxes, 0.0), edges)
+
+
+def _centers_and_sizes(boxes):
+    boxes = ops.convert_to_tensor(boxes, dtype="float32")
+    corners, opposite = boxes[..., :2], boxes[..., 2:]
+    return (corners + opposite) / 2, opposite - corners

@@ -2,49 +2,39 @@
 
 import keras
 from keras import ops
-from keras_cv.bounding_box import compute_iou
 
 
 def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
     """Matches anchors with the boxes of images, by the intersection over union (IoU).
 
     An anchor is positive for the box with which its IoU is largest if that is at least `positive`,
-    and negative if it is below `negative`; between these it is neither. With `keep_best`, the
-    anchor with the largest IoU with a box is positive for that box whatever the IoU, as in SSD
-    (section 2.2) and in Faster R-CNN's region proposals (section 3.1.2).
+    and negative if it is below `negative`. With `keep_best`, the anchor with the largest IoU with a
+    box is positive for that box whatever the IoU, as in SSD (section 2.2) and in Faster R-CNN's
+    region proposals (section 3.1.2).
 
-    Args:
-        anchors: float tensor `(anchors, 4)` or `(batch, anchors, 4)`, "xyxy" in pixels.
-        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels, padded with -1.
-        classes: tensor `(batch, boxes)`, -1 where `boxes` is padding.
-        positive: float, threshold of the IoU.
-        negative: float, threshold of the IoU.
-        keep_best: bool. Defaults to `True`.
-
-    Returns:
-        Tuple of the matched boxes `(batch, anchors, 4)`, the matched classes `(batch, anchors)` as
-        int32, and two boolean tensors `(batch, anchors)`: which anchors are positive and which are
-        negative. Boxes and classes of anchors that are not positive have no meaning.
+    Anchors are `(anchors, 4)` or `(batch, anchors, 4)`, boxes `(batch, boxes, 4)`, both "xyxy" in
+    pixels, classes `(batch, boxes)`; padding is -1. Returns the matched boxes and classes of each
+    anchor, which mean nothing where it is not positive, and which anchors are positive and
+    negative.
     """
     classes = ops.cast(classes, "int32")
-    is_box = classes >= 0
+    iou = keras.utils.bounding_boxes.compute_iou(anchors, boxes, bounding_box_format="xyxy")
+    iou = ops.where((classes >= 0)[:, None, :], iou, -1.0)
     # A column of zeros: a batch of images without boxes has a largest IoU as well.
-    iou = compute_iou(anchors, boxes, bounding_box_format="xyxy")
-    iou = ops.where(is_box[:, None, :], iou, -1.0)
     iou = ops.pad(iou, [[0, 0], [0, 0], [0, 1]])
     boxes = ops.pad(boxes, [[0, 0], [0, 1], [0, 0]], constant_values=-1)
     classes = ops.pad(classes, [[0, 0], [0, 1]], constant_values=-1)
-    is_box = ops.pad(is_box, [[0, 0], [0, 1]])
     matched = ops.argmax(iou, axis=2)
     largest = ops.max(iou, axis=2)
     is_positive = largest >= positive
     is_negative = largest < negative
     if keep_best:
         best = ops.one_hot(ops.argmax(iou, axis=1), ops.shape(iou)[1], axis=1, dtype="float32")
-        # Of two boxes with the same best anchor the later keeps it; an anchor must touch its box.
-        best = best * ops.cast(is_box[:, None, :] & (ops.max(iou, axis=1)[:, None] > 0), "float32")
-        order = ops.cast(ops.arange(ops.shape(best)[2]) + 1, "float32")
+        # An anchor must touch its box; the IoU of padding is not above 0.
+        best = best * ops.cast(ops.max(iou, axis=1)[:, None] > 0, "float32")
         is_best = ops.max(best, axis=2) > 0
+        # Of two boxes with the same best anchor the later keeps it.
+        order = ops.cast(ops.arange(ops.shape(best)[2]) + 1, "float32")
         matched = ops.where(is_best, ops.argmax(best * order, axis=2), matched)
         is_positive = is_positive | is_best
         is_negative = is_negative & ~is_best
@@ -53,15 +43,10 @@ def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
 
 
 def first_of(scores, among, count):
-    """Which of the entries `among` have the largest scores, at most so many in each row.
+    """Which of the entries `among` have the largest scores, at most `count` in each row.
 
-    Args:
-        scores: float tensor `(batch, entries)`.
-        among: boolean tensor `(batch, entries)`.
-        count: int, or int32 tensor `(batch, 1)`.
-
-    Returns:
-        Boolean tensor `(batch, entries)`.
+    `scores` and the boolean `among` are `(batch, entries)`, as is the boolean result; `count` is an
+    int, or an int32 tensor `(batch, 1)`.
     """
     order = ops.argsort(ops.where(among, -scores, float("inf")), axis=1)
     ranks = ops.argsort(order, axis=1)
@@ -69,17 +54,9 @@ def first_of(scores, among, count):
 
 
 def sample_matches(is_positive, is_negative, count, positive_fraction, seed):
-    """A random sample of the matches: positives up to a fraction, negatives for the rest.
+    """A random sample of each image's matches: masks of its positives and negatives.
 
-    Args:
-        is_positive: boolean tensor `(batch, entries)`.
-        is_negative: boolean tensor `(batch, entries)`.
-        count: int, size of the sample of an image.
-        positive_fraction: float, the largest share of positives; one may always be.
-        seed: `keras.random.SeedGenerator`.
-
-    Returns:
-        Tuple of two boolean tensors `(batch, entries)`: the positives and the negatives drawn.
+    Positives are up to a fraction of the `count` matches, at least one; negatives are the rest.
     """
     scores = keras.random.uniform(ops.shape(is_positive), seed=seed)
     positives = first_of(scores, is_positive, max(1, int(count * positive_fraction)))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from keras import ops
 
 
@@ -20,36 +21,17 @@ def level_of(boxes, strides):
 def roi_align(features, boxes, strides, size=7, samples=2):
     """The features of boxes, on a grid: bilinear, the mean of samples in each cell (ROIAlign).
 
-    The value at a sample is the bilinear interpolation of the four nearest positions of the
-    feature map, whose centers lie at `(i + 0.5) * stride` pixels; samples outside take the edge.
-
-    Args:
-        features: list of float tensors `(batch, height, width, channels)`, the finest first, of
-            known height and width, with the same number of channels.
-        boxes: float tensor `(batch, boxes, 4)`, "xyxy" in pixels.
-        strides: list of ints, pixels, one for each feature map, each twice the one before.
-        size: int, cells of the grid on each side. Defaults to `7`.
-        samples: int, samples of a cell on each side. Defaults to `2`.
-
-    Returns:
-        Tensor `(batch, boxes, size, size, channels)`.
-
-    Reference:
-
-    - [He et al., Mask R-CNN](https://arxiv.org/abs/1703.06870), section 3
-    - [Lin et al., Feature Pyramid Networks](https://arxiv.org/abs/1612.03144), section 4.2
+    The centers of a feature map's positions lie at `(i + 0.5) * stride` pixels; samples outside
+    take the edge. Takes feature maps `(batch, height, width, channels)`, the finest first, each of
+    twice the stride before, and boxes `(batch, boxes, 4)`, "xyxy" in pixels; returns `(batch,
+    boxes, size, size, channels)`. Source: [Mask R-CNN](https://arxiv.org/abs/1703.06870), section
+    3.
     """
     channels = features[0].shape[-1]
-    heights, widths = zip(*(feature.shape[1:3] for feature in features), strict=True)
-    starts = [
-        sum(h * w for h, w in zip(heights[:i], widths[:i], strict=True))
-        for i in range(len(features))
-    ]
+    heights, widths = np.array([feature.shape[1:3] for feature in features]).T
+    counts = heights * widths
     rows = ops.concatenate(
-        [
-            ops.reshape(f, (-1, h * w, channels))
-            for f, h, w in zip(features, heights, widths, strict=True)
-        ],
+        [ops.reshape(feature, (-1, n, channels)) for feature, n in zip(features, counts.tolist())],
         axis=1,
     )
     level = level_of(boxes, strides)
@@ -64,8 +46,8 @@ def roi_align(features, boxes, strides, size=7, samples=2):
 
     def of_cells(low_edge, high_edge, positions):
         """The positions that each cell takes along an axis, and their weights."""
-        sample = (low_edge + grid * (high_edge - low_edge)) / stride - 0.5
         last = of_level(positions) - 1.0
+        sample = (low_edge + grid * (high_edge - low_edge)) / stride - 0.5
         sample = ops.clip(sample, 0.0, last)
         low = ops.floor(sample)
         share = sample - low
@@ -76,21 +58,15 @@ def roi_align(features, boxes, strides, size=7, samples=2):
 
     row, row_weight = of_cells(boxes[..., 1:2], boxes[..., 3:4], heights)
     column, column_weight = of_cells(boxes[..., 0:1], boxes[..., 2:3], widths)
-
-    def on_grid(of_rows, of_columns):
-        return of_rows[..., :, None, :, None], of_columns[..., None, :, None, :]
-
-    row, column = on_grid(row, column)
-    row_weight, column_weight = on_grid(row_weight, column_weight)
     image = ops.arange(batch, dtype="int32")[:, None, None] * rows.shape[1]
-    first, width = (
-        ops.reshape(values, (batch, count, 1, 1, 1, 1))
-        for values in (image + of_level(starts, "int32"), of_level(widths, "int32"))
-    )
+    start = image + of_level(np.cumsum(counts) - counts, "int32")
+    row = row * of_level(widths, "int32")[..., None] + start[..., None]
     taps = (2 * samples) ** 2
+    # Row and column of a cell, and row and column of a tap in it.
+    index = row[..., :, None, :, None] + column[..., None, :, None, :]
+    weight = row_weight[..., :, None, :, None] * column_weight[..., None, :, None, :]
     # One take and one product for all samples of a cell: each pass over them counts.
-    index = ops.reshape(first + row * width + column, (-1, taps))
-    weight = ops.reshape(ops.stop_gradient(row_weight * column_weight), (-1, 1, taps))
-    values = ops.take(ops.reshape(rows, (-1, channels)), index, axis=0)
+    values = ops.take(ops.reshape(rows, (-1, channels)), ops.reshape(index, (-1, taps)), axis=0)
+    weight = ops.reshape(ops.stop_gradient(weight), (-1, 1, taps))
     cells = ops.matmul(ops.cast(weight, values.dtype), values)
     return ops.reshape(cells, (batch, count, size, size, channels))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
-from keras_cbam.detection.ops.default_boxes import boxes_of_position, default_boxes
 
 
 def random_boxes(generator, count, size=300.0):

@@ -2,9 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_cbam.detection.data import augmentation
-from keras_cbam.detection.data.augmentation import augmented
-from keras_cbam.detection.data.fitting import fitted, fitted_scale
+from keras_cbam.detection.data.fitting import BRIGHTNESS, augmented, fitted, fitted_scale
 
 
 class Fixed:
@@ -154,7 +152,7 @@ def test_brightness(light, expected):
     image = Image.fromarray(np.full((9, 9, 3), 40, "uint8"))
     pixels, *_ = augmented(image, np.zeros((0, 4), "float32"), 9, Fixed(scale=ONE, light=light))
     assert (pixels == expected).all()
-    assert augmentation.BRIGHTNESS == (-32.0, 32.0)
+    assert BRIGHTNESS == (-32.0, 32.0)
 
 
 def test_longer_side_fits_and_the_rest_is_black():

@@ -1,0 +1,140 @@
+"""The regions of Faster R-CNN: the networks that propose and classify them; what these learn."""
+
+import keras
+from keras import ops
+
+from keras_cbam.detection.ops.boxes import encode_boxes
+from keras_cbam.detection.ops.matching import match_boxes, sample_matches
+from keras_cbam.detection.ops.suppression import suppress_in_groups
+
+# From which IoU an anchor is positive, and below which it is negative; and that of regions.
+_ANCHOR_IOU = (0.7, 0.3)
+_REGION_IOU = 0.5
+
+
+def region_proposal_network(filters, anchors, dtype):
+    """From a feature map to its anchors' logits and offsets; one network for all levels."""
+    inputs = keras.Input((None, None, filters), dtype=keras.dtype_policies.get(dtype).compute_dtype)
+    x = keras.layers.Conv2D(
+        filters, 3, padding="same", activation="relu", dtype=dtype, name="proposal"
+    )(inputs)
+    rows = {}
+    for name, values in (("objectness", 1), ("offsets", 4)):
+        small = keras.initializers.RandomNormal(stddev=0.01)
+        outputs = keras.layers.Conv2D(
+            anchors * values, 1, kernel_initializer=small, dtype=dtype, name=f"proposal_{name}"
+        )(x)
+        rows[name] = keras.layers.Reshape((-1, values), dtype="float32", name=name)(outputs)
+    return keras.Model(inputs, rows, name="region_proposal")
+
+
+def select_proposals(boxes, logits, count, iou_threshold, image_size):
+    """The best anchors of all levels after non-maximum suppression within each level.
+
+    As `keras_cv.layers.ROIGenerator`, which fails under a policy of mixed precision. Each level has
+    `boxes` `(batch, anchors, 4)`, "xyxy" in pixels, inside the image, and `logits`
+    `(batch, anchors, 1)`; nothing is differentiated through the selection. Returns boxes
+    `(batch, count or all anchors, 4)`, and which of them are proposals: the others are padding.
+    """
+    best, confidence, levels = [], [], []
+    for level, scores in enumerate(logits):
+        most = min(2 * count, scores.shape[1])
+        scores, index = ops.top_k(scores[..., 0], most)
+        index = ops.cast(index, "int32")
+        best.append(ops.take_along_axis(boxes[level], index[..., None], axis=1))
+        # Confidences that are 0 have no group.
+        confidence.append(ops.maximum(ops.sigmoid(scores), 1e-7))
+        levels.append(ops.full_like(index, level))
+    best, confidence, levels = (
+        ops.stop_gradient(ops.concatenate(each, axis=1)) for each in (best, confidence, levels)
+    )
+    proposals = suppress_in_groups(
+        best,
+        confidence,
+        levels,
+        len(logits),
+        image_size,
+        iou_threshold=iou_threshold,
+        confidence_threshold=float("-inf"),
+        max_detections=min(count, best.shape[1]),
+    )
+    return proposals["boxes"], proposals["classes"] >= 0
+
+
+def region_head(shape, num_classes, units, use_layer_norm, dtype):
+    """From the features of regions to their class logits and offsets, four for each class."""
+    inputs = keras.Input(shape, dtype=dtype.compute_dtype)
+    x = keras.layers.Flatten(dtype=dtype, name="flatten")(inputs)
+    for i in (1, 2):
+        x = keras.layers.Dense(units, dtype=dtype, name=f"fc{i}")(x)
+        if use_layer_norm:
+            x = keras.layers.LayerNormalization(dtype=dtype, name=f"fc{i}_norm")(x)
+        x = keras.layers.ReLU(dtype=dtype, name=f"fc{i}_relu")(x)
+    logits = keras.layers.Dense(1 + num_classes, dtype="float32", name="class")(x)
+    small = keras.initializers.RandomNormal(stddev=0.001)
+    offsets = keras.layers.Dense(
+        4 * num_classes, kernel_initializer=small, dtype="float32", name="box"
+    )(x)
+    return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")
+
+
+def anchor_targets(anchors, boxes, classes, count, seed):
+    """What a sample of `count` anchors of each image learns, up to half of them positive.
+
+    Boxes `(batch, boxes, 4)`, "xyxy" in pixels, and classes `(batch, boxes)` are padded with -1.
+    Returns targets (whether an anchor is on a box, and the offsets of that) and weights, dicts by
+    the name of the loss.
+    """
+    matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
+    count = min(count, len(anchors))
+    positives, negatives = sample_matches(is_positive, is_negative, count, 0.5, seed)
+    targets = {
+        "rpn_box": encode_boxes(matched, anchors),
+        "rpn_classification": ops.cast(positives, "float32")[..., None],
+    }
+    return targets, _sample_weights("rpn_", positives, negatives)
+
+
+def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
+    """What a sample of `count` proposals and boxes of each image learns, up to a quarter positive.
+
+    `is_proposal` is false where `proposals` is padding. Returns the sampled regions `(batch, count,
+    4)`, and targets and weights as `anchor_targets`.
+    """
+    # The boxes themselves are proposals as well: the first proposals hit nothing.
+    regions = ops.concatenate([proposals, boxes], axis=1)
+    is_region = ops.concatenate([is_proposal, classes >= 0], axis=1)
+    matched, classes, is_positive, is_negative = match_boxes(
+        regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=False
+    )
+    count = min(count, regions.shape[1])
+    positives, negatives = sample_matches(
+        is_positive & is_region, is_negative & is_region, count, 0.25, seed
+    )
+    ranks = ops.cast(positives, "float32") * 2 + ops.cast(negatives, "float32")
+    index = ops.cast(ops.top_k(ranks, count)[1], "int32")
+    regions, matched = (
+        ops.take_along_axis(values, index[..., None], axis=1) for values in (regions, matched)
+    )
+    classes, positives, negatives = (
+        ops.take_along_axis(values, index, axis=1) for values in (classes, positives, negatives)
+    )
+    # A padded region has no size.
+    opposite = ops.maximum(regions[..., 2:], regions[..., :2] + 1)
+    offsets = encode_boxes(matched, ops.concatenate([regions[..., :2], opposite], axis=-1))
+    targets = {
+        "box": ops.where(positives[..., None], offsets, 0.0),
+        "classification": ops.where(positives, classes + 1, 0),
+    }
+    return regions, targets, _sample_weights("", positives, negatives)
+
+
+def _sample_weights(prefix, positives, negatives):
+    """Weights that make the summed losses means over the sample."""
+    sample = ops.cast(positives | negatives, "float32")
+    divisor = ops.maximum(ops.sum(sample), 1.0)
+    return {
+        # The loss is the mean of the four offsets, the paper's their sum.
+        f"{prefix}box": 4.0 * ops.cast(positives, "float32") / divisor,
+        f"{prefix}classification": sample / divisor,
+    }
