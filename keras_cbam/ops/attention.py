@@ -36,12 +36,17 @@ def pool_over_space(inputs, methods, channel_axis):
     - `"lse"`: `log(sum(exp(x)))`
     """
     space = tuple(axis for axis in range(1, len(inputs.shape)) if axis != channel_axis)
+    return _pool(inputs, methods, space)
+
+
+def _pool(inputs, methods, axes):
     wide = ops.cast(inputs, accumulation_dtype(inputs.dtype))
-    return [POOLS[method](wide, axis=space) for method in methods]
+    # With a batch of unknown size, TensorFlow's gradient is shorter where the axes are kept.
+    return [ops.squeeze(POOLS[method](wide, axes, keepdims=True), axes) for method in methods]
 
 
-def _norm(inputs, axis):
-    energy = ops.sum(ops.square(inputs), axis=axis)
+def _norm(inputs, axis, keepdims):
+    energy = ops.sum(ops.square(inputs), axis, keepdims=keepdims)
     # sqrt has no finite gradient at 0: it is taken at 1 there, and the result masked.
     is_zero = ops.equal(energy, 0)
     norm = ops.sqrt(ops.where(is_zero, ops.ones_like(energy), energy))
@@ -79,8 +84,7 @@ def channel_logits(descriptors, kernels, biases, activation):
 
 def pool_over_channels(inputs, methods, channel_axis):
     """Descriptors of the positions, `"avg"` or `"max"`: for each method a tensor `(batch, ...)`."""
-    wide = ops.cast(inputs, accumulation_dtype(inputs.dtype))
-    return [POOLS[method](wide, axis=channel_axis) for method in methods]
+    return _pool(inputs, methods, channel_axis)
 
 
 def project_channels(inputs, kernel, channel_axis):
