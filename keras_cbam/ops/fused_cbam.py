@@ -32,8 +32,7 @@ from keras_cbam.ops.custom_gradient import pull_back, with_gradient
 # them 1.4 times slower; 8 compile in a second, 64 in many, and are hardly faster.
 PARTS = 8
 VECTOR = 16
-# A compiler may round the factors of a product otherwise where it computes them again.
-ROUNDING = 8
+ROUNDING = 8  # A compiler may round a product otherwise where it computes it again.
 
 
 class Settings(NamedTuple):
@@ -49,9 +48,8 @@ class Settings(NamedTuple):
 def takes(inputs):
     """Whether inputs take this path: XLA compiles what is traced, and only the batch is unknown.
 
-    In three dimensions XLA's convolution takes longer than TensorFlow's whole layer. JAX's XLA on a
-    CPU reduces by a library for which it writes each product to memory: there this path takes two
-    to three times as long as plain operations.
+    Not in three dimensions, where XLA's convolution is slow; and not with JAX on a CPU, whose XLA
+    writes what it reduces to memory: two to three times the time of plain operations.
     """
     is_static = all(isinstance(size, numbers.Integral) for size in inputs.shape[1:])
     if not is_static or len(inputs.shape) == 5 or not is_compiled_around(inputs):
@@ -141,8 +139,8 @@ def backward(inputs, weights, kept, upstream, settings):
     of_mean, of_peak, of_channel = pull_back(tiny, (mean, peak, weights[0]), of_gate)
     share = of_peak / total(is_top, [peak, x], space)
     of_x = channel_gate * of_gated(*tensors) + of_mean / positions + ops.where(x >= peak, share, 0)
-    of_inputs = ops.cast(ops.reshape(of_x, (-1, *inputs.shape[1:])), inputs.dtype)
-    return of_inputs, (of_channel, {**of_others, "kernel": of_kernel})
+    of_x = ops.cast(ops.reshape(of_x, (-1, *inputs.shape[1:])), inputs.dtype)
+    return of_x, (of_channel, {**of_others, "kernel": of_kernel})
 
 
 # What is tiny: functions that the backend differentiates.
