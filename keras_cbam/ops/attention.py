@@ -59,14 +59,9 @@ POOLS = {"avg": ops.mean, "max": ops.max, "lp": _norm, "lse": ops.logsumexp}
 def channel_logits(descriptors, kernels, biases, activation):
     """Sum over the descriptors `d` of the shared MLP `W1 activation(W0 d + b0) + b1`.
 
-    Args:
-        descriptors: list of tensors of shape `(batch, channels)`.
-        kernels: pair `(W0, W1)` of shapes `(channels, hidden)` and `(hidden, channels)`.
-        biases: pair `(b0, b1)` of shapes `(hidden,)` and `(channels,)`, or `None`.
-        activation: callable between the two layers.
-
-    Returns:
-        Tensor of shape `(batch, channels)`, in the descriptors' dtype.
+    `descriptors` is a list of tensors `(batch, channels)`, `kernels` the pair `(W0, W1)` of shapes
+    `(channels, hidden)` and `(hidden, channels)`, `biases` the pair `(b0, b1)` or `None`. Returns
+    a tensor `(batch, channels)`.
     """
     stacked = ops.stack(descriptors, axis=0)
     first, second = (ops.cast(kernel, stacked.dtype) for kernel in kernels)
@@ -96,15 +91,10 @@ def project_channels(inputs, kernel, channel_axis):
 
 
 def spatial_logits(maps, kernel, bias):
-    """ "Same" convolution of the descriptor maps to one map.
+    """Convolution with "same" padding of the descriptor maps to one map, channels last.
 
-    Args:
-        maps: tensor of shape `(batch, ..., maps)`: channels last, whatever the inputs' format.
-        kernel: tensor of shape `(kernel_size, ..., maps, 1)`.
-        bias: tensor of shape `(1,)`, or `None`.
-
-    Returns:
-        Tensor of shape `(batch, ..., 1)`, in the maps' dtype.
+    `maps` has the shape `(batch, ..., maps)`, `kernel` `(kernel_size, ..., maps, 1)`, `bias` `(1,)`
+    or it is `None`. Returns a tensor `(batch, ..., 1)`.
     """
     kernel = ops.cast(kernel, maps.dtype)
     logits = ops.conv(maps, kernel, padding="same", data_format="channels_last")
