@@ -6,6 +6,12 @@ import math
 import keras
 from keras import layers
 
+from keras_cbam._compat import (
+    inner_layers,
+    node_of,
+    own_trainable_variables,
+    run_through_graph,
+)
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -49,8 +55,8 @@ def _parameters(layer):
     # Those of frozen layers count too, which `trainable_weights` would leave out.
     return {
         id(weight): math.prod(weight.shape)
-        for inner in layer._flatten_layers()
-        for weight in inner._trainable_variables
+        for inner in inner_layers(layer)
+        for weight in own_trainable_variables(inner)
     }
 
 
@@ -177,13 +183,13 @@ def _walk(model, inputs, prefix, rows, seen):
         for layer in model.layers:
             outputs = counted(layer)(outputs)
         return outputs
-    return model._run_through_graph(inputs, operation_fn=counted)
+    return run_through_graph(model, inputs, counted)
 
 
 def _inner_inputs(model, given):
     """The tensors that a nested model is called with, in the order of its inputs."""
     if isinstance(given, dict):
-        names = [tensor._keras_history.operation.name for tensor in model.inputs]
+        names = [node_of(tensor).operation.name for tensor in model.inputs]
         if set(names) <= given.keys():
             return [given[name] for name in names]
     return keras.tree.flatten(given)

@@ -87,6 +87,22 @@ def _is_integer(value):
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def different_ones(name, value, allowed):
+    """`value`, one or several different ones of the allowed strings, as a tuple."""
+    values = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(values, (list, tuple))
+        or not values
+        or any(each not in allowed for each in values)
+        or len(set(values)) != len(values)
+    ):
+        raise ValueError(
+            f"`{name}` must be one or several different ones of {allowed}. "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(values)
+
+
 def _check(is_met, requirement):
     """A function of a name and a value that raises ValueError unless the value is as required."""
 

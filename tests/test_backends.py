@@ -125,6 +125,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", BACKENDS)
 @pytest.mark.parametrize("writer", BACKENDS)
 def test_predictions_of_another_backend(writer, reader, folder):

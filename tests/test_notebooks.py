@@ -34,7 +34,7 @@ def test_outputs_are_committed(path):
     assert "stderr" not in names
 
 
-@pytest.mark.notebooks
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("default")
 def test_runs_from_top_to_bottom(path, tmp_path):

@@ -5,6 +5,7 @@ import math
 
 import keras
 
+from keras_cbam._compat import inner_layers
 from keras_cbam.insertion.graph import is_searchable
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training.precision import jit_compile
@@ -100,7 +101,7 @@ def _cosine(rate, steps):
 
 
 def _with_decay_of_kernels(optimizer, model):
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, AttentionLayer)]
+    layers = [layer for layer in inner_layers(model) if isinstance(layer, AttentionLayer)]
     excluded = [weight for layer in layers for weight in layer.weights]
     excluded += [weight for weight in model.weights if len(weight.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=excluded)
@@ -117,12 +118,12 @@ def frozen(model, kind):
             f"Received: {model!r}"
         )
     # Outer before inner: a layer's flag sets those of the layers inside it.
-    layers = [layer for backbone in backbones for layer in backbone._flatten_layers()]
+    layers = [layer for backbone in backbones for layer in inner_layers(backbone)]
     before = [layer.trainable for layer in layers]
     attention = [layer for layer in layers if isinstance(layer, AttentionLayer)]
-    kept = {id(inner) for layer in attention for inner in layer._flatten_layers()}
+    kept = {id(inner) for layer in attention for inner in inner_layers(layer)}
     for layer in layers:
-        holds_attention = any(id(inner) in kept for inner in layer._flatten_layers())
+        holds_attention = any(id(inner) in kept for inner in inner_layers(layer))
         if isinstance(layer, kind) and not holds_attention:
             layer.trainable = False
     try:

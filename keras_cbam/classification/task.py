@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_cbam import models
+from keras_cbam._compat import inner_layers
 from keras_cbam.applications import attention_classifier
 from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.classification.evaluate import load_images, measure
@@ -68,7 +69,7 @@ class ClassificationTask:
             ) from error
         if arguments.weights is None:
             # The statistics of 0.99 lag behind by hundreds of steps: too long for a short training.
-            for layer in model._flatten_layers():
+            for layer in inner_layers(model):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.momentum = 0.9
         return model

@@ -5,6 +5,7 @@ import contextlib
 import keras
 import numpy as np
 
+from keras_cbam._compat import inner_layers
 from keras_cbam.errors import WeightsError, first_line
 from keras_cbam.files.model_files import check_arrays, load_keras_file
 
@@ -25,7 +26,7 @@ def finalize(layer):
 
     `keras.layers.Normalization` computes with constants, not with its variables.
     """
-    for inner in layer._flatten_layers():
+    for inner in inner_layers(layer):
         if hasattr(inner, "finalize_state"):
             inner.finalize_state()
 

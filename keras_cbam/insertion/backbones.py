@@ -10,6 +10,8 @@ import inspect
 
 import keras
 
+from keras_cbam._compat import inner_layers, node_of
+
 LIBRARIES = ("keras_cv", "keras_hub")
 
 
@@ -34,7 +36,7 @@ class GraphBackbone:
         levels = graph.output["levels"]
         if hasattr(self.kind, "pyramid_level_inputs"):
             self.pyramid_level_inputs = {
-                level: tensor._keras_history.operation.name for level, tensor in levels.items()
+                level: node_of(tensor).operation.name for level, tensor in levels.items()
             }
         elif hasattr(self.kind, "pyramid_outputs"):
             self.pyramid_outputs = levels
@@ -63,7 +65,7 @@ class GraphBackbone:
                 f"Received: {foreign}"
             )
         backbone = backbone_from_graph(kind, graph, config["arguments"], config["dtype"])
-        flags = [(layer, layer.trainable) for layer in backbone._flatten_layers(include_self=False)]
+        flags = [(layer, layer.trainable) for layer in inner_layers(backbone, include_self=False)]
         backbone.trainable = config["trainable"]
         for layer, is_trainable in flags:
             layer.trainable = is_trainable

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_cbam._compat import inner_layers
 from keras_cbam.files.weight_files import finalize
 from keras_cbam.insertion.backbones import backbone_graph, copied_backbone, library_class
 from keras_cbam.insertion.graph import is_functional, is_searchable
@@ -116,9 +117,7 @@ class Copier:
             copy.trainable = source.trainable
             if is_searchable(source):
                 continue
-            for inner, inner_copy in zip(
-                source._flatten_layers(), copy._flatten_layers(), strict=True
-            ):
+            for inner, inner_copy in zip(inner_layers(source), inner_layers(copy), strict=True):
                 inner_copy.trainable = inner.trainable
             for variable, variable_copy in zip(source.variables, copy.variables, strict=True):
                 # By way of NumPy: on JAX the copy would share an array that training frees.

@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_cbam._compat import inner_layers, node_of
 from keras_cbam.layers.attention_layer import AttentionLayer
 
 
@@ -37,7 +38,7 @@ def require_searchable(model):
 
 def data_format(model):
     """The data format of a model's first layer that has one, or `None`."""
-    formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers())
+    formats = (getattr(layer, "data_format", None) for layer in inner_layers(model))
     return next(filter(None, formats), None)
 
 
@@ -48,8 +49,7 @@ def graph_nodes(model):
     stack = [(tensor, False) for tensor in reversed(model.outputs)]
     while stack:
         tensor, is_expanded = stack.pop()
-        operation, node_index, _ = tensor._keras_history
-        node = operation._inbound_nodes[node_index]
+        node = node_of(tensor)
         if is_expanded:
             if id(node) not in seen:
                 seen.add(id(node))

@@ -1,81 +1,56 @@
 """What the attention layers share: arguments, shapes, weights, scores, the start as an identity."""
 
+import types
+
 import keras
 from keras import ops
 
-from keras_cbam.layers.compiled import refine_compiled
-from keras_cbam.ops.differentiation import remember
-from keras_cbam.ops.matrices import accumulation_dtype
-from keras_cbam.ops.refine import apply_gates, blend_with_identity
+from keras_cbam.ops.attention import accumulation_dtype, apply_gates, blend_with_identity
 
 
-def pooling_methods(name, value, allowed):
-    methods = (value,) if isinstance(value, str) else value
-    if (
-        not isinstance(methods, (list, tuple))
-        or not methods
-        or any(method not in allowed for method in methods)
-        or len(set(methods)) != len(methods)
-    ):
-        raise ValueError(
-            f"`{name}` must be one or several different ones of {allowed}. "
-            f"Received: {name}={value!r}"
-        )
-    return tuple(methods)
-
-
-def clone_initializer(initializer):
-    """A copy, so that two weights never draw from one initializer object."""
-    if isinstance(initializer, keras.initializers.Initializer):
-        return initializer.__class__.from_config(initializer.get_config())
-    return initializer
+def is_of_keras(activation):
+    """Whether it is a function of Keras, which holds no variables."""
+    return isinstance(activation, types.FunctionType) and activation.__module__.startswith("keras.")
 
 
 def validate_dtype(dtype):
-    """Raises ValueError for a dict that is no dtype policy, at which Keras fails in many ways."""
+    """Raises ValueError for a dict that is not a valid dtype policy: Keras fails in many ways."""
     if not isinstance(dtype, dict):
         return
+    message = f"`dtype` is not a valid dtype policy. Received: dtype={dtype!r}"
     try:
         policy = keras.dtype_policies.deserialize(dtype)
     except Exception as error:
-        raise ValueError(f"`dtype` is no dtype policy. Received: dtype={dtype!r}") from error
+        raise ValueError(message) from error
     if not isinstance(policy, keras.dtype_policies.DTypePolicy):
-        raise ValueError(f"`dtype` is no dtype policy. Received: dtype={dtype!r}")
+        raise ValueError(message)
+
+
+class WideBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization whose weights keep their dtype when another layer reads them."""
+
+    def add_weight(self, *args, **kwargs):
+        return super().add_weight(*args, **{**kwargs, "autocast": False})
 
 
 class AttentionLayer(keras.layers.Layer):
     """Base of the attention layers: a feature map in, the same shape out.
 
-    A subclass with one gate gives `compute_logits(inputs, training, gate)`, another one
+    A subclass with one gate gives `compute_logits(inputs, training)`, another one
     `refine(inputs, training)`; every subclass gives `compute_scores_spec(input_shape)`, its
     symbolic attention scores.
 
-    `is_lean` tells whether the layer gains by a compiled training step.
-
     Args:
-        gate_activation: activation of the gate's logits.
-        start_as_identity: bool, whether gate maps `M` become `1 + s * (M - 1)`, `s` starting at 0.
-        data_format: `"channels_last"`, `"channels_first"`, or `None` for the Keras default.
-        kernel_initializer, bias_initializer: initializers.
-        kernel_regularizer, bias_regularizer: regularizers.
+        gate: triple of `gate_activation`, `start_as_identity` and `data_format`.
+        weights: quadruple of the kernels' and the biases' initializers, and their regularizers.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
     """
 
-    is_lean = True
-
-    def __init__(
-        self,
-        gate_activation,
-        start_as_identity,
-        data_format,
-        kernel_initializer,
-        bias_initializer,
-        kernel_regularizer,
-        bias_regularizer,
-        **kwargs,
-    ):
+    def __init__(self, gate, weights, **kwargs):
         validate_dtype(kwargs.get("dtype"))
         super().__init__(**kwargs)
+        gate_activation, start_as_identity, data_format = gate
+        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer = weights
         if data_format is None:
             data_format = keras.config.image_data_format()
         if data_format not in ("channels_first", "channels_last"):
@@ -129,22 +104,17 @@ class AttentionLayer(keras.layers.Layer):
     # The weights are never autocast: gates are computed in the accumulation dtype.
 
     def add_kernel(self, name, shape):
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=clone_initializer(self.kernel_initializer),
-            regularizer=self.kernel_regularizer,
-            autocast=False,
-        )
+        return self._add(name, shape, self.kernel_initializer, self.kernel_regularizer)
 
     def add_bias(self, name, size):
-        return self.add_weight(
-            name=name,
-            shape=(size,),
-            initializer=clone_initializer(self.bias_initializer),
-            regularizer=self.bias_regularizer,
-            autocast=False,
-        )
+        return self._add(name, (size,), self.bias_initializer, self.bias_regularizer)
+
+    def _add(self, name, shape, initializer, regularizer):
+        if isinstance(initializer, keras.initializers.Initializer):
+            # Two weights never draw from one initializer object.
+            initializer = initializer.clone()
+        options = {"regularizer": regularizer, "autocast": False}
+        return self.add_weight(shape, initializer, name=name, **options)
 
     def add_identity_scale(self):
         if self.start_as_identity:
@@ -154,7 +124,7 @@ class AttentionLayer(keras.layers.Layer):
 
     def make_batch_norm(self, name, momentum, gamma_initializer="ones"):
         # float16 could hold neither the sums nor their variance.
-        return keras.layers.BatchNormalization(
+        return WideBatchNormalization(
             momentum=momentum,
             epsilon=1e-5,
             gamma_initializer=gamma_initializer,
@@ -163,46 +133,38 @@ class AttentionLayer(keras.layers.Layer):
             name=name,
         )
 
-    def compute_gate(self, inputs, training=None, gate=None):
-        """The gate map for the inputs, or for the inputs times another `gate`."""
-        logits = self.compute_logits(inputs, training=training, gate=gate)
-        # Computed again, it could differ by a rounding, and the gated maxima would not be found.
-        return remember(self.blend(self.gate_activation(remember(logits))))
+    def compute_gate(self, inputs, training=None):
+        """The gate map for the inputs."""
+        return self.blend(self.gate_activation(self.compute_logits(inputs, training=training)))
 
     def blend(self, gate):
         """The gate map, blended with all ones if the layer starts as an identity."""
-        if self.identity_scale is None:
-            return gate
         return blend_with_identity(gate, self.identity_scale)
 
     def refine(self, inputs, training=None):
         """The outputs and the attention scores."""
         gate = self.compute_gate(inputs, training=training)
-        outputs = apply_gates(inputs, [gate], self.channel_axis(len(inputs.shape)))
-        return outputs, ops.cast(gate, self.compute_dtype)
+        return apply_gates(inputs, [gate]), ops.cast(gate, self.compute_dtype)
 
     def call(self, inputs, training=None, return_attention_scores=False):
         self.validate_input_dtype(inputs)
-        outputs, scores = refine_compiled(self, inputs, training)
+        outputs, scores = self.refine(inputs, training)
         return (outputs, scores) if return_attention_scores else outputs
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def spec(self, shape):
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
-
-    def channel_map_spec(self, input_shape):
+    def map_specs(self, input_shape):
+        """Symbolic maps of a channel gate and of a spatial gate."""
         axis = self.channel_axis(len(input_shape))
-        return self.spec(tuple(size if i in (0, axis) else 1 for i, size in enumerate(input_shape)))
-
-    def spatial_map_spec(self, input_shape):
-        axis = self.channel_axis(len(input_shape))
-        return self.spec(tuple(1 if i == axis else size for i, size in enumerate(input_shape)))
+        sizes = list(enumerate(input_shape))
+        channel = tuple(size if i in (0, axis) else 1 for i, size in sizes)
+        spatial = tuple(1 if i == axis else size for i, size in sizes)
+        return tuple(keras.KerasTensor(shape, self.compute_dtype) for shape in (channel, spatial))
 
     def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
         self.validate_input_dtype(inputs)
-        outputs = self.spec(self.compute_output_shape(inputs.shape))
+        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
         if return_attention_scores:
             return outputs, self.compute_scores_spec(inputs.shape)
         return outputs

@@ -5,8 +5,7 @@ from keras import ops
 
 from keras_cbam.errors import positive_integer
 from keras_cbam.layers.attention_layer import AttentionLayer
-from keras_cbam.ops.pooling import pool_over_space, project_channels
-from keras_cbam.ops.refine import apply_gates
+from keras_cbam.ops.attention import apply_gates, pool_over_space, project_channels
 
 COMBINATIONS = ("add", "multiply")
 
@@ -33,18 +32,15 @@ class BAM(AttentionLayer):
         start_as_identity: bool. If `True` the map `M = 1 + sigmoid(...)` becomes `1 + s * (M - 1)`
             with a trainable scalar `s` that starts at 0: the new layer changes nothing.
             Defaults to `False`.
-        data_format: `"channels_last"` or `"channels_first"`. Defaults to
-            `keras.config.image_data_format()`.
-        kernel_initializer: initializer of all kernels. Defaults to `"glorot_uniform"`.
-        bias_initializer: initializer of all biases. Defaults to `"zeros"`.
-        kernel_regularizer: regularizer of all kernels. Defaults to `None`.
-        bias_regularizer: regularizer of all biases. Defaults to `None`.
+        data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
+        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
+            `"zeros"`.
+        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)`, or
-            `(batch, channels, ...)` with `data_format="channels_first"`. Every size but the
-            channels may be unknown.
+        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)` or, channels first,
+            `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: bool, mode of the batch normalizations (epsilon 1e-5, momentum 0.9).
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
 
@@ -55,8 +51,8 @@ class BAM(AttentionLayer):
         are multiplied by that of the combined branches).
 
     Raises:
-        ValueError: if an argument is outside its range, the inputs are not floating-point, their
-            rank is not 3 to 5, or their channels are unknown.
+        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
+            rank 3 to 5 and with known channels.
 
     Example:
 
@@ -69,9 +65,6 @@ class BAM(AttentionLayer):
     - [Park et al., BAM: Bottleneck Attention Module, BMVC 2018](
       https://arxiv.org/abs/1807.06514), section 3
     """
-
-    # Its gate map is as large as the inputs: there is little to save.
-    is_lean = False
 
     def __init__(
         self,
@@ -88,13 +81,8 @@ class BAM(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            gate_activation=gate_activation,
-            start_as_identity=start_as_identity,
-            data_format=data_format,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
+            (gate_activation, start_as_identity, data_format),
+            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
             **kwargs,
         )
         self.reduction_ratio = positive_integer("reduction_ratio", reduction_ratio)
@@ -165,8 +153,9 @@ class BAM(AttentionLayer):
         joint, *scores = (
             self.blend(1 + self.gate_activation(logits)) for logits in (combined, channel, spatial)
         )
-        outputs = apply_gates(inputs, [joint], self.channel_axis(len(inputs.shape)))
-        return outputs, tuple(ops.cast(score, self.compute_dtype) for score in scores)
+        return apply_gates(inputs, [joint]), tuple(
+            ops.cast(score, self.compute_dtype) for score in scores
+        )
 
     def multiply_adds(self, input_shape):
         """Of both branches, for one example of that shape (without the batch)."""
@@ -179,7 +168,7 @@ class BAM(AttentionLayer):
         )
 
     def compute_scores_spec(self, input_shape):
-        return self.channel_map_spec(input_shape), self.spatial_map_spec(input_shape)
+        return self.map_specs(input_shape)
 
     def get_config(self):
         return {

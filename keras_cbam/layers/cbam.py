@@ -1,12 +1,11 @@
 import keras
 from keras import ops
 
-from keras_cbam.layers.attention_layer import AttentionLayer, clone_initializer
+from keras_cbam.layers.attention_layer import AttentionLayer, is_of_keras
 from keras_cbam.layers.channel_attention import ChannelAttention
 from keras_cbam.layers.spatial_attention import SpatialAttention
-from keras_cbam.ops.compilation import is_lean
-from keras_cbam.ops.lean import gated
-from keras_cbam.ops.refine import apply_gates
+from keras_cbam.ops import fused_cbam
+from keras_cbam.ops.attention import apply_gates, gated
 
 ARRANGEMENTS = ("channel_spatial", "spatial_channel", "parallel", "channel", "spatial")
 
@@ -32,29 +31,26 @@ class CBAM(AttentionLayer):
             `"channel"` or `"spatial"` (one gate only). Defaults to `"channel_spatial"`.
         use_batch_norm: bool, whether the spatial gate has batch normalization, see
             `SpatialAttention`. Defaults to `False`.
-        residual: bool, whether the outputs are `inputs + attended`. Defaults to `False`.
+        residual: bool, whether the inputs are added to the refined features. Defaults to `False`.
         start_as_identity: bool. If `True` each gate map `M` becomes `1 + s * (M - 1)` with a
             trainable scalar `s` of its own that starts at 0: the new layer returns its inputs
-            exactly, and at `s = 1` the gate is exactly the paper's. With `"parallel"` the one
-            joint gate map has one scalar. With `residual=True` one scalar makes the outputs
-            `inputs + s * attended` instead. Defaults to `False`.
-        data_format: `"channels_last"` or `"channels_first"`. Defaults to
-            `keras.config.image_data_format()`.
+            exactly, and at `s = 1` the gate is exactly the paper's. With `"parallel"` there is one
+            scalar; with `residual=True` one too, and the outputs are `inputs + s * refined`.
+            Defaults to `False`.
+        data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
         spatial_pooling: pools of the spatial gate, see `SpatialAttention`.
             Defaults to `("avg", "max")`.
         activation: activation of the MLP's hidden units. Defaults to `"relu"`.
         gate_activation: activation of both gates. Defaults to `"sigmoid"`.
         use_bias: bool, whether the MLP has biases. Defaults to `True`.
-        kernel_initializer: initializer of all kernels. Defaults to `"glorot_uniform"`.
-        bias_initializer: initializer of the biases. Defaults to `"zeros"`.
-        kernel_regularizer: regularizer of all kernels. Defaults to `None`.
-        bias_regularizer: regularizer of the biases. Defaults to `None`.
+        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
+            `"zeros"`.
+        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)`, or
-            `(batch, channels, ...)` with `data_format="channels_first"`. Every size but the
-            channels may be unknown.
+        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)` or, channels first,
+            `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: bool, mode of the batch normalization.
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
 
@@ -66,17 +62,15 @@ class CBAM(AttentionLayer):
         (the inputs are multiplied by the activation of the summed logits).
 
     Raises:
-        ValueError: if an argument is outside its range, the inputs are not floating-point, their
-            rank is not 3 to 5, or their channels are unknown; if scores of a single-gate
-            arrangement are asked for in a Functional graph, which cannot hold `None`.
+        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
+            rank 3 to 5 and with known channels; or if a Functional graph, which cannot hold `None`,
+            asks for the scores of a single-gate arrangement.
 
     Example:
 
     >>> inputs = keras.Input((32, 32, 3))
     >>> x = keras.layers.Conv2D(64, 3, activation="relu")(inputs)
-    >>> x = CBAM()(x)
-    >>> x = keras.layers.GlobalAveragePooling2D()(x)
-    >>> model = keras.Model(inputs, keras.layers.Dense(10)(x))
+    >>> model = keras.Model(inputs, CBAM()(x))
 
     Reference:
 
@@ -105,13 +99,8 @@ class CBAM(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            gate_activation=gate_activation,
-            start_as_identity=start_as_identity,
-            data_format=data_format,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
+            (gate_activation, start_as_identity, data_format),
+            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
             **kwargs,
         )
         if arrangement not in ARRANGEMENTS:
@@ -121,42 +110,28 @@ class CBAM(AttentionLayer):
             )
         self.arrangement = arrangement
         self.residual = bool(residual)
+        names = ("gate_activation", "data_format", "kernel_initializer", "bias_initializer")
+        names += ("kernel_regularizer", "bias_regularizer", "trainable")
+        shared = {name: getattr(self, name) for name in names}
+        shared["start_as_identity"] = self.start_as_identity and not self._has_own_scale()
+        shared["dtype"] = self.dtype_policy
         # Both gates are made whatever the arrangement, so that their arguments are checked.
-        channel_attention = ChannelAttention(
-            reduction_ratio=reduction_ratio,
-            pooling=pooling,
-            activation=activation,
+        channel = ChannelAttention(
+            reduction_ratio,
+            pooling,
+            activation,
             use_bias=use_bias,
             name="channel_attention",
-            **self._gate_arguments(),
+            **shared,
         )
-        spatial_attention = SpatialAttention(
-            kernel_size=kernel_size,
-            pooling=spatial_pooling,
-            use_batch_norm=use_batch_norm,
-            name="spatial_attention",
-            **self._gate_arguments(),
-        )
+        shared |= {"use_batch_norm": use_batch_norm, "name": "spatial_attention"}
+        spatial = SpatialAttention(kernel_size, spatial_pooling, **shared)
         for name in ("reduction_ratio", "pooling", "activation", "use_bias"):
-            setattr(self, name, getattr(channel_attention, name))
-        self.kernel_size = spatial_attention.kernel_size
-        self.spatial_pooling = spatial_attention.pooling
-        self.use_batch_norm = spatial_attention.use_batch_norm
-        self.channel_attention = None if arrangement == "spatial" else channel_attention
-        self.spatial_attention = None if arrangement == "channel" else spatial_attention
-
-    def _gate_arguments(self):
-        return {
-            "gate_activation": self.gate_activation,
-            "start_as_identity": self.start_as_identity and not self._has_own_scale(),
-            "data_format": self.data_format,
-            "kernel_initializer": clone_initializer(self.kernel_initializer),
-            "bias_initializer": clone_initializer(self.bias_initializer),
-            "kernel_regularizer": self.kernel_regularizer,
-            "bias_regularizer": self.bias_regularizer,
-            "dtype": self.dtype_policy,
-            "trainable": self.trainable,
-        }
+            setattr(self, name, getattr(channel, name))
+        self.kernel_size, self.use_batch_norm = spatial.kernel_size, spatial.use_batch_norm
+        self.spatial_pooling = spatial.pooling
+        self.channel_attention = None if arrangement == "spatial" else channel
+        self.spatial_attention = None if arrangement == "channel" else spatial
 
     def _has_own_scale(self):
         return self.residual or self.arrangement == "parallel"
@@ -170,33 +145,68 @@ class CBAM(AttentionLayer):
             self.add_identity_scale()
 
     def refine(self, inputs, training=None):
-        attend = self._in_parallel if self.arrangement == "parallel" else self._in_sequence
+        if self._is_fusible() and fused_cbam.takes(inputs):
+            attend = self._fused
+        else:
+            attend = self._in_parallel if self.arrangement == "parallel" else self._in_sequence
         outputs, scores = attend(inputs, training)
         if self.residual:
             outputs = inputs + outputs
-        return outputs, tuple(
-            None if score is None else ops.cast(score, self.compute_dtype) for score in scores
+        dtype = self.compute_dtype
+        return outputs, tuple(None if map_ is None else ops.cast(map_, dtype) for map_ in scores)
+
+    def _is_fusible(self):
+        """Whether `fused_cbam` computes this layer: the paper's, with functions of Keras.
+
+        An activation of the user may hold variables, and a subclass compute something else.
+        """
+        gates = self.channel_attention, self.spatial_attention
+        return (
+            type(self) is CBAM
+            and self.arrangement == "channel_spatial"
+            and self.identity_scale is None
+            and all(set(gate.pooling) == {"avg", "max"} for gate in gates)
+            and all(gate.gate_activation is self.gate_activation for gate in gates)
+            and is_of_keras(self.gate_activation)
+            and is_of_keras(self.channel_attention.activation)
         )
 
+    def _fused(self, inputs, training):
+        gates = self.channel_attention, self.spatial_attention
+        channel, spatial = ({w.name: ops.convert_to_tensor(w) for w in g.weights} for g in gates)
+        norm = self.spatial_attention.batch_norm
+        if training and norm is not None and norm.trainable:
+            del spatial["moving_mean"], spatial["moving_variance"]
+        if self.spatial_attention.pooling == ("max", "avg"):
+            spatial["kernel"] = ops.flip(spatial["kernel"], -2)
+        settings = fused_cbam.Settings(
+            self.channel_axis(len(inputs.shape)),
+            self.channel_attention.activation,
+            self.gate_activation,
+            None if norm is None else norm.epsilon,
+            fused_cbam.is_on_cpu(),
+        )
+        outputs, *scores, moments = fused_cbam.cbam(inputs, (channel, spatial), settings)
+        moving = (norm.moving_mean, norm.moving_variance) if moments else ()
+        for statistic, moment in zip(moving, moments):
+            statistic.assign(statistic * norm.momentum + moment * (1 - norm.momentum))
+        shapes = [spec.shape[1:] for spec in self.compute_scores_spec(inputs.shape)]
+        return outputs, [ops.reshape(score, (-1, *shape)) for score, shape in zip(scores, shapes)]
+
     def _in_sequence(self, inputs, training):
-        axis = self.channel_axis(len(inputs.shape))
         layers = [self.channel_attention, self.spatial_attention]
         order = [layer for layer in layers if layer is not None]
         if self.arrangement == "spatial_channel":
             order.reverse()
-        features, gates, scores = inputs, [], {}
+        features, scores = inputs, {}
         for layer in order:
-            gate = gates[0] if gates else None
-            score = layer.compute_gate(features, training=training, gate=gate)
-            scores[layer.name] = score
-            gates.append(self.blend(score) if layer is order[-1] else score)
-            if layer is not order[-1] and not is_lean(inputs):
-                features, gates = gated(features, score), []
-        outputs = ops.cast(apply_gates(features, gates, axis), inputs.dtype)
+            scores[layer.name] = layer.compute_gate(features, training=training)
+            if layer is not order[-1]:
+                features = gated(features, scores[layer.name])
+        outputs = ops.cast(gated(features, self.blend(scores[order[-1].name])), inputs.dtype)
         return outputs, [None if layer is None else scores[layer.name] for layer in layers]
 
     def _in_parallel(self, inputs, training):
-        axis = self.channel_axis(len(inputs.shape))
         channel_logits = self.channel_attention.compute_logits(inputs)
         spatial_logits = self.spatial_attention.compute_logits(inputs, training=training)
         joint, *scores = (
@@ -205,7 +215,7 @@ class CBAM(AttentionLayer):
         )
         if not self.residual:
             scores = [self.blend(gate) for gate in scores]
-        return apply_gates(inputs, [self.blend(joint)], axis), scores
+        return apply_gates(inputs, [self.blend(joint)]), scores
 
     def blend(self, gate):
         if self.residual and self.identity_scale is not None:
@@ -224,21 +234,11 @@ class CBAM(AttentionLayer):
                 "lacks: use ChannelAttention or SpatialAttention there. "
                 f"Received: arrangement={self.arrangement!r}, return_attention_scores=True"
             )
-        return tuple(
-            gate.compute_scores_spec(input_shape)
-            for gate in (self.channel_attention, self.spatial_attention)
-        )
+        return self.map_specs(input_shape)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction_ratio": self.reduction_ratio,
-            "kernel_size": self.kernel_size,
-            "pooling": self.pooling,
-            "arrangement": self.arrangement,
-            "use_batch_norm": self.use_batch_norm,
-            "residual": self.residual,
-            "spatial_pooling": self.spatial_pooling,
-            "activation": keras.activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-        }
+        names = ("reduction_ratio", "kernel_size", "pooling", "arrangement", "use_batch_norm")
+        names += ("residual", "spatial_pooling", "use_bias")
+        activation = keras.activations.serialize(self.activation)
+        config = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **config, "activation": activation}

@@ -3,10 +3,9 @@ import math
 import keras
 from keras import ops
 
-from keras_cbam.errors import positive_integer
-from keras_cbam.layers.attention_layer import AttentionLayer, pooling_methods
-from keras_cbam.ops.pooling import CHANNEL_DESCRIPTORS, pool_over_space
-from keras_cbam.ops.refine import channel_logits
+from keras_cbam.errors import different_ones, positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.ops.attention import CHANNEL_DESCRIPTORS, channel_logits, pool_over_space
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -31,21 +30,17 @@ class ChannelAttention(AttentionLayer):
         activation: activation of the hidden units. Defaults to `"relu"`.
         gate_activation: activation of the summed logits. Defaults to `"sigmoid"`.
         use_bias: bool, whether both layers of the MLP have a bias. Defaults to `True`.
-        start_as_identity: bool. If `True` the gate map `M` becomes `1 + s * (M - 1)` with a
-            trainable scalar `s` that starts at 0: the new layer changes nothing.
-            Defaults to `False`.
-        data_format: `"channels_last"` or `"channels_first"`. Defaults to
-            `keras.config.image_data_format()`.
-        kernel_initializer: initializer of both kernels. Defaults to `"glorot_uniform"`.
-        bias_initializer: initializer of both biases. Defaults to `"zeros"`.
-        kernel_regularizer: regularizer of both kernels. Defaults to `None`.
-        bias_regularizer: regularizer of both biases. Defaults to `None`.
+        start_as_identity: bool, whether the gate map `M` becomes `1 + s * (M - 1)` with a trainable
+            scalar `s` that starts at 0: the new layer changes nothing. Defaults to `False`.
+        data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
+        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
+            `"zeros"`.
+        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)`, or
-            `(batch, channels, ...)` with `data_format="channels_first"`. Every size but the
-            channels may be unknown.
+        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)` or, channels first,
+            `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: unused; the layer computes the same in training and in inference.
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
 
@@ -54,8 +49,8 @@ class ChannelAttention(AttentionLayer):
         `(batch, 1, 1, channels)` for images, the channel axis where the inputs have it.
 
     Raises:
-        ValueError: if an argument is outside its range, the inputs are not floating-point, their
-            rank is not 3 to 5, or their channels are unknown.
+        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
+            rank 3 to 5 and with known channels.
 
     Example:
 
@@ -86,17 +81,12 @@ class ChannelAttention(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            gate_activation=gate_activation,
-            start_as_identity=start_as_identity,
-            data_format=data_format,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
+            (gate_activation, start_as_identity, data_format),
+            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
             **kwargs,
         )
         self.reduction_ratio = positive_integer("reduction_ratio", reduction_ratio)
-        self.pooling = pooling_methods("pooling", pooling, CHANNEL_DESCRIPTORS)
+        self.pooling = different_ones("pooling", pooling, CHANNEL_DESCRIPTORS)
         self.activation = keras.activations.get(activation)
         self.use_bias = bool(use_bias)
 
@@ -110,14 +100,11 @@ class ChannelAttention(AttentionLayer):
             self.output_bias = self.add_bias("output_bias", channels)
         self.add_identity_scale()
 
-    def compute_logits(self, inputs, training=None, gate=None):
-        """Logits of the gate, with size 1 on the spatial axes, in the accumulation dtype.
-
-        `gate` multiplies the inputs first.
-        """
+    def compute_logits(self, inputs, training=None):
+        """Logits of the gate, with size 1 on the spatial axes, in the accumulation dtype."""
         axis = self.channel_axis(len(inputs.shape))
         logits = channel_logits(
-            pool_over_space(inputs, self.pooling, axis, gate),
+            pool_over_space(inputs, self.pooling, axis),
             (self.hidden_kernel, self.output_kernel),
             (self.hidden_bias, self.output_bias) if self.use_bias else None,
             self.activation,
@@ -132,7 +119,7 @@ class ChannelAttention(AttentionLayer):
         )
 
     def compute_scores_spec(self, input_shape):
-        return self.channel_map_spec(input_shape)
+        return self.map_specs(input_shape)[0]
 
     def get_config(self):
         return {

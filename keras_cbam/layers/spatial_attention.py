@@ -3,11 +3,14 @@ import math
 import keras
 from keras import ops
 
-from keras_cbam.errors import positive_integer
-from keras_cbam.layers.attention_layer import AttentionLayer, pooling_methods
-from keras_cbam.ops.lean import gated
-from keras_cbam.ops.pooling import SPATIAL_DESCRIPTORS, pool_over_channels, project_channels
-from keras_cbam.ops.refine import spatial_logits
+from keras_cbam.errors import different_ones, positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.ops.attention import (
+    SPATIAL_DESCRIPTORS,
+    pool_over_channels,
+    project_channels,
+    spatial_logits,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -32,21 +35,17 @@ class SpatialAttention(AttentionLayer):
         use_batch_norm: bool, whether batch normalization (epsilon 1e-5, momentum 0.99, gamma
             starting at 0) follows the convolution, as in the official PyTorch code.
             Defaults to `False`.
-        start_as_identity: bool. If `True` the gate map `M` becomes `1 + s * (M - 1)` with a
-            trainable scalar `s` that starts at 0: the new layer changes nothing.
-            Defaults to `False`.
-        data_format: `"channels_last"` or `"channels_first"`. Defaults to
-            `keras.config.image_data_format()`.
-        kernel_initializer: initializer of the kernels. Defaults to `"glorot_uniform"`.
-        bias_initializer: initializer of the bias. Defaults to `"zeros"`.
-        kernel_regularizer: regularizer of the kernels. Defaults to `None`.
-        bias_regularizer: regularizer of the bias. Defaults to `None`.
+        start_as_identity: bool, whether the gate map `M` becomes `1 + s * (M - 1)` with a trainable
+            scalar `s` that starts at 0: the new layer changes nothing. Defaults to `False`.
+        data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
+        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
+            `"zeros"`.
+        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)`, or
-            `(batch, channels, ...)` with `data_format="channels_first"`. Every size but the
-            channels may be unknown.
+        inputs: floating tensor of rank 3 to 5, `(batch, ..., channels)` or, channels first,
+            `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: bool, mode of the batch normalization.
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
 
@@ -55,8 +54,8 @@ class SpatialAttention(AttentionLayer):
         `(batch, height, width, 1)` for images, the channel axis where the inputs have it.
 
     Raises:
-        ValueError: if an argument is outside its range (an even kernel included), the inputs are
-            not floating-point, their rank is not 3 to 5, or their channels are unknown.
+        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
+            rank 3 to 5 and with known channels.
 
     Example:
 
@@ -87,13 +86,8 @@ class SpatialAttention(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            gate_activation=gate_activation,
-            start_as_identity=start_as_identity,
-            data_format=data_format,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
+            (gate_activation, start_as_identity, data_format),
+            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
             **kwargs,
         )
         self.kernel_size = positive_integer("kernel_size", kernel_size)
@@ -102,7 +96,7 @@ class SpatialAttention(AttentionLayer):
                 "`kernel_size` must be odd, so that the gate stays centred on its position. "
                 f"Received: kernel_size={kernel_size}"
             )
-        self.pooling = pooling_methods("pooling", pooling, SPATIAL_DESCRIPTORS)
+        self.pooling = different_ones("pooling", pooling, SPATIAL_DESCRIPTORS)
         self.use_bias = bool(use_bias)
         self.use_batch_norm = bool(use_batch_norm)
         self.batch_norm = None
@@ -121,21 +115,15 @@ class SpatialAttention(AttentionLayer):
             self.batch_norm.build((None,) * (len(input_shape) - 1) + (1,))
         self.add_identity_scale()
 
-    def compute_logits(self, inputs, training=None, gate=None):
-        """Logits of the gate, with size 1 on the channel axis, in the accumulation dtype.
-
-        `gate` multiplies the inputs first.
-        """
+    def compute_logits(self, inputs, training=None):
+        """Logits of the gate, with size 1 on the channel axis, in the accumulation dtype."""
         axis = self.channel_axis(len(inputs.shape))
-        methods = [method for method in self.pooling if method != "conv"]
-        pooled = dict(zip(methods, pool_over_channels(inputs, methods, axis, gate)))
         maps = []
         for method in self.pooling:
             if method == "conv":
-                features = inputs if gate is None else gated(inputs, gate)
-                maps.append(project_channels(features, self.pooling_kernel, axis))
+                maps.append(project_channels(inputs, self.pooling_kernel, axis))
             else:
-                maps.append(ops.expand_dims(pooled[method], -1))
+                maps += [ops.expand_dims(x, -1) for x in pool_over_channels(inputs, [method], axis)]
         logits = spatial_logits(ops.concatenate(maps, axis=-1), self.kernel, self.bias)
         if self.batch_norm is not None:
             logits = self.batch_norm(logits, training=training)
@@ -149,7 +137,7 @@ class SpatialAttention(AttentionLayer):
         return positions * sum(math.prod(kernel.shape) for kernel in kernels)
 
     def compute_scores_spec(self, input_shape):
-        return self.spatial_map_spec(input_shape)
+        return self.map_specs(input_shape)[1]
 
     def get_config(self):
         return {

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_cbam._compat import inner_layers
 from keras_cbam.errors import ExportError
 from keras_cbam.serving.runtimes import call_milliseconds
 
@@ -51,7 +52,7 @@ def compare(expected, found):
 
 def check_agreement(model, file_format, quantize, largest_difference, agreement):
     """Raises ExportError if what `compare` gave is not good enough for that quantization."""
-    tolerance = max(TOLERANCE.get(one.compute_dtype, 0) for one in model._flatten_layers())
+    tolerance = max(TOLERANCE.get(one.compute_dtype, 0) for one in inner_layers(model))
     least = LEAST_AGREEMENT.get(quantize, 0)
     said = f"The {file_format} artefact predicts otherwise than Keras: "
     if not np.isfinite(largest_difference):

@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 
+from keras_cbam._compat import inner_layers
 from keras_cbam.errors import ExportError
 from keras_cbam.files.fresh_process import FreshProcessError, answer, run_module
 from keras_cbam.serving.formats import INPUT, OUTPUT, SIGNATURE
@@ -62,7 +63,7 @@ def in_float32(model):
 
     The layers of the model itself get the policy float32 on the way.
     """
-    for layer in model._flatten_layers():
+    for layer in inner_layers(model):
         layer.dtype_policy = "float32"
     copy = model.__class__.from_config(model.get_config())
     copy.set_weights(model.get_weights())

@@ -5,6 +5,7 @@ import typing
 
 import numpy as np
 
+from keras_cbam._compat import inner_layers
 from keras_cbam.insertion.graph import choose
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.spatial_attention import SpatialAttention
@@ -82,7 +83,7 @@ def attention_maps(model, images, layers=None, batch_size=32):
 
 def has_attention(model):
     """Whether a model has attention layers of this package."""
-    return any(isinstance(layer, AttentionLayer) for layer in model._flatten_layers())
+    return any(isinstance(layer, AttentionLayer) for layer in inner_layers(model))
 
 
 def _chosen(model, layers):

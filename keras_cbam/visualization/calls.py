@@ -5,6 +5,7 @@ import functools
 
 import keras
 
+from keras_cbam._compat import inner_layers
 from keras_cbam.insertion.graph import is_functional
 from keras_cbam.layers.attention_layer import AttentionLayer
 
@@ -37,7 +38,7 @@ def _children(layer):
         return []
     if is_functional(layer):
         return layer.operations
-    return layer._flatten_layers(include_self=False, recursive=False)
+    return inner_layers(layer, include_self=False, recursive=False)
 
 
 def unused(name, taken):

@@ -5,9 +5,13 @@ import pytest
 
 from benchmarks.all_applications import TOLERANCES, check, enliven, output_differences, small_model
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="compares SavedModels, which are TensorFlow's"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow",
+        reason="compares SavedModels, which are TensorFlow's",
+    ),
+]
 
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "ConvNeXtTiny", "Xception"])

@@ -182,6 +182,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough")
 def test_killed_trainings_end_with_the_same_weights(tmp_path):
