@@ -160,12 +160,10 @@ def _draw(pixels, grad_cam, maps, explanation):
     parts = panels.split(figure, len(heights), heights)
     axes = parts[0].subplots(1, 3, gridspec_kw={"width_ratios": [1, 1.2, 1.6]})
     name = printable(pathlib.Path(explanation.image).name)
-    panels.draw_picture(axes[0], pixels, panels.wrapped(name))
+    panels.draw_image(axes[0], pixels, panels.wrapped(name))
     title = panels.wrapped(f"Grad-CAM, {explanation.explained_class}")
     drawn = panels.draw_overlay(axes[1], pixels, grad_cam, title, limits=(0, 1))
-    bar = parts[0].colorbar(drawn, ax=axes[1], fraction=0.046)
-    bar.set_label("relative to its maximum", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    panels.draw_colour_bar(parts[0], drawn, axes[1], "relative to its maximum", fraction=0.046)
     probabilities = [one["probability"] for one in explanation.predictions]
     labels = [panels.shortened(one["class"]) for one in explanation.predictions]
     panels.draw_bars(axes[2], probabilities, labels, "probability")

@@ -140,18 +140,16 @@ class ClassificationTask:
 def train_classifier(**arguments):
     """Trains an image classifier with attention, and writes what is needed to use it.
 
-    For the recipes see `recipe_phases`. Calls `keras.utils.set_random_seed(seed)`: the same
-    arguments give the same weights and history again on one machine.
+    For the recipes see `recipe_phases`. The same arguments, `seed` among them, give the same
+    weights and history again on one machine.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
-    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
-    `model.keras`; and then `report.json`, `saved_model/` and figures. Ctrl-C or SIGTERM ends the
-    run after a step and a checkpoint.
+    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); then `model.keras`; and
+    last `report.json`, `saved_model/` and figures. Ctrl-C ends it after a step and a checkpoint.
 
     Args:
-        **arguments: the fields of `ClassifierArguments`, as `keras-cbam train --help` tells them:
-            `data`, `backbone`, `attention` and `epochs` for example. `attention` and `where` may be
-            all that `insert_attention` takes.
+        **arguments: the fields of `ClassifierArguments`, see `keras-cbam train --help`, such as
+            `data`, `backbone` and `epochs`; `attention` and `where` as of `insert_attention`.
 
     Returns:
         `keras_cbam.training.Run`.
@@ -196,7 +194,5 @@ def fit_classifier(model, data, **arguments):
 
 
 def _task(given):
-    earlier = None
-    if given.get("resume") is not None:
-        earlier = resumable(given["resume"], ClassificationTask.name)
+    earlier = resumable(given.get("resume"), ClassificationTask.name)
     return ClassificationTask(ClassifierArguments.given(earlier, **given))

@@ -127,7 +127,7 @@ def _signature(part):
 
 @contextlib.contextmanager
 def reading(*sources):
-    """A block in which every use of batches of these sources, `FileImages` or `ArrayImages`, is.
+    """The block within which batches of `FileImages` or `ArrayImages` must be read.
 
     Raises:
         DataError: if a source raised it, which TensorFlow hides; the message names the image.

@@ -9,7 +9,7 @@ INPUT, OUTPUT, SIGNATURE = "pixels", "probabilities", "serving_default"
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A format of serving, a file unless its `suffix` is empty, and modules that it needs."""
+    """A format of serving, a file unless `suffix` is empty; `libraries` write and run it."""
 
     quantizations: tuple = ("none", "float16", "int8")
     suffix: str = ""

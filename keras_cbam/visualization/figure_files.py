@@ -37,13 +37,7 @@ def figure_names(paths, ending):
 
 
 def refuse_to_lose_files(files, images, overwrite):
-    """Refuses to write files, `pathlib.Path`s in one folder, in the place of others.
-
-    Raises:
-        NotADirectoryError: if the folder is a file.
-        DataError: if a file would replace one of the images, which are paths.
-        FileExistsError: if a file exists, and `overwrite` is false.
-    """
+    """Refuses files of one folder that would replace an image or, without `overwrite`, any file."""
     folder = files[0].parent
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"The output {quoted(folder)} is a file, not a folder.")
