@@ -166,7 +166,7 @@ def load_classifier(run):
     size = input_size(model)
     if run.class_names is not None and len(run.class_names) != model.output_shape[-1]:
         raise ModelError(
-            f"The report of {quoted(run.model_file)} names {len(run.class_names)} classes, the "
+            f"The run of {quoted(run.model_file)} names {len(run.class_names)} classes, the "
             f"model has {model.output_shape[-1]}."
         )
     return run, model, size

@@ -12,7 +12,12 @@ from keras_cbam.data.listing import find_images
 from keras_cbam.errors import printable
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.attention_maps import attention_maps, has_attention
-from keras_cbam.visualization.figure_files import as_png, figure_names, refuse_to_lose_files
+from keras_cbam.visualization.figure_files import (
+    as_png,
+    figure_names,
+    refuse_to_lose_files,
+    write_files,
+)
 from keras_cbam.visualization.grad_cam import class_activation
 
 PAGE = "index.html"
@@ -135,22 +140,16 @@ def explain_images(
                 name: scores._make(gate if gate is None else gate[row : row + 1] for gate in scores)
                 for name, scores in maps.items()
             }
-            figure = _draw(pixels[row] / 255, activation.maps[row], own, explanation)
-            drawn.append(as_png(figure))
+            drawn.append(as_png(_draw(pixels[row] / 255, activation.maps[row], own, explanation)))
             explained.append(explanation)
-    # At the end, so that what fails on the way leaves nothing behind.
-    output.mkdir(parents=True, exist_ok=True)
-    for explanation, png in zip(explained, drawn):
-        # A link to a file elsewhere is replaced itself.
-        explanation.figure.unlink(missing_ok=True)
-        explanation.figure.write_bytes(png)
     page = _PAGE.substitute(
         title=html.escape(title or f"What {model.name} sees"),
         skipped="".join(f"<p>Not readable: {html.escape(line)}</p>\n" for line in skipped),
         sections="".join(map(_section, explained, drawn)),
     )
-    (output / PAGE).unlink(missing_ok=True)
-    (output / PAGE).write_text(page, encoding="utf-8")
+    # At the end, so that what fails on the way leaves nothing behind.
+    files = {one.figure: png for one, png in zip(explained, drawn)}
+    write_files({**files, output / PAGE: page.encode()})
     return explained, skipped
 
 

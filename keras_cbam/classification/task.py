@@ -21,9 +21,9 @@ from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.trainer import fit, train
 from keras_cbam.visualization.attention_maps import has_attention
 from keras_cbam.visualization.figures import (
-    compare_grad_cam,
     plot_attention,
     plot_confusion_matrix,
+    plot_grad_cam,
     plot_learning_curves,
 )
 
@@ -110,10 +110,9 @@ class ClassificationTask:
     def artefacts(self, model, data, history, report, predictions):
         images, _ = data.test.images.read(spread(len(data.test), IMAGES_DRAWN))
         names = data.class_names
-        grad_cam = {"Grad-CAM": model}
         figures = {
             "learning_curves.png": lambda: plot_learning_curves(history),
-            "grad_cam.png": lambda: compare_grad_cam(grad_cam, images, class_names=names),
+            "grad_cam.png": lambda: plot_grad_cam(model, images, class_names=names),
         }
         matrix = report.get("confusion_matrix")
         if matrix is not None:

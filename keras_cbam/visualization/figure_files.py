@@ -36,6 +36,15 @@ def figure_names(paths, ending):
     return names
 
 
+def write_files(files):
+    """Writes `{path: bytes}` into one folder, which is made."""
+    next(iter(files)).parent.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        # A link to a file elsewhere is replaced itself.
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+
+
 def refuse_to_lose_files(files, images, overwrite):
     """Refuses files of one folder that would replace an image or, without `overwrite`, any file."""
     folder = files[0].parent
