@@ -67,7 +67,7 @@ def likeliest_classes(probabilities, class_names, top):
 
 
 def image_batches(paths, size, resize, batch_size, skipped):
-    """Yields the paths and pixels of image files in batches, and adds the others to `skipped`."""
+    """Yields the paths and pixels of image files in batches; lines on others go to `skipped`."""
     is_any_read = False
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]

@@ -127,7 +127,7 @@ def _signature(part):
 
 @contextlib.contextmanager
 def reading(*sources):
-    """The block within which batches of `FileImages` or `ArrayImages` must be read.
+    """Within the block, batches of `FileImages` or `ArrayImages` are read: every use is in one.
 
     Raises:
         DataError: if a source raised it, which TensorFlow hides; the message names the image.

@@ -82,7 +82,7 @@ def _opened(path):
 
 
 def open_image(path, draft_size=None):
-    """Decodes an image file, told by its content, to an upright image of mode `"L"` or `"RGB"`.
+    """Decodes an image file, told by its content, to an upright `Image` of mode `"L"` or `"RGB"`.
 
     Of several frames the first is read; transparent parts become white; 16-bit greyscale is scaled
     to 8 bits.

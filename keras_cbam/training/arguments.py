@@ -32,7 +32,7 @@ def argument(default, help, check=None, **told):  # noqa: A002
 
 
 def fields_of(group):
-    """A function that makes an `argument` of that group, a number, or a flag if `False`."""
+    """A function that makes an `argument` of that group: a number unless told, `False` a flag."""
 
     def field(help, default=None, check=None, **told):  # noqa: A002
         if default is False:

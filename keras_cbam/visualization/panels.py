@@ -115,9 +115,8 @@ def draw_attention(figure, image, maps):
                 title += f"\n{gate.shape[1]} x {gate.shape[0]}"
                 drawn = draw_overlay(axis, image, gate, title)
                 place = {"orientation": "horizontal", "shrink": 0.9}
-                draw_colour_bar(figure, drawn, axis, "spatial gate", **place).locator_params(
-                    nbins=4
-                )
+                bar = draw_colour_bar(figure, drawn, axis, "spatial gate", **place)
+                bar.locator_params(nbins=4)
             else:
                 gates = values.reshape(-1)
                 strongest = np.argsort(-gates, kind="stable")[:STRONGEST_CHANNELS]
