@@ -17,6 +17,7 @@ from keras_cbam.files.weight_files import load_named_weights
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.insertion.sites import select_sites
 from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.models.building import image_shape
 
 
 def application_names():
@@ -74,10 +75,9 @@ def attention_backbone(
             the plain model.
         weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
             backbone's layers), `.npz` keyed `<layer>/<index>`, or a `.weights.h5` of the
-            application, plain or with attention at the same sites (the file has no layer names to
-            check that by). Defaults to `"imagenet"`.
-        **application_kwargs: further arguments of the application, `input_shape` or `alpha` for
-            example. `include_top` defaults to `False`.
+            application, plain or with attention at the same sites. Defaults to `"imagenet"`.
+        **application_kwargs: further arguments of the application, such as `input_shape` or
+            `alpha`. `include_top` defaults to `False`.
 
     Returns:
         A Functional `keras.Model` from preprocessed images to features.
@@ -193,11 +193,7 @@ def application_cost(name, attention="cbam", where="auto", image_size=None):
         `{"parameters": int, "multiply_adds": int, "layers": list of LayerCost}`, see
         `keras_cbam.cost`.
     """
-    shape = None
-    if image_size is not None:
-        size = positive_integer("image_size", image_size)
-        is_first = keras.config.image_data_format() == "channels_first"
-        shape = (3, size, size) if is_first else (size, size, 3)
+    shape = None if image_size is None else image_shape(image_size)
     model = find_application(name)(weights=None, input_shape=shape)
     # MobileNetV3 takes images of any size; its weights are for this one.
     input_shape = tuple(size or 224 for size in model.input_shape[1:])

@@ -62,18 +62,7 @@ def attention_template(attention):
 
 
 def attention_layer(attention, site, start_as_identity=True, dtype=None, data_format=None):
-    """A new attention layer named `<site>_<attention>`, or `None`.
-
-    Args:
-        attention: see `insert_attention`.
-        site: string, name of the layer that gets attention.
-        start_as_identity: bool, overrides the attention's own argument. Defaults to `True`.
-        dtype, data_format: of the layer. Default to `None`: the attention's own.
-
-    Raises:
-        ValueError: if `attention` names nothing known, or should start as an identity and has no
-            such argument.
-    """
+    """A new attention layer named `<site>_<attention>`, or `None`; see `insert_attention`."""
     if is_choice(attention):
         attention = attention(site)
         if attention is None:

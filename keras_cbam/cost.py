@@ -63,8 +63,7 @@ def _parameters(layer):
 def count_parameters(model):
     """The number of parameters that training can change, of a built model or layer: an int.
 
-    Frozen layers count, moving statistics and the states of random seeds do not: what PyTorch and
-    papers count. (`model.count_params()` counts the statistics too.)
+    Frozen layers count; moving statistics, which `model.count_params()` counts, do not.
 
     Example:
 
@@ -87,8 +86,7 @@ def count_multiply_adds(model, input_shape=None):
     Args:
         model: Functional or built Sequential `keras.Model`; nested models are counted too.
         input_shape: tuple without the batch, or a structure of tuples like the model's inputs,
-            for models with unknown sizes or to count at other sizes. Defaults to `None`, the
-            model's own.
+            for models with unknown sizes or to count at others. Defaults to `None`: its own.
 
     Raises:
         ValueError: see `cost_table`.

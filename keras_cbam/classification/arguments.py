@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_cbam.data.class_names import CLASS_NAMES
+from keras_cbam.data.class_names import AUGMENTATIONS, CLASS_NAMES
 from keras_cbam.errors import at_least, near_names, number, one_of, positive_integer
 from keras_cbam.training.arguments import (
     RunArguments,
@@ -110,7 +110,7 @@ class ClassifierArguments(RunArguments):
     augment: str = data_field(
         "of the training images: flip, left to right at random, which is wrong for digits; crop, "
         "the paper's random parts, resized and flipped; or none",
-        choices=("flip", "crop", "none"),
+        choices=AUGMENTATIONS,
     )
     class_weights: str = optimization_field(
         "balanced: the loss of an image is divided by how frequent its class is",

@@ -82,10 +82,7 @@ def top_errors(labels, scores):
 
 
 def measure(model, part, class_names, batch_size):
-    """The metrics of a classifier on `LabelledImages`, and its probabilities.
-
-    Images that cannot be read are not counted. ModelError if scores are not finite.
-    """
+    """The metrics of a classifier on the readable of `LabelledImages`, and its probabilities."""
     probabilities = model.predict(evaluation_batches(part, batch_size), verbose=0)
     if not np.isfinite(probabilities).all():
         raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
@@ -102,10 +99,10 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.
         data: path of other images, see `load_part`: their classes are matched with those of the
-            run by name, and some may be missing. Defaults to `None`: the data of the run, in the
-            parts of its training, which gives the numbers of its `report.json` again.
-        split: `"test"`, `"validation"` (or `"val"`) or `"train"`, the part of the data. Defaults to
-            `None`: the test part of the run, and of other data what `load_part` takes.
+            run by name, and some may be missing. Defaults to `None`: the data of the run, which
+            gives the numbers of its `report.json` again.
+        split: `"test"`, `"validation"` (or `"val"`) or `"train"`. Defaults to `None`: the test part
+            of the run, and of other data what `load_part` takes.
         batch_size: int. Defaults to `None`: that of the run, or 64.
 
     Returns:
@@ -169,7 +166,7 @@ def load_classifier(run):
     size = input_size(model)
     if run.class_names is not None and len(run.class_names) != model.output_shape[-1]:
         raise ModelError(
-            f"The report of {quoted(run.model_file)} names {len(run.class_names)} classes, the "
+            f"The run of {quoted(run.model_file)} names {len(run.class_names)} classes, the "
             f"model has {model.output_shape[-1]}."
         )
     return run, model, size

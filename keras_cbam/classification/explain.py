@@ -12,7 +12,12 @@ from keras_cbam.data.listing import find_images
 from keras_cbam.errors import printable
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.attention_maps import attention_maps, has_attention
-from keras_cbam.visualization.figure_files import as_png, figure_names, refuse_to_lose_files
+from keras_cbam.visualization.figure_files import (
+    as_png,
+    figure_names,
+    refuse_to_lose_files,
+    write_files,
+)
 from keras_cbam.visualization.grad_cam import class_activation
 
 PAGE = "index.html"
@@ -135,22 +140,16 @@ def explain_images(
                 name: scores._make(gate if gate is None else gate[row : row + 1] for gate in scores)
                 for name, scores in maps.items()
             }
-            figure = _draw(pixels[row] / 255, activation.maps[row], own, explanation)
-            drawn.append(as_png(figure))
+            drawn.append(as_png(_draw(pixels[row] / 255, activation.maps[row], own, explanation)))
             explained.append(explanation)
-    # At the end, so that what fails on the way leaves nothing behind.
-    output.mkdir(parents=True, exist_ok=True)
-    for explanation, png in zip(explained, drawn):
-        # A link to a file elsewhere is replaced itself.
-        explanation.figure.unlink(missing_ok=True)
-        explanation.figure.write_bytes(png)
     page = _PAGE.substitute(
         title=html.escape(title or f"What {model.name} sees"),
         skipped="".join(f"<p>Not readable: {html.escape(line)}</p>\n" for line in skipped),
         sections="".join(map(_section, explained, drawn)),
     )
-    (output / PAGE).unlink(missing_ok=True)
-    (output / PAGE).write_text(page, encoding="utf-8")
+    # At the end, so that what fails on the way leaves nothing behind.
+    files = {one.figure: png for one, png in zip(explained, drawn)}
+    write_files({**files, output / PAGE: page.encode()})
     return explained, skipped
 
 
@@ -160,12 +159,10 @@ def _draw(pixels, grad_cam, maps, explanation):
     parts = panels.split(figure, len(heights), heights)
     axes = parts[0].subplots(1, 3, gridspec_kw={"width_ratios": [1, 1.2, 1.6]})
     name = printable(pathlib.Path(explanation.image).name)
-    panels.draw_picture(axes[0], pixels, panels.wrapped(name))
+    panels.draw_image(axes[0], pixels, panels.wrapped(name))
     title = panels.wrapped(f"Grad-CAM, {explanation.explained_class}")
     drawn = panels.draw_overlay(axes[1], pixels, grad_cam, title, limits=(0, 1))
-    bar = parts[0].colorbar(drawn, ax=axes[1], fraction=0.046)
-    bar.set_label("relative to its maximum", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    panels.draw_colour_bar(parts[0], drawn, axes[1], "relative to its maximum", fraction=0.046)
     probabilities = [one["probability"] for one in explanation.predictions]
     labels = [panels.shortened(one["class"]) for one in explanation.predictions]
     panels.draw_bars(axes[2], probabilities, labels, "probability")

@@ -20,9 +20,8 @@ def export_run(run, format, output, quantize="none", data=None, samples=256, ove
 
     In every format and quantization the artefact takes float32 `"pixels"` in [0, 255],
     `(batch, height, width, 3)`, and returns float32 `"probabilities"`, `(batch, classes)`. A
-    softmax (for a single score a sigmoid) is added to scores outside [0, 1]. LiteRT and ONNX files
-    are float32 whatever the model's precision. See `export_model` for the comparison and timing in
-    a fresh process, on test images that are prepared as in the training.
+    softmax (for a single score a sigmoid) is added to scores outside [0, 1]. The artefact is
+    compared and timed in a fresh process.
 
     Args:
         run: `SavedRun`, or the path of the folder of a run or of a `.keras` file.

@@ -25,7 +25,7 @@ def predict_run(run, paths, top=5):
     Returns:
         Dict: `"images"`, a list of `{"image": path, "predictions": [{"class": name,
         "probability": float}, ...]}`, the likeliest class first; and `"skipped"`, a line
-        `"path: reason"` for each image that could not be read. Classes without a name are
+        `"path: reason"` for each image that could not be read. Without names, classes are
         `"class 0"`, `"class 1"` and so on.
 
     Raises:
@@ -67,10 +67,7 @@ def likeliest_classes(probabilities, class_names, top):
 
 
 def image_batches(paths, size, resize, batch_size, skipped):
-    """Yields the paths and the pixels of image files in batches; DataError if none is readable.
-
-    A line `"path: reason"` is added to `skipped` for each that is not. See also `FileImages`.
-    """
+    """Yields the paths and pixels of image files in batches; lines on others go to `skipped`."""
     is_any_read = False
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]

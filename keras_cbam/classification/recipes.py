@@ -17,25 +17,20 @@ MOMENTUM = 0.9
 
 
 def recipe_phases(arguments, model, steps):
-    """Returns the phases of a recipe.
+    """Returns the phases of a recipe, for so many `steps` an epoch.
 
     `"default"`: stochastic gradient descent with Nesterov momentum 0.9. The rate rises linearly
     over the first fifth of the steps and falls by a cosine.
 
     `"fine-tuning"`: AdamW. For `freeze_epochs` epochs only the attention layers and the layers
-    outside the backbone train; then everything does, at a tenth of the learning rate. Each phase
-    has its own rise and fall. The batch normalization of the backbone stays in inference mode, with
-    the statistics of the pretrained weights.
+    outside the backbone (the models among the layers) train; then everything except the batch
+    normalization of the backbone, at a tenth of the rate. Each phase has its own rise and fall.
 
-    In both, weight decay is decoupled, `w -= rate * weight_decay * w`, and only for the kernels of
-    the network: attention layers, biases and normalization parameters have none.
+    In both, weight decay is decoupled, `w -= rate * weight_decay * w`, and for kernels only.
 
     `"paper"`, the ImageNet training of the paper's official code: stochastic gradient descent with
     momentum 0.9, the rate divided by ten after every `decay_epochs` epochs, and PyTorch's weight
-    decay, see `coupled_weight_decay`. Keras' momentum holds the rate, PyTorch's does not: after a
-    drop, steps at the old rate fade over some ten batches.
-
-    The models among the layers of `model` are its backbone. An epoch has so many `steps`.
+    decay. Keras' momentum holds the rate: after a drop, steps at the old one fade away.
     """
     if arguments.recipe == "paper":
         return [Phase(arguments.epochs, lambda: _paper(arguments, model, steps))]
@@ -137,9 +132,7 @@ def frozen(model, kind):
 def coupled_weight_decay(model, weight_decay):
     """Within the block, `weight_decay * w` is part of the gradient of every trainable variable.
 
-    As PyTorch's `weight_decay`, it passes through the momentum, and is for biases and normalization
-    parameters too. The model, compiled within the block, has the losses of the regularizer
-    `weight_decay / 2 * sum(w ** 2)`, beside that of a variable's own.
+    So it passes through the momentum, as PyTorch's, and is for biases and normalization too.
     """
     variables = model.trainable_variables
     before = [variable.regularizer for variable in variables]

@@ -21,9 +21,9 @@ from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.trainer import fit, train
 from keras_cbam.visualization.attention_maps import has_attention
 from keras_cbam.visualization.figures import (
-    compare_grad_cam,
     plot_attention,
     plot_confusion_matrix,
+    plot_grad_cam,
     plot_learning_curves,
 )
 
@@ -110,10 +110,9 @@ class ClassificationTask:
     def artefacts(self, model, data, history, report, predictions):
         images, _ = data.test.images.read(spread(len(data.test), IMAGES_DRAWN))
         names = data.class_names
-        grad_cam = {"Grad-CAM": model}
         figures = {
             "learning_curves.png": lambda: plot_learning_curves(history),
-            "grad_cam.png": lambda: compare_grad_cam(grad_cam, images, class_names=names),
+            "grad_cam.png": lambda: plot_grad_cam(model, images, class_names=names),
         }
         matrix = report.get("confusion_matrix")
         if matrix is not None:
@@ -140,18 +139,16 @@ class ClassificationTask:
 def train_classifier(**arguments):
     """Trains an image classifier with attention, and writes what is needed to use it.
 
-    For the recipes see `recipe_phases`. Calls `keras.utils.set_random_seed(seed)`: the same
-    arguments give the same weights and history again on one machine.
+    For the recipes see `recipe_phases`. The same arguments, `seed` among them, give the same
+    weights and history again on one machine.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
-    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
-    `model.keras`; and then `report.json`, `saved_model/` and figures. Ctrl-C or SIGTERM ends the
-    run after a step and a checkpoint.
+    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); then `model.keras`; and
+    last `report.json`, `saved_model/` and figures. Ctrl-C ends it after a step and a checkpoint.
 
     Args:
-        **arguments: the fields of `ClassifierArguments`, as `keras-cbam train --help` tells them:
-            `data`, `backbone`, `attention` and `epochs` for example. `attention` and `where` may be
-            all that `insert_attention` takes.
+        **arguments: the fields of `ClassifierArguments`, see `keras-cbam train --help`, such as
+            `data`, `backbone` and `epochs`; `attention` and `where` as of `insert_attention`.
 
     Returns:
         `keras_cbam.training.Run`.
@@ -196,7 +193,5 @@ def fit_classifier(model, data, **arguments):
 
 
 def _task(given):
-    earlier = None
-    if given.get("resume") is not None:
-        earlier = resumable(given["resume"], ClassificationTask.name)
+    earlier = resumable(given.get("resume"), ClassificationTask.name)
     return ClassificationTask(ClassifierArguments.given(earlier, **given))

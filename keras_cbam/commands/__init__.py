@@ -24,14 +24,11 @@ def room(name):
 
 
 def call_task(options, *names):
-    """Calls the function of the verb for the task of the run: `predict_run` for `predict`.
-
-    The options of these names are passed on, unless they are `None`; ValueError if one is not for
-    the task. A file alone is a classifier.
-    """
+    """Calls the function of the verb for the task of the run, with those options that are given."""
     path, verb = options.run_path, options.command
     run = saved_run.find_run(path)
     if run.task is None:
+        # It is taken for a classifier.
         print("There is no run beside the file: images are cropped as for ImageNet.")
     task = run.task or "classification"
     if task not in TASKS:

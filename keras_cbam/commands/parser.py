@@ -47,10 +47,7 @@ def file_to_write(option, name, suffix):
 
 
 def add_training_options(parser, arguments, defaults):
-    """Adds an option for each field of `RunArguments` with help; what is not given is left out.
-
-    The help has the `defaults`, `{condition: {name of an argument: value}}`.
-    """
+    """Adds an option for each argument with help, and its `{condition: {name: default}}`."""
     parser.usage = "%(prog)s [options]"
     fields = [field for field in dataclasses.fields(arguments) if field.metadata["help"]]
     # Within a group, flags come last.

@@ -9,10 +9,7 @@ import warnings
 
 @contextlib.contextmanager
 def own_lines_only(options):
-    """Within the block, other packages print nothing, and warnings of ours are notes.
-
-    With `options.json` or `quiet`, nothing is printed; with `quiet`, there are no notes.
-    """
+    """Within the block, other packages print nothing, and warnings of ours are notes."""
     # For TensorFlow, which is not imported yet, and for the processes that the verbs start.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -40,10 +37,7 @@ def own_lines_only(options):
 
 @contextlib.contextmanager
 def without_start_up_lines():
-    """Within the block, nothing is written to standard error: TensorFlow does as it is imported.
-
-    It does whatever `TF_CPP_MIN_LOG_LEVEL` is; its lines are shown where that is 0 or 1.
-    """
+    """Hides what TensorFlow writes as it is imported, unless `TF_CPP_MIN_LOG_LEVEL` is 0 or 1."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):
         yield
         return

@@ -52,16 +52,16 @@ def _add(commands, verb, task, model, defaults, needs=""):
 
 
 def run(options):
-    task, earlier = options.task, None
+    task = options.task
     given = training_arguments(options, TRAININGS[task][0])
     if "resume" in given:
         told = read_json(pathlib.Path(given["resume"]) / ARGUMENTS).get("task")
         task = told if told in TASKS else task
-        earlier = resumable(given["resume"], task)
     else:
         given.setdefault("output", OUTPUT)
     given["verbose"] = 0 if options.json or options.quiet else "auto"
     arguments, function = TRAININGS[task]
+    earlier = resumable(given.get("resume"), task)
     try:
         # The training checks them again, once Keras is imported.
         arguments.given(earlier, **given)

@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 
+from keras_cbam.data.class_names import AUGMENTATIONS
 from keras_cbam.data.crops import training_crop
 from keras_cbam.data.image_files import decoding
 from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
@@ -17,33 +18,28 @@ def batched(rows, batch_size, read, signature):
         rows: int64 array `(n, columns)`; or a pair of a function that gives one whenever an
             iteration starts, and `n`.
         batch_size: int. The last batch may be smaller.
-        read: callable that takes the rows of one batch and returns a tuple of arrays.
-        signature: tuple of `tf.TensorSpec`, of these arrays.
+        read: callable from the rows of one batch to a tuple of arrays.
+        signature: tuple of `tf.TensorSpec` of these arrays.
 
     Returns:
         `tf.data.Dataset` of tuples of tensors, whose length is known.
     """
     import tensorflow as tf
 
+    draw, count = rows if isinstance(rows, tuple) else (lambda: rows, len(rows))
     types = [spec.dtype for spec in signature]
 
-    def example(rows):
+    def read_batch(rows):
         tensors = tf.numpy_function(read, [rows], types, stateful=False)
-        return tuple(
-            tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, signature)
-        )
+        return tuple(tf.ensure_shape(one, spec.shape) for one, spec in zip(tensors, signature))
 
-    if isinstance(rows, tuple):
-        draw, count = rows
-        # One element, which becomes the rows of an iteration.
-        dataset = tf.data.Dataset.from_tensors(0).map(
-            lambda _: tf.ensure_shape(tf.numpy_function(draw, [], tf.int64), (count, None))
-        )
-        dataset = dataset.unbatch().apply(tf.data.experimental.assert_cardinality(count))
-    else:
-        dataset = tf.data.Dataset.from_tensor_slices(rows)
+    # One element, which becomes the rows of an iteration.
+    dataset = tf.data.Dataset.from_tensors(0).map(
+        lambda _: tf.ensure_shape(tf.numpy_function(draw, [], tf.int64), (count, None))
+    )
+    dataset = dataset.unbatch().apply(tf.data.experimental.assert_cardinality(count))
     dataset = dataset.batch(batch_size)
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.map(read_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -52,16 +48,15 @@ def training_batches(
 ):
     """Batches of images and labels, shuffled by `seed` and `epoch` alone, and augmented.
 
-    An image that cannot be decoded is replaced by the next one of its batch that can, so that every
-    batch has its size.
+    An image that cannot be decoded is replaced by the next one of its batch that can.
 
     Args:
         part: `LabelledImages`.
         batch_size: int, on all devices. The last batch of an epoch may be smaller.
         seed: int, of the order and the augmentation.
         epoch: int, from 0.
-        augment: `"flip"`, left to right with probability one half; `"crop"`, which also crops at
-            random, see `training_crop`; or `"none"`. Defaults to `"flip"`.
+        augment: `"flip"`, left to right with probability one half; `"crop"`, see `training_crop`;
+            or `"none"`. Defaults to `"flip"`.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
         devices: `Devices` that share a batch. Defaults to one.
 
@@ -77,15 +72,14 @@ def training_batches(
     >>> with reading(data.train.images):
     ...     model.fit(training_batches(data.train, 32, seed=0, epoch=0), shuffle=False)
     """
-    one_of("none", "flip", "crop")("augment", augment)
-    images = part.images
+    one_of(*AUGMENTATIONS)("augment", augment)
 
     def read(rows):
         def crop(image, position):
             generator = np.random.default_rng(rows[position, 1])
-            return training_crop(image, images.shape[1], True, generator)
+            return training_crop(image, part.images.shape[1], generator)
 
-        pixels, rows = _read_whole(images, rows, crop if augment == "crop" else None)
+        pixels, rows = _read_whole(part.images, rows, crop if augment == "crop" else None)
         if augment == "flip":
             is_flipped = rows[:, 1] % 2 == 1
             pixels[is_flipped] = pixels[is_flipped, :, ::-1]
@@ -97,21 +91,20 @@ def training_batches(
 
 
 def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
-    """Batches of images and labels in the given order.
+    """Batches of images and labels in the given order, as those of `training_batches`.
 
-    Arguments and batches are those of `training_batches`. What a model predicts in the place of an
-    image that cannot be decoded is not to be counted, see `part.images.failures`.
+    Predictions for images in `part.images.failures` are of others, and not to be counted.
     """
 
     def read(rows):
-        pixels, rows = _read_whole(part.images, rows, None)
+        pixels, rows = _read_whole(part.images, rows)
         return pixels, part.labels[rows[:, 0]]
 
     rows = share(np.arange(len(part))[:, None], batch_size, devices)
     return batched(rows, batch_size // devices.processes, read, _signature(part))
 
 
-def _read_whole(images, rows, transform):
+def _read_whole(images, rows, transform=None):
     """The pixels and rows of a whole batch, with others in the place of what cannot be decoded."""
     pixels, kept = images.read(rows[:, 0], transform)
     while not kept.any():
@@ -120,9 +113,9 @@ def _read_whole(images, rows, transform):
         pixels, kept = images.read(rows[:, 0], transform)
     if kept.all():
         return pixels, rows
-    readable = np.flatnonzero(kept)
-    places = np.searchsorted(readable, np.arange(len(rows))) % len(readable)
-    return pixels[places], rows[readable[places]]
+    # As many are kept before a row as before the next one that is kept.
+    places = (kept.cumsum() - kept) % kept.sum()
+    return pixels[places], rows[kept][places]
 
 
 def _signature(part):
@@ -134,13 +127,10 @@ def _signature(part):
 
 @contextlib.contextmanager
 def reading(*sources):
-    """Within the block, batches of these sources, `FileImages` or `ArrayImages`, are read.
-
-    Every use of batches is in one: without it, an image that ends the reading gives an error of
-    TensorFlow's own, and Pillow warns of oddities.
+    """Within the block, batches of `FileImages` or `ArrayImages` are read: every use is in one.
 
     Raises:
-        DataError: at the end of the block, if a source raised it; the message names the image.
+        DataError: if a source raised it, which TensorFlow hides; the message names the image.
     """
     import tensorflow as tf
 

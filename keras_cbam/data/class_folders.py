@@ -21,9 +21,8 @@ _PARTS = {
 class FolderParts:
     """The parts of a folder, each with a subfolder of images for each class; decodes nothing.
 
-    Attributes:
-        kinds: tuple, which there are of `"train"`, `"validation"` and `"test"`, or `("whole",)`.
-        skipped: list of lines `"path: reason"` on what was left out of the parts that were read.
+    Its `kinds` are those of `KINDS` that there are, or `WHOLE` alone, and `skipped` has lines
+    `"path: reason"` on what was left out of the parts that were read.
     """
 
     def __init__(self, folder, image_size, resize, strict):
@@ -33,9 +32,8 @@ class FolderParts:
         try:
             self._paths = self._find_parts()
         except OSError as error:
-            raise DataError(
-                f"The folder {quoted(folder)} cannot be read: {error.strerror}."
-            ) from error
+            reason = error.strerror
+            raise DataError(f"The folder {quoted(folder)} cannot be read: {reason}.") from error
         self.kinds = tuple(self._paths)
 
     @property
@@ -43,10 +41,7 @@ class FolderParts:
         return self._unreadable + self._left_out
 
     def read(self, kind, class_names=None):
-        """Finds the images of a part; returns `LabelledImages` and the class names.
-
-        Classes are numbered by `class_names`, or by the sorted names of the subfolders.
-        """
+        """Finds the images of a part; returns `LabelledImages` and its class names."""
         folder = self._paths[kind]
         classes = self._find_classes(folder)
         least = 2 if class_names is None else 1

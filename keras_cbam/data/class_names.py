@@ -1,5 +1,6 @@
-"""The data sets that are known by name, those of `keras.datasets`, and their classes."""
+"""Augmentations, and the data sets that are known by name, those of `keras.datasets`."""
 
+AUGMENTATIONS = ("flip", "crop", "none")
 CLASS_NAMES = {
     "mnist": "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
     "fashion_mnist": (

@@ -36,15 +36,12 @@ def random_box(width, height, generator):
     return left, top, left + box_width, top + box_height
 
 
-def training_crop(image, size, flip, generator):
-    """A random part of an image, resized, see `random_box` and `square`.
-
-    With `flip`, it is flipped left to right with probability one half.
-    """
+def training_crop(image, size, generator):
+    """A random part of an image, see `random_box`, resized and, one time in two, mirrored."""
     # Cut out first: the filter takes in nothing from outside the part.
     part = image.crop(random_box(*image.size, generator))
     part = part.resize((size, size), Image.Resampling.BILINEAR)
-    if flip and generator.random() < 0.5:
+    if generator.random() < 0.5:
         part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(part.convert("RGB"))
 

@@ -62,10 +62,8 @@ def square(image, size):
 
 @contextlib.contextmanager
 def decoding():
-    """Within the block, Pillow does not warn of oddities, and refuses decompression bombs.
-
-    Warning filters belong to the process: the block is around the threads that decode.
-    """
+    """Within the block, Pillow does not warn of oddities, and refuses decompression bombs."""
+    # Filters belong to the process: the block is around the threads that decode.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -84,10 +82,10 @@ def _opened(path):
 
 
 def open_image(path, draft_size=None):
-    """Decodes an image file to an upright Pillow image of mode `"L"` or `"RGB"`.
+    """Decodes an image file, told by its content, to an upright `Image` of mode `"L"` or `"RGB"`.
 
-    The format is told by the content. EXIF orientation is applied; of several frames the first is
-    read; transparent parts become white; 16-bit greyscale is scaled to 8 bits.
+    Of several frames the first is read; transparent parts become white; 16-bit greyscale is scaled
+    to 8 bits.
 
     Args:
         path: string.
@@ -152,16 +150,13 @@ def _header_errors(paths):
 
 
 def images_among(paths):
-    """The paths of the images, and lines `"path: reason"` on those that cannot be opened.
-
-    A file that neither starts as an image nor is named as one is ignored. None is decoded.
-    """
+    """The paths of images, none of which is decoded, and lines on those that cannot be opened."""
     images, unreadable = [], []
     for path, error in zip(paths, _header_errors(paths)):
         if error is None:
             images.append(path)
         elif path.lower().endswith(SUFFIXES) or not isinstance(error, OSError):
-            # Pillow raises OSError where a file is of another format.
+            # Others are ignored: Pillow raises OSError where a file is of another format.
             unreadable.append(f"{printable(path)}: {why_unreadable(error)}")
     return images, unreadable
 
@@ -170,8 +165,7 @@ def resize_arrays(arrays, scale, size):
     """Resizes the centre squares of images, as `square` does, to uint8 `(images, size, size, 3)`.
 
     Args:
-        arrays: array `(images, height, width, channels)`; 1, 3 or 4 channels, of which the
-            fourth is dropped.
+        arrays: array `(images, height, width, channels)`; of 4 channels the fourth is dropped.
         scale: float, what takes the values to [0, 255].
         size: int, side of the result in pixels.
     """

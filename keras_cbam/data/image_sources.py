@@ -64,8 +64,8 @@ class FileImages:
         size: int, side of the images in pixels.
         resize: how images are brought to that size: `"square"`, the centre square resized, or
             `"center_crop"`, see `evaluation_crop`. Defaults to `"square"`.
-        strict: bool, whether an image that cannot be decoded is an error; else it is left out.
-            Defaults to `False`.
+        strict: bool, whether an image that cannot be decoded is an error. Defaults to `False`: it
+            is left out.
 
     Attributes:
         shape: tuple, `(images, size, size, 3)`.
@@ -109,8 +109,7 @@ class FileImages:
             `(selected,)`, which they are.
 
         Raises:
-            DataError: if an image cannot be decoded and the source is strict, or if more than one
-                in ten of its images could not be decoded so far.
+            DataError: if an image of a strict source, or more than one in ten, cannot be decoded.
         """
         pixels = np.empty((len(indices), *self.shape[1:]), "uint8")
         kept = np.zeros(len(indices), bool)

@@ -46,8 +46,7 @@ class ImageData:
         name: string, what the data are called.
         train: `LabelledImages`.
         validation: `LabelledImages`, measured after each epoch.
-        test: `LabelledImages`, measured at the end: the same object as `validation` where the data
-            have two parts.
+        test: `LabelledImages`, measured at the end: `validation` itself where there are two parts.
         class_names: list of strings.
         skipped: list of lines `"path: reason"` on what was left out when the data were loaded.
     """
@@ -60,11 +59,7 @@ class ImageData:
     skipped: list
 
     def identity(self):
-        """A digest of the data in hex, which does not depend on where they lie.
-
-        It is of the labels and class names, and of files the paths in the data folder and the
-        sizes, of arrays up to 256 images of each part.
-        """
+        """A digest in hex of labels, class names, and paths and sizes or some of the arrays."""
         parts = self._parts()
         digest = hashlib.sha256(repr(self.class_names).encode())
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]
@@ -76,7 +71,7 @@ class ImageData:
         return digest.hexdigest()
 
     def all_skipped(self):
-        """`skipped`, and a line `"path: reason"` for each image that could not be decoded yet."""
+        """`skipped`, and a line for each image that could not be decoded so far."""
         found = [line for part in self._parts() for line in part.images.failure_lines()]
         return [*self.skipped, *found]
 

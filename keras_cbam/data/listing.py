@@ -12,11 +12,7 @@ _IGNORED = "__MACOSX"
 
 
 def list_folder(folder, root):
-    """A folder's subfolders and files, sorted, without hidden ones.
-
-    The third list has a line `"path: reason"` for each symbolic link that leads outside the real
-    path `root`.
-    """
+    """A folder's visible subfolders and files, sorted, and lines on links that leave `root`."""
     folders, files, outside = [], [], []
     with os.scandir(folder) as entries:
         entries = sorted(entries, key=lambda entry: entry.name)
@@ -35,11 +31,7 @@ def list_folder(folder, root):
 
 
 def files_below(folder, root):
-    """The files of a folder and of all folders in it, sorted.
-
-    Two more lists have lines `"path: reason"` on what cannot be read, and on folders that were read
-    before.
-    """
+    """All files in a folder, sorted, and lines on what cannot be read and on repeated folders."""
     files, unreadable, repeated, seen = [], [], [], set()
     # A list of what is to be read, as folders may be nested deeper than functions may.
     waiting = [folder]
@@ -63,10 +55,7 @@ def files_below(folder, root):
 
 
 def find_images(patterns):
-    """Finds the images that a command line names.
-
-    Patterns are paths of image files, of folders, of which all images are taken to any depth, and
-    globs of such. Images are told by their content.
+    """Finds images, told by their content, by paths of files, of folders and globs of such.
 
     Returns:
         The sorted paths without repeats, and a list of lines `"path: reason"` on the images that

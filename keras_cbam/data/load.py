@@ -36,7 +36,7 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
             - a folder with a subfolder for each class, of JPEG, PNG, GIF, BMP, WebP and TIFF
               images to any depth; or with two or three parts that each hold such subfolders:
               `train` or `training`; `val`, `valid`, `validation` or `dev`; `test` or `testing`; in
-              letters of any case, or as one of several words, as in `seg_train`;
+              any case, or as one of several words, as in `seg_train`;
             - an `.npz` file with `x`, `y` and optionally `xv`, `yv` and `xt`, `yt` (or `x_train`,
               `y_train`, `x_val`, ...) and `class_names`. Images are `(images, height, width)` or
               `(images, height, width, channels)` with 1, 3 or 4 channels, of which the fourth is
@@ -49,8 +49,7 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
             error; else it is skipped. Defaults to `False`.
         test_fraction: float in (0, 1), part of each class that is split off for testing where the
             data have one part. Defaults to `0.2`.
-        resize: how image files are brought to that size, see `FileImages`; arrays always by their
-            centre square. Defaults to `"square"`.
+        resize: of image files, see `FileImages`; of arrays always the default, `"square"`.
 
     Returns:
         `ImageData`. With two parts, the second is `validation` and `test`.
@@ -81,18 +80,16 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
 def load_part(data, image_size, class_names=None, split=None, resize="square", strict=False):
     """Loads one part of labelled images, to evaluate a classifier on.
 
-    The arguments are those of `load_data`, and:
-
     Args:
+        data, image_size, resize, strict: see `load_data`.
         class_names: list of strings, the classes of the classifier, which number the labels; the
             data may have fewer. Defaults to `None`: those of the part.
-        split: `"train"`, `"validation"`, `"val"` or `"test"`: which part. With two parts, the
-            second is validation and test. Defaults to `None`: the test part, or all of data that
-            have one part.
+        split: `"train"`, `"validation"`, `"val"` or `"test"`. Of two parts the second is both of
+            the latter. Defaults to `None`: the test part, or all of data that have one part.
 
     Returns:
-        Tuple of `LabelledImages`, the list of class names, the name of the data, and a list of
-        lines `"path: reason"` on what was left out.
+        Tuple of `LabelledImages`, the class names, the name of the data, and a list of lines
+        `"path: reason"` on what was left out.
 
     Raises:
         ValueError: if an argument is outside its range.
@@ -105,8 +102,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
     kind = {None: "test", "val": "validation"}.get(split, split)
     if kind not in KINDS:
         raise ValueError(
-            f"`split` must be None, 'train', 'validation', 'val' or 'test'. "
-            f"Received: split={split!r}"
+            f"`split` must be None, 'train', 'validation', 'val' or 'test'. Received: {split=}"
         )
     name, parts = _open(data, image_size, resize, strict)
     if parts.kinds == (WHOLE,) and split is not None:
@@ -148,9 +144,8 @@ def _download(name):
         (x, y), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:
         # Keras raises a bare Exception where there is no network.
-        raise DataError(
-            f"The data set {name!r} cannot be downloaded: {first_line(error)}."
-        ) from error
+        reason = first_line(error)
+        raise DataError(f"The data set {name!r} cannot be downloaded: {reason}.") from error
     if x.ndim == 4 and keras.config.image_data_format() == "channels_first":
         x, x_test = np.moveaxis(x, 1, -1), np.moveaxis(x_test, 1, -1)
     return {"x": x, "y": y, "xt": x_test, "yt": y_test, "class_names": CLASS_NAMES[name]}

@@ -9,10 +9,7 @@ from keras_cbam.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices of all processes that share each batch of a training.
-
-    Of the processes, this is the number `process`, from 0; number 0 writes the artefacts.
-    """
+    """The devices that share each batch; this is process `process`, and number 0 writes files."""
 
     count: int = 1
     processes: int = 1
@@ -24,8 +21,6 @@ ONE_DEVICE = Devices()
 
 def epoch_order(images, seed, epoch):
     """The order of an epoch, from 0, and the numbers from which its images are augmented.
-
-    Any epoch can be had without those before it, so that a training continues where it was stopped.
 
     Returns:
         Two int64 arrays `(images,)`: a permutation, and random numbers in [0, 2**63).
@@ -46,7 +41,7 @@ def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
 
     Returns:
-        The array's rows for this process, of which each step takes `batch_size // processes`.
+        The rows for this process, of which each step takes `batch_size // processes`.
 
     Raises:
         DataError: if there are fewer rows than devices.

@@ -13,11 +13,7 @@ class FreshProcessError(RuntimeError):
 
 
 def run_module(module, arguments, **environment):
-    """What the function that a module passes to `answer` returns when `python -m module` runs.
-
-    The `arguments` are its keyword arguments; they and the result go through JSON. Variables of
-    `environment` are set for the process, which raises `FreshProcessError` if it fails.
-    """
+    """What the function that a module passes to `answer` returns for `arguments`, through JSON."""
     process = subprocess.run(
         [sys.executable, "-m", module, json.dumps(arguments)],
         capture_output=True,

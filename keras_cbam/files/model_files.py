@@ -1,8 +1,4 @@
-"""Keras' own files, checked before Keras reads them: the installed release may check less.
-
-What Keras writes is never compressed, so a file that passes asks for no more memory than it has
-bytes itself, except for the network that its configuration builds.
-"""
+"""Keras' own files, checked before Keras reads them: the installed release may check less."""
 
 import json
 import os
@@ -21,10 +17,7 @@ _CODE = ("__lambda__", "TFSMLayer", "TorchModuleWrapper")
 
 
 def load_keras_file(path):
-    """The model of a `.keras` file, not compiled; code in the file is never run.
-
-    Exceptions of many kinds say that it is damaged or holds what Keras does not write.
-    """
+    """The model of a `.keras` file, not compiled; code in the file is never run."""
     with zipfile.ZipFile(path) as archive:
         _check_members(archive, os.path.getsize(path))
         _check_config(json.loads(archive.read(CONFIG)))
@@ -34,6 +27,7 @@ def load_keras_file(path):
 
 
 def _check_members(archive, size):
+    # What Keras writes is never compressed: reading it takes no more memory than it has bytes.
     for member in archive.infolist():
         name = pathlib.PurePosixPath(member.filename)
         if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(member.external_attr >> 16):

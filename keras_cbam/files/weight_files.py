@@ -22,20 +22,16 @@ def named_layers(model):
 
 
 def finalize(layer):
-    """Lets a layer whose variables were assigned renew what it derived from them.
-
-    `keras.layers.Normalization` computes with constants, not with its variables.
-    """
+    """Lets a layer renew what it derived from its variables, as `Normalization` its constants."""
     for inner in inner_layers(layer):
         if hasattr(inner, "finalize_state"):
             inner.finalize_state()
 
 
 def read_named_weights(path):
-    """`{layer name: list of arrays}` of a `.keras` file, or of an `.npz` keyed `<layer>/<index>`.
+    """`{layer name: arrays}` of a `.keras` file or an `.npz` keyed `<layer>/<index>`.
 
-    Raises:
-        WeightsError: if the file cannot be read as what its name says.
+    WeightsError if the file cannot be read as what its name says.
     """
     is_model = str(path).endswith(".keras")
     try:
@@ -67,14 +63,9 @@ def _read_npz(path):
 
 
 def load_named_weights(model, path, may_lack):
-    """Sets a model's weights from a file, by layer name, after checking that all of them fit.
+    """Sets a model's weights from a file, by layer name; WeightsError unless all of them fit.
 
-    The model may lack layers of the file, which may lack those for which `may_lack(layer)` is true:
-    they are left as they are, and the list of their names is returned.
-
-    Raises:
-        WeightsError: if another layer is missing from the file or has other shapes there. The
-            message names what differs, and the model is unchanged.
+    Layers with `may_lack(layer)` may be missing from it; their names are returned.
     """
     weights = read_named_weights(path)
     layers = named_layers(model)

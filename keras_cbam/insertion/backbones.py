@@ -1,8 +1,4 @@
-"""Backbones of keras_cv and keras_hub that are given by their graph.
-
-They know which of their tensors are the levels of a feature pyramid. Their own configurations have
-the arguments of a constructor, which cannot build a changed graph.
-"""
+"""Backbones of keras_cv and keras_hub by their graph, which their constructors cannot change."""
 
 import functools
 import importlib
@@ -19,9 +15,8 @@ LIBRARIES = ("keras_cv", "keras_hub")
 class GraphBackbone:
     """Makes a class of backbones save and load its objects as their graph.
 
-    `backbone_from_graph` derives one class from this and from each class of backbones, so that
-    neither library must be imported. All are registered under one name: `from_config` finds the
-    class in the configuration.
+    `backbone_from_graph` derives one class from this and each class of backbones, all registered
+    under one name, so that neither library must be imported.
     """
 
     kind = None

@@ -12,8 +12,7 @@ from keras_cbam.insertion.graph import is_functional, is_searchable
 class Copier:
     """Copies layers and models, each once, so that what was shared stays shared.
 
-    `added` gives the new layer, or `None`, that goes after each call of a layer. `removed` are ids
-    of layers to leave out: what follows them gets their input.
+    `added` gives the new layer, if any, after each call of a layer; `removed` are ids of layers.
     """
 
     def __init__(self, added=lambda layer: None, removed=()):

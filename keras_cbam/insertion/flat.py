@@ -34,10 +34,7 @@ class Call(typing.NamedTuple):
 
 
 def flat_calls(model):
-    """The `Call`s of a model, each after those it needs, and the `Source`s of its outputs.
-
-    A nested model with one input is replaced by its own calls, each time that it is called.
-    """
+    """The `Call`s of a model and of those nested in it, and the `Source`s of its outputs."""
     calls = []
     sources = {id(tensor): Source(-1, index) for index, tensor in enumerate(model.inputs)}
     _append_calls(model, sources, None, calls)

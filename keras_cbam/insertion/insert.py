@@ -24,13 +24,11 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
             expression that is searched for in the layers' names (`<model>/<layer>` in nested
             models), a collection of names, or a predicate on the layer. Defaults to `"auto"`.
         start_as_identity: bool, whether the copy computes exactly what the model does until it
-            is trained, see `CBAM`. Overrides the argument of a config or a layer.
-            Defaults to `True`.
+            is trained; overrides that of a config or a layer. Defaults to `True`.
 
     Returns:
         A `keras.Model` with the model's inputs and outputs. A backbone of keras_cv or keras_hub
-        keeps its class and those of its constructor's arguments that are plain values; its pyramid
-        levels have the attention in them; it is saved and loaded as its graph.
+        keeps its class, with the attention in its pyramid levels, and is saved as its graph.
 
     Raises:
         ValueError: if the model is subclassed, nothing or an unknown name is chosen (the message

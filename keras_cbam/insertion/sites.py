@@ -46,11 +46,7 @@ DROPS = re.compile(r"Dropout|DropPath|StochasticDepth")
 
 
 def residual_sites(model):
-    """The last layers of the residual branches of one graph, in the order of their calls.
-
-    See `find_sites`. An addition whose branches have equally many layers with weights, or whose
-    residual branch contains another addition (the top-down path of a feature pyramid), has none.
-    """
+    """The last layers of the residual branches of one graph, in the order of their calls."""
     nodes = graph_nodes(model)
     model_format = data_format(model)
     producer = {id(tensor): node for node in nodes for tensor in node.outputs}
@@ -72,6 +68,7 @@ def residual_sites(model):
         branches = [first & ~second, second & ~first]
         weights = [(branch & with_weights).bit_count() for branch in branches]
         residual = 0 if weights[0] > weights[1] else 1
+        # Another addition in a branch is the top-down path of a feature pyramid.
         if weights[0] == weights[1] or branches[residual] & additions:
             continue
         site = parents[residual]

@@ -37,6 +37,7 @@ def channel_axis():
 
 
 def image_shape(size):
+    size = positive_integer("image_size", size)
     return (3, size, size) if channel_axis() == 1 else (size, size, 3)
 
 

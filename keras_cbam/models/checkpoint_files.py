@@ -9,10 +9,7 @@ from keras_cbam.errors import CheckpointError, first_line
 
 
 def read_checkpoint(path):
-    """The tensors of a file as arrays, floating ones as float32, by names without `module.`.
-
-    For the forms of a file and the errors, see `load_pytorch_checkpoint`.
-    """
+    """The tensors of a file as arrays, floating ones as float32, by names without `module.`."""
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise CheckpointError(f"No such checkpoint file: {path!r}.")

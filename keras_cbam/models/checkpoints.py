@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from keras_cbam.errors import CheckpointError, positive_integer
+from keras_cbam.errors import CheckpointError
 from keras_cbam.models.building import image_shape
 from keras_cbam.models.checkpoint_files import read_checkpoint
 from keras_cbam.models.checkpoint_keys import computes_otherwise, describe_checkpoint, layer_entries
@@ -12,20 +12,16 @@ from keras_cbam.models.resnet import ResNet
 
 
 def load_pytorch_checkpoint(model, path, skip_head=False):
-    """Sets the weights of a `ResNet` from a PyTorch checkpoint.
+    """Sets the weights of a `ResNet` from a PyTorch checkpoint, of which no code is run.
 
     The layout is that of the official code (CBAM and BAM) or of timm (`attn_layer="cbam"`), whose
-    multilayer perceptron has no biases: ours are set to zero, with a warning. The spatial kernel's
-    two input maps are put in the order of the model's `spatial_pooling`.
-
-    Released bottlenecks stride in their 3x3 convolution, which a file does not tell: a model that
-    strides in the first 1x1 is loaded with a warning.
+    multilayer perceptron has no biases: ours are set to zero, with a warning. A model that strides
+    in the first 1x1 convolution is loaded with a warning too: released ones stride in the 3x3.
 
     Args:
         model: `keras.Model` of `ResNet`, with the attention of the checkpoint.
         path: `.safetensors` file, or a file of `torch.save`: a dict of tensors, whose names may
-            have the prefix `module.`, or a dict with one under `"state_dict"`. No code in the file
-            is run.
+            have the prefix `module.`, or a dict with one under `"state_dict"`.
         skip_head: bool, whether the classifier is left as it is, with a warning: for another
             number of classes, or `include_top=False`. Defaults to `False`.
 
@@ -33,9 +29,9 @@ def load_pytorch_checkpoint(model, path, skip_head=False):
         The model.
 
     Raises:
-        CheckpointError: if the file cannot be read, or unless each of its tensors has its place
-            and each weight of the model its tensor, all finite and of the right shape. The message
-            names what differs, and the model is unchanged.
+        CheckpointError: unless the file can be read, and each tensor has its place and each weight
+            its tensor, finite and of its shape. The message names what differs, and the model is
+            unchanged.
         ImportError: if PyTorch (for `.safetensors`, safetensors) is not installed.
 
     Example:
@@ -128,18 +124,12 @@ def _what_it_is(arrays):
 
 
 def model_from_checkpoint(path, image_size=None, **arguments):
-    """The `ResNet` of a PyTorch checkpoint, see `load_pytorch_checkpoint`, with its weights.
-
-    Args:
-        path: of the file; without a classifier in it, the model gives features.
-        image_size: int, side of the images. Defaults to `None`: 224, or 32 for CIFAR's stem.
-        **arguments: arguments of `ResNet` that override or complete what the file tells.
-    """
+    """The `ResNet` of a PyTorch checkpoint; `arguments` override or complete what it tells."""
     arrays = read_checkpoint(path)
     arguments = {**describe_checkpoint(arrays), **arguments}
     if image_size is None:
         image_size = 32 if arguments.get("stem") == "cifar" else 224
-    shape = image_shape(positive_integer("image_size", image_size))
+    shape = image_shape(image_size)
     try:
         model = ResNet(**arguments, input_shape=shape)
     except ValueError as error:

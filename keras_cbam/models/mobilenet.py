@@ -20,18 +20,15 @@ def MobileNet(
     classifier_activation="softmax",
     name="mobilenet",
 ):
-    """The MobileNet of the CBAM paper, with attention after each unit.
+    """The MobileNet of the CBAM paper, with attention after each depthwise and pointwise unit.
 
-    Each of thirteen units is a depthwise 3x3 and a pointwise convolution, each with batch
-    normalization and ReLU: 26 sites, the only reading of the paper that gives its parameter counts.
-    Padding and batch normalization are as in `ResNet`.
+    These 26 sites are the only reading of the paper that gives its parameter counts. Padding and
+    batch normalization are as in `ResNet`.
 
     Args:
-        attention: see `ResNet`; it goes to these sites. Defaults to `"cbam"`.
         alpha: float, factor of the channels; the paper has 1.0 and 0.7. Defaults to `1.0`.
-        num_classes, include_top, input_shape, include_preprocessing, pooling,
-            classifier_activation: see `ResNet`, which has the same defaults.
         name: string, name of the model. Defaults to `"mobilenet"`.
+        attention, num_classes and all others: see `ResNet`, which has the same defaults.
 
     Returns:
         A Functional `keras.Model` with random weights.

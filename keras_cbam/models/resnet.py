@@ -34,16 +34,14 @@ def ResNet(
 ):
     """A residual network of the CBAM paper, with attention as its official code has it.
 
-    The layers have the names of the official code, with underscores: `layer1_0_conv1`. Padding is
-    PyTorch's; batch normalization has epsilon 1e-5 and momentum 0.9. Initializers are He's: of
-    convolutions by their outputs, of the classifier by its inputs.
+    The layers have the names of the official code, with underscores: `layer1_0_conv1`. Padding and
+    batch normalization are PyTorch's, initializers He's; attention does not start as an identity.
 
     Args:
         depth: int, 18 or 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
         attention: `"cbam"` (with batch normalization after the 7x7), `"se"`, `None`, or anything
             else that `insert_attention` takes, at the end of each residual branch; or `"bam"`
-            (branches multiplied), after the first three stages. It does not start as an identity.
-            Defaults to `"cbam"`.
+            (branches multiplied), after the first three stages. Defaults to `"cbam"`.
         width: float, factor of the channels of all blocks; the stem keeps 64. Defaults to `1.0`.
         cardinality: int, groups of a bottleneck's 3x3 convolution. Defaults to `1`.
         base_width: int, channels of a group for each 64 of the stage: a bottleneck's inner width is
@@ -54,8 +52,8 @@ def ResNet(
             the paper counts, or in the 3x3, as the released checkpoints do. Defaults to `False`.
         num_classes: int. Defaults to `1000`.
         include_top: bool, whether average pooling and the classifier follow. Defaults to `True`.
-        input_shape: tuple `(height, width, 3)`, or `(3, height, width)` if Keras' data format is
-            `"channels_first"`; height and width may be `None`. Defaults to `None`: 224 x 224.
+        input_shape: tuple `(height, width, 3)`, or `(3, height, width)` in Keras' data format
+            `"channels_first"`; the sizes may be `None`. Defaults to `None`: 224 x 224.
         include_preprocessing: bool, whether the model normalizes pixels in [0, 255] by ImageNet's
             mean and deviation; else it takes normalized images. Defaults to `True`.
         pooling: `"avg"`, `"max"` or `None`, if `include_top=False`. Defaults to `None`.

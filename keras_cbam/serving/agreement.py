@@ -6,8 +6,8 @@ from keras_cbam._compat import inner_layers
 from keras_cbam.errors import ExportError
 from keras_cbam.serving.runtimes import call_milliseconds
 
-# Largest difference of probabilities, by the dtype in which the model computes.
-TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+# Largest difference of probabilities, by the dtype in which a layer computes.
+TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2}
 # Smallest part of the images whose likeliest class is the same.
 LEAST_AGREEMENT = {"float16": 0.99, "int8": 0.9}
 # Turns in which Keras and the runtime are timed, and seconds of each.
@@ -38,11 +38,13 @@ def likeliest(probabilities):
     return probabilities.argmax(axis=1)
 
 
-def compare(expected, found):
-    """The largest difference of probabilities, and the part of images with the same class.
+def allowed_difference(model, in_float32=1e-4):
+    """The largest difference of probabilities that the dtypes of a model's layers allow."""
+    return max(TOLERANCE.get(one.compute_dtype, in_float32) for one in inner_layers(model))
 
-    Of several arrays `found`, each `(images, classes)` as `expected`, the worst counts.
-    """
+
+def compare(expected, found):
+    """The largest difference of any of `found`, and the least part of equal likeliest classes."""
     best = likeliest(expected)
     return {
         "largest_difference": max(float(np.abs(one - expected).max()) for one in found),
@@ -52,8 +54,7 @@ def compare(expected, found):
 
 def check_agreement(model, file_format, quantize, largest_difference, agreement):
     """Raises ExportError if what `compare` gave is not good enough for that quantization."""
-    tolerance = max(TOLERANCE.get(one.compute_dtype, 0) for one in inner_layers(model))
-    least = LEAST_AGREEMENT.get(quantize, 0)
+    tolerance, least = allowed_difference(model), LEAST_AGREEMENT.get(quantize, 0)
     said = f"The {file_format} artefact predicts otherwise than Keras: "
     if not np.isfinite(largest_difference):
         raise ExportError(f"{said}its probabilities are not finite.")

@@ -16,10 +16,7 @@ _SAVED_MODEL = {
 
 
 def refuse_to_lose_artefact(file_format, output, overwrite):
-    """Raises FileExistsError if the artefact would replace anything except one of its format.
-
-    One of its format may be replaced with `overwrite`.
-    """
+    """FileExistsError if anything except, with `overwrite`, one of its format is replaced."""
     if not output.exists():
         return
     is_artefact = output.is_file()

@@ -20,22 +20,14 @@ _ONNX_OPSET = 17
 def convert(model_file, file_format, output, quantize="none", activation=None, images=None):
     """Writes a `.keras` file in a format of serving, whatever the backend; or raises ExportError.
 
-    From real `images`, `(images, height, width, channels)`, `"int8"` learns ranges of activations.
-    For the other arguments see `find_format` and `write_saved_model`.
+    From the `images`, `"int8"` learns ranges of activations.
     """
+    arguments = {"file_format": file_format, "quantize": quantize, "activation": activation}
+    arguments |= {"model_file": str(model_file), "output": str(output), "calibration": None}
     with tempfile.TemporaryDirectory() as scratch:
-        calibration = None
         if images is not None:
-            calibration = str(pathlib.Path(scratch) / "images.npy")
-            np.save(calibration, images)
-        arguments = {
-            "model_file": str(model_file),
-            "file_format": file_format,
-            "output": str(output),
-            "quantize": quantize,
-            "activation": activation,
-            "calibration": calibration,
-        }
+            arguments["calibration"] = str(pathlib.Path(scratch) / "images.npy")
+            np.save(arguments["calibration"], images)
         try:
             run_module("keras_cbam.serving.conversion", arguments, KERAS_BACKEND="tensorflow")
         except FreshProcessError as error:
@@ -59,10 +51,8 @@ def _write(model_file, file_format, output, quantize, activation, calibration):
 
 
 def in_float32(model):
-    """A copy that computes in float32, as the converters know no mixed precision.
-
-    The layers of the model itself get the policy float32 on the way.
-    """
+    """A copy that computes in float32, as the converters know no mixed precision."""
+    # So do the layers of the model itself from then on.
     for layer in inner_layers(model):
         layer.dtype_policy = "float32"
     copy = model.__class__.from_config(model.get_config())
@@ -73,8 +63,7 @@ def in_float32(model):
 def write_litert(model, file, quantize="none", activation=None, images=None):
     """Writes a float32 model as a LiteRT file of builtin operators, for any number of images.
 
-    Inputs and outputs stay float32. `"float16"` stores the weights in half the bytes; `"int8"`
-    computes convolutions, pools and products in integers and the rest in float32.
+    Inputs and outputs stay float32; `"float16"` is of the weights, `"int8"` of what is integer.
     """
     import tensorflow as tf
 
@@ -109,11 +98,7 @@ def _examples(images):
 
 
 def write_onnx(model, file, quantize="none", activation=None, images=None):
-    """Writes a float32 model on TensorFlow as an ONNX file, for any number of images.
-
-    Inputs and outputs stay float32. `"float16"` computes in half precision, `"int8"` in integers
-    where ONNX Runtime can.
-    """
+    """Writes a float32 model as an ONNX file with float32 inputs, for any number of images."""
     import onnx
     import tensorflow as tf
     import tf2onnx

@@ -1,15 +1,18 @@
 """A model in a format of serving, checked by that format's own runtime, whatever its task."""
 
 import dataclasses
+import json
 import pathlib
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
 
-from keras_cbam.errors import ExportError, ModelError, quoted
-from keras_cbam.serving import agreement
+from keras_cbam.errors import ExportError, ModelError, last_line, quoted
+from keras_cbam.serving import agreement, runtimes
 from keras_cbam.serving.artefact_files import beside, put_in_place, size_in_bytes
 from keras_cbam.serving.conversion import convert
-from keras_cbam.serving.served import ServedArtefact
 
 # Images at once: of the predictions that are compared, and of those that are timed.
 COMPARED_BATCHES = (32, 5)
@@ -49,18 +52,65 @@ class Export:
     skipped: list
 
 
+class ServedArtefact:
+    """Within the block, a process that has loaded an artefact without Keras and this package."""
+
+    def __init__(self, file_format, path):
+        self.file_format, self.path = file_format, path
+
+    def __enter__(self):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self.scratch.name)
+        self.log = open(self.folder / "log", "w+", errors="replace")
+        # Without its folder among those of modules, of which it has some named as libraries.
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", runtimes.__file__, self.file_format, str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+        self.scratch.cleanup()
+
+    def _ask(self, images, **request):
+        np.save(self.folder / "images.npy", images)
+        request["images"] = str(self.folder / "images.npy")
+        try:
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self.process.wait()
+            self.log.seek(0)
+            raise ExportError(
+                f"The {self.file_format} artefact cannot be used by its own runtime: "
+                f"{last_line(self.log.read())}"
+            )
+        return json.loads(answer)
+
+    def predict(self, images, batch_size):
+        """The probabilities of images."""
+        output = self.folder / "probabilities.npy"
+        self._ask(images, batch_size=batch_size, output=str(output))
+        return np.load(output)
+
+    def milliseconds(self, images, seconds):
+        """How long predictions of all the images at once take, repeated for some seconds."""
+        return self._ask(images, seconds=seconds)["milliseconds"]
+
+
 def export_model(model, model_file, format, output, quantize, test, calibration, **told):  # noqa: A002
-    """Writes a model in a format of serving, compares its predictions with Keras: an `Export`.
+    """Writes a model in a format of serving, and compares its predictions with Keras: an `Export`.
 
-    For what it does and raises, see `classification.export.export_run`.
-
-    Args:
-        model: `keras.Model` from pixels in [0, 255] to one score for each class.
-        model_file: `pathlib.Path` of its `.keras` file.
-        output: absolute `pathlib.Path`, checked by `refuse_to_lose_artefact`.
-        test: pair of images `(images, height, width, channels)` and int labels, or `None` instead.
-        calibration: array of training images that `"int8"` learns from, or `None`.
-        **told: `data` and `skipped` of the `Export`.
+    See `classification.export.export_run`; `test` are images and their labels or `None`, and
+    `told` the `data` and `skipped` of the `Export`.
     """
     images, labels = test
     expected = model.predict(images, batch_size=32, verbose=0).astype("float32")
@@ -84,11 +134,8 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
             put_in_place(path, place)
             raise ExportError(f"{error} It is at {quoted(place)}.") from error
         put_in_place(path, output)
-    accuracy = None
-    if labels is not None:
-        accuracy = tuple(
-            float((agreement.likeliest(one) == labels).mean()) for one in (expected, found[0])
-        )
+    classes = [agreement.likeliest(one) for one in (expected, found[0])]
+    accuracy = tuple(float((one == labels).mean()) for one in classes)
     return Export(
         format=format,
         quantize=quantize,
@@ -97,7 +144,7 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
         calibration_images=0 if calibration is None else len(calibration),
         images=len(images),
         input_shape=images.shape[1:],
-        accuracy=accuracy,
+        accuracy=None if labels is None else accuracy,
         size=(size_in_bytes(model_file), size_in_bytes(output)),
         milliseconds=milliseconds,
         **compared,

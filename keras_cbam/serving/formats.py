@@ -9,10 +9,7 @@ INPUT, OUTPUT, SIGNATURE = "pixels", "probabilities", "serving_default"
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A format of serving; a file unless its `suffix` is empty.
-
-    Its `libraries` are the modules that write and run it, beside TensorFlow.
-    """
+    """A format of serving, a file unless `suffix` is empty; `libraries` write and run it."""
 
     quantizations: tuple = ("none", "float16", "int8")
     suffix: str = ""
@@ -28,13 +25,7 @@ FORMATS = {
 
 
 def find_format(name, quantize="none", output=None):
-    """The `Format` of that name.
-
-    Raises:
-        ValueError: if there is no such format, it has no such quantization, or the path `output`
-            ends otherwise.
-        ImportError: if a library that it needs is not installed.
-    """
+    """The `Format` of that name; ValueError or ImportError if it cannot be written so."""
     if name not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: format={name!r}")
     found = FORMATS[name]

@@ -14,11 +14,7 @@ import numpy as np
 
 
 def load_artefact(file_format, path):
-    """Loads a `"saved_model"`, `"litert"` or `"onnx"` artefact of `keras-cbam export`.
-
-    Returns a function from float32 pixels in [0, 255], `(batch, height, width, channels)`, to
-    float32 probabilities, `(batch, classes)`. Without the runtime, it raises ImportError.
-    """
+    """Loads an artefact of a format as a function from float32 pixels to probabilities."""
     return _LOADERS[file_format](os.fspath(path))
 
 
@@ -54,7 +50,7 @@ _LOADERS = {"saved_model": _load_saved_model, "litert": _load_litert, "onnx": _l
 
 
 def call_milliseconds(predict, pixels, seconds):
-    """How long calls of a function take: milliseconds of each, for as long as `seconds`."""
+    """The milliseconds of each call of a function, repeated for some seconds."""
     times = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:

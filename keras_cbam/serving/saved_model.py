@@ -14,15 +14,11 @@ ENDPOINT = "serve"
 def write_saved_model(model, folder, activation=None):
     """Writes a TensorFlow SavedModel of a classifier, in the place of what is in the folder.
 
-    Its signatures are `serve`, which `tf.saved_model.load(folder).serve(pixels)` calls, and
-    `serving_default`, with the input `"pixels"` and the output `"probabilities"`. Both take float32
-    pixels in [0, 255], `(batch, height, width, channels)`, for any batch, and give float32
-    probabilities, `(batch, classes)`. An `activation` such as `"softmax"` is added to logits.
-
-    On another backend than TensorFlow a fresh process writes it, or raises `ExportError`: what JAX
-    and PyTorch write is tied to one platform or batch.
+    Its signatures, `serve` and `serving_default`, take float32 pixels for any batch and give
+    float32 probabilities. An `activation` such as `"softmax"` is added to logits.
     """
     folder = str(folder)
+    # What JAX and PyTorch write is tied to one platform or batch: a fresh process writes it.
     if keras.backend.backend() != "tensorflow":
         with tempfile.TemporaryDirectory() as scratch:
             path = pathlib.Path(scratch) / "model.keras"

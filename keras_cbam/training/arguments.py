@@ -1,7 +1,4 @@
-"""The arguments of a run, stated once for the function, the command, the report and resume.
-
-Nothing here imports Keras: the command reads its options first.
-"""
+"""The arguments of a run, for the function, the command, the report and resume, without Keras."""
 
 import contextlib
 import dataclasses
@@ -24,15 +21,9 @@ DISTRIBUTIONS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 
 
 def argument(default, help, check=None, **told):  # noqa: A002
-    """A field of `RunArguments`, which the command reads as its annotation says, or as a string.
+    """A field of `RunArguments`: its help, a check by name and value, and `told` for the command.
 
-    Args:
-        default: its value where none is given.
-        help: string, what it is, for the command and the documentation.
-        check: function of name and value that raises ValueError; `None` is not checked.
-            Defaults to `None`: it must be one of the `choices`, if there are any.
-        **told: `choices`, `metavar` and `group`, for the command; and `may_change`, whether a
-            resumed run may be given another one, as it may those of the group `run`.
+    A resumed run may be given another value if `may_change`, as it may in the group `run`.
     """
     if check is None and "choices" in told:
         check = one_of(*told["choices"])
@@ -41,10 +32,7 @@ def argument(default, help, check=None, **told):  # noqa: A002
 
 
 def fields_of(group):
-    """A function that makes an `argument` of that group, which is `None` and a number if not told.
-
-    A default of `False` is that of a flag.
-    """
+    """A function that makes an `argument` of that group: a number unless told, `False` a flag."""
 
     def field(help, default=None, check=None, **told):  # noqa: A002
         if default is False:
@@ -114,10 +102,7 @@ class RunArguments:
 
     @classmethod
     def given(cls, earlier=None, **given):
-        """The arguments of a call, completed and checked; ValueError or TypeError if one is wrong.
-
-        Those of the run to resume, see `stored`, are `earlier`: few may be others.
-        """
+        """The arguments of a call, with those of an `earlier` run to resume; checked."""
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name in given:
             if name not in fields:

@@ -16,10 +16,9 @@ KEYS = {"identity", "epoch", "step", "steps", "history", "seconds", "counts"}
 
 
 def write_checkpoint(folder, step, state, arrays):
-    """Writes a checkpoint whole or not at all, and then removes all but the last two.
+    """Writes a checkpoint of a dict for JSON and lists of tensors, whole or not at all.
 
-    Its name has the steps of training so far; `state` is a dict for JSON with `KEYS` except
-    `"counts"`, `arrays` a dict of lists of tensors.
+    All checkpoints except the last two are removed.
     """
     target = folder / f"step-{step:010d}.npz"
     scratch = target.with_suffix(".partial")

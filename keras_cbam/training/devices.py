@@ -50,14 +50,7 @@ def find_devices(distribute):
 
 
 def distributed(distribute):
-    """Returns a context, within which models are built and trained on all devices.
-
-    Args:
-        distribute: `None` for one device; `"mirrored"` for `tf.distribute.MirroredStrategy` on the
-            GPUs, or else the CPU devices, of this machine; `"data_parallel"` for
-            `keras.distribution.DataParallel` on all devices of all processes (JAX), which find each
-            other by the environment, see `keras.distribution.initialize`.
-    """
+    """Returns a context, within which models are built and trained on all devices."""
     if distribute is None:
         return contextlib.nullcontext()
     devices = _devices(distribute)
@@ -87,6 +80,7 @@ def _devices(distribute):
     if distribute == "data_parallel":
         import jax
 
+        # The processes find each other by the environment, see `keras.distribution.initialize`.
         is_one_of_several = "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ
         if is_one_of_several and not jax.distributed.is_initialized():
             keras.distribution.initialize()

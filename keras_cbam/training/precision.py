@@ -2,16 +2,12 @@
 
 import keras
 
-from keras_cbam._compat import inner_layers
-
-# Largest difference of probabilities between the model in memory and a reloaded one.
-TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 5e-2}
+from keras_cbam.serving import agreement
 
 
 def allowed_difference(model):
-    """The largest difference of probabilities that the model's dtype policies allow."""
-    policies = {layer.dtype_policy.name for layer in inner_layers(model)}
-    return max(TOLERANCE.get(policy, 0) for policy in policies)
+    """The largest difference of probabilities between the model in memory and a reloaded one."""
+    return agreement.allowed_difference(model, in_float32=1e-5)
 
 
 def jit_compile(xla):

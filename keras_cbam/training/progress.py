@@ -28,10 +28,8 @@ from keras_cbam.training.checkpoints import (
 class Progress(keras.callbacks.Callback):
     """The state of a training that is not in the model, its only `fit`, and a callback of that.
 
-    It is `epoch` complete epochs and `step` steps; `history` has a number for each epoch, and
-    `seconds` of training were before it was stopped. Early stopping counts from the epoch
-    `patient_from`, if that is not `None`. Without a `RunFolder` no checkpoint is kept. `identity`,
-    a dict for JSON, must be the same for a training to be continued.
+    It is at `step` of `epoch`; early stopping counts from the epoch `patient_from`, if any. Without
+    a `RunFolder` no checkpoint is kept; to continue from one, `identity` must be the same.
     """
 
     def __init__(self, arguments, folder=None, identity=None):
@@ -83,10 +81,7 @@ class Progress(keras.callbacks.Callback):
         return len(losses) - 1 - int(np.argmin(losses)) >= patience
 
     def restore(self, model, first_epoch, stop_epoch, batch):
-        """Sets a compiled model from the checkpoint, if there is one; `batch` is of a step.
-
-        The state of the optimizer is set only if the checkpoint is of these epochs.
-        """
+        """Sets a compiled model, and the optimizer of these epochs, from the checkpoint, if any."""
         build_training_state(model, batch)
         arrays = self._restored
         if arrays is None:
@@ -100,14 +95,9 @@ class Progress(keras.callbacks.Callback):
             self._metrics = arrays["metrics"]
 
     def fit(self, model, epochs, epoch_batches, validation, stop_epoch, callbacks, verbose):
-        """Trains a compiled model from where it is to `stop_epoch`, by one `model.fit` an epoch.
-
-        The progress bar counts to `epochs`, those of the whole training. `epoch_batches` is a
-        function `(epoch, first_step) -> tf.data.Dataset`, `validation` such a dataset, and
-        `verbose` as of `keras.Model.fit`, except that `"auto"` draws a bar on a terminal only.
-        """
+        """Trains a compiled model from where it is to `stop_epoch`, by one `model.fit` an epoch."""
         if verbose == "auto":
-            # A bar that is drawn anew fills a log file.
+            # A bar that is drawn anew would fill a log file.
             verbose = 1 if sys.stdout.isatty() else 2
         with self._listening():
             while self.epoch < stop_epoch and not self.has_run_out_of_patience:

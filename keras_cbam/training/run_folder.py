@@ -19,10 +19,7 @@ _COMMON = (ARGUMENTS, REPORT, HISTORY, MODEL, BEST, CHECKPOINTS, TENSORBOARD)
 
 
 class RunFolder:
-    """Where a run of a `Task` writes: a context, at the end of which others may write there.
-
-    Without a path, or of several processes in all except one, nothing is written.
-    """
+    """Where the first process of a run writes, if there is a path: locked until the block ends."""
 
     def __init__(self, path, task, is_writing=True):
         self.path = None if path is None else pathlib.Path(path).absolute()
@@ -161,7 +158,9 @@ def read_json(path):
 
 
 def resumable(path, task_name):
-    """The arguments of a run for `RunArguments.given`; TrainingError if it is not of the task."""
+    """The arguments of a run, if any, to be resumed; TrainingError if it is not of the task."""
+    if path is None:
+        return None
     told = read_json(pathlib.Path(path) / ARGUMENTS)
     if told.get("task") != task_name or not isinstance(told.get("arguments"), dict):
         raise TrainingError(f"There is no run of {task_name} to resume in {quoted(path)}.")

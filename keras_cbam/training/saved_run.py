@@ -74,8 +74,7 @@ def find_run(path):
     if not is_run:
         return SavedRun(model_file)
     report, arguments = read_json(model_file.parent / REPORT), told.get("arguments")
-    data = report.get("data", {})
-    names = told.get("class_names", data.get("class_names") if isinstance(data, dict) else None)
+    names = told.get("class_names")
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not isinstance(arguments, dict) or not (names is None or is_list):
         raise ModelError(f"The {ARGUMENTS} beside {quoted(model_file)} is damaged.")

@@ -52,10 +52,9 @@ class Task(Protocol):
         """How it is trained, for that number of steps an epoch."""
 
     def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE):
-        """A `tf.data.Dataset` of batches: a pure function of its arguments.
+        """A `tf.data.Dataset`: a pure function of its arguments.
 
-        `part` is `"train"` (augmented, in the order of the epoch, from a step on),
-        `"validation"`, `"test"`, or `"sample"`: a few images of the test part.
+        `part` is `"train"`, `"validation"`, `"test"`, or `"sample"`: a few images of the last.
         """
 
     def measure(self, model: keras.Model, data: Data) -> tuple[dict, Any]:

@@ -40,8 +40,7 @@ class Run:
         model: the trained `keras.Model`.
         data: what it was trained and measured on.
         history: dict of lists, one number for each epoch.
-        report: dict, the contents of `report.json`; `"problems"` names what failed after the
-            training.
+        report: dict, the contents of `report.json`; `"problems"` names what failed afterwards.
         output: `pathlib.Path` of the folder of the run, or `None` if none was written.
     """
 

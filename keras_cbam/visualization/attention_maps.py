@@ -32,17 +32,16 @@ def attention_maps(model, images, layers=None, batch_size=32):
 
     Args:
         model: `keras.Model` with attention layers of this package.
-        images: array `(batch, height, width, channels)` of pixels as the model takes them.
-            Greyscale becomes RGB if the model takes three channels, and other sizes are resized if
-            it takes one size only. For a model of several inputs their list or dict.
+        images: array `(batch, height, width, channels)` of pixels as the model takes them; for a
+            model of several inputs their list or dict. Greyscale becomes RGB, and other sizes are
+            resized, where the model takes nothing else.
         layers: regular expression on layer names, collection of names, or predicate on the layer.
             Defaults to `None`: all attention layers.
         batch_size: int, images at once. Defaults to `32`.
 
     Returns:
-        Dict `{layer name: AttentionScores}` in the order of the calls. Where layers of nested
-        models share a name, it is their path, `<model>/<layer>`. Further calls of a shared layer
-        are `<name>_1` and so on.
+        Dict `{layer name: AttentionScores}` in the order of the calls. Layers that share a name
+        have their path, `<model>/<layer>`; further calls of a layer are `<name>_1` and so on.
 
     Raises:
         ValueError: if the model has no attention layer, `layers` names none or none that is

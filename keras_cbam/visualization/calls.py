@@ -14,10 +14,9 @@ _WHOLE = (AttentionLayer, keras.layers.GroupQueryAttention, keras.layers.MultiHe
 
 
 def find_operations(model):
-    """`{path: operation}` of a model's layers and operations, inner layers included.
+    """`{path: operation}` of a model, inner layers included, except those of attention layers.
 
-    The path of a layer in a nested model is `<model>/<layer>`; a layer with several has the first.
-    Attention layers are not searched: their gates belong to them.
+    The path in a nested model is `<model>/<layer>`, or the first of several.
     """
     found, seen = {}, set()
 
@@ -58,11 +57,7 @@ def ensure_built(model, inputs):
 
 @contextlib.contextmanager
 def hooked(hooks):
-    """Within the block, other functions answer the calls of layers and operations.
-
-    For a pair `(operation, hook)`, it is `hook(call, *args, **kwargs)` that is computed where it
-    would be `call(*args, **kwargs)`.
-    """
+    """Within the block, each `(operation, hook)` computes `hook(call, ...)` for `call(...)`."""
     with contextlib.ExitStack() as stack:
         for operation, hook in hooks:
             call = functools.partial(hook, operation.call)

@@ -21,15 +21,13 @@ _SMALLEST = 1e-30
 
 
 class FeatureGradients:
-    """The feature maps of a layer, the logits of a classifier, and the gradient between them.
-
-    The calls of the model are recorded on the first example of a batch. For `layer` see `grad_cam`.
-    """
+    """The feature maps of a layer, the logits of a classifier, and the gradient between them."""
 
     def __init__(self, model, batch, layer):
         ensure_built(model, batch)
         self.model = model
         self.operations = find_operations(model)
+        # On the first example.
         calls, scores = self._record(keras.tree.map_structure(lambda array: array[:1], batch))
         # Of several calls, the last one counts.
         outputs = dict(calls)
@@ -109,10 +107,7 @@ class FeatureGradients:
         return (own_format or data_format(self.model)) == "channels_first"
 
     def __call__(self, batch, classes):
-        """Feature maps, the gradients of the classes' logits to them, and all logits.
-
-        The maps and gradients have the channels last. Without `classes`, those are the likeliest.
-        """
+        """Feature maps, gradients to them of logits of `classes` or the likeliest, all logits."""
 
         def score(change):
             features, calls = [], []

@@ -36,14 +36,17 @@ def figure_names(paths, ending):
     return names
 
 
-def refuse_to_lose_files(files, images, overwrite):
-    """Refuses to write files, `pathlib.Path`s in one folder, in the place of others.
+def write_files(files):
+    """Writes `{path: bytes}` into one folder, which is made."""
+    next(iter(files)).parent.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        # A link to a file elsewhere is replaced itself.
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
 
-    Raises:
-        NotADirectoryError: if the folder is a file.
-        DataError: if a file would replace one of the images, which are paths.
-        FileExistsError: if a file exists, and `overwrite` is false.
-    """
+
+def refuse_to_lose_files(files, images, overwrite):
+    """Refuses files of one folder that would replace an image or, without `overwrite`, any file."""
     folder = files[0].parent
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"The output {quoted(folder)} is a file, not a folder.")

@@ -14,15 +14,12 @@ LARGEST_NUMBERED_MATRIX = 20
 def plot_attention(model, image, layers=None):
     """Shows what a model attends to: spatial maps over the image, and the strongest channels.
 
-    A column shows an attention layer: its spatial map over the image in grey, and below it the
-    channels with the largest gates. By default these are the last layer at each resolution of the
-    feature maps (or each number of channels, where no layer has a spatial gate).
-
     Args:
         model: `keras.Model` with attention layers and one input of images.
         image: array `(height, width)` or `(height, width, channels)` of pixels as the model takes
             them, see `attention_maps`; or a batch or list of such, each in rows of its own.
-        layers: see `attention_maps`; every chosen layer then has a column. Defaults to `None`.
+        layers: see `attention_maps`; each has a column. Defaults to `None`: the last layer at each
+            resolution of the feature maps (or number of channels, where none has a spatial gate).
 
     Returns:
         A `matplotlib.figure.Figure`. (`%matplotlib inline` lets notebooks show it.)
@@ -108,9 +105,7 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
             label = f"{panels.class_label(index, class_names)}: {probabilities[index]:.2f}"
             title = "\n".join(map(panels.wrapped, (title, label)))
             drawn = panels.draw_overlay(axis, shown, activation.maps[0], title, limits=(0, 1))
-    bar = figure.colorbar(drawn, ax=grid, fraction=0.03)
-    bar.set_label("Grad-CAM, relative to its maximum", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    panels.draw_colour_bar(figure, drawn, grid, "Grad-CAM, relative to its maximum", fraction=0.03)
     return figure
 
 

@@ -10,10 +10,7 @@ from keras_cbam.visualization.images import batches, image_size, model_inputs, r
 
 
 class ClassActivation(typing.NamedTuple):
-    """Grad-CAM maps `(batch, height, width)` in [0, 1] with the classes that they are of.
-
-    The probabilities are those of all classes, `(batch, classes)`.
-    """
+    """Grad-CAM maps, the classes that they are of, and the probabilities of all classes."""
 
     maps: np.ndarray
     classes: np.ndarray
@@ -31,10 +28,9 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
     map  = relu(sum over k of a[k] * A[k])
     ```
 
-    divided by its maximum and resized (bilinear) to the size of the image. A map is all zeros
-    where nothing speaks for the class. Where the softmax is hidden in the code of a layer or model,
-    the logarithms of the probabilities stand for `y`. A model with one score for each image has the
-    classes 1, for which the score speaks, and 0, for which its negative does.
+    divided by its maximum, unless that is 0, and resized (bilinear) to the size of the image. Where
+    the softmax is hidden in the code of a layer or model, the logarithms of the probabilities stand
+    for `y`. A single score speaks for the class 1, and its negative for the class 0.
 
     Args:
         model: `keras.Model` of any kind, from images to one score for each class, as logits or
@@ -43,8 +39,7 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
         class_index: int, or a sequence with one for each image. Defaults to `None`: the class that
             the model predicts.
         layer: the layer whose feature maps are used: its name, its path `<model>/<layer>` in
-            nested models, or the layer itself. Defaults to `None`: the last with more than one
-            position in space.
+            nested models, or itself. Defaults to `None`: the last with more than one position.
         batch_size: int, images at once. Defaults to `32`.
 
     Returns:

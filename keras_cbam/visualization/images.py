@@ -17,12 +17,7 @@ def to_float32(tensor):
 
 
 def model_inputs(model, images):
-    """Images, or other inputs, as float32 arrays that fit a model.
-
-    Greyscale becomes RGB if the model takes three channels, and images of another size are resized
-    (bilinear, antialiased) if it takes one size only. For a model of several inputs, `images` and
-    what is returned are a list or dict of arrays.
-    """
+    """Images, or a list or dict of several inputs, as float32 arrays that fit a model."""
     tensors = getattr(model, "inputs", None)
     if not tensors:
         is_batch = isinstance(images, (list, tuple)) and all(np.ndim(one) == 3 for one in images)
@@ -146,10 +141,7 @@ def as_images(model, images):
 
 
 def displayed(image):
-    """An image `(height, width, channels)` as RGB in [0, 1].
-
-    Integers are in [0, 255], floats in [0, 1] or [0, 255]; other values are stretched.
-    """
+    """An image of integers in [0, 255], or of any floats, as RGB in [0, 1]."""
     if image.shape[-1] not in (1, 3, 4):
         raise ValueError(
             "An image must have 1, 3 or 4 channels, (height, width, channels). "

@@ -73,10 +73,7 @@ def check_class_names(class_names, classes):
 
 
 def last_of_each_size(maps):
-    """The attention maps of the last layer at each resolution, in their order.
-
-    Layers without a spatial map count by their number of channels.
-    """
+    """The attention maps of the last layer at each resolution, or else number of channels."""
     last = {}
     for name, scores in maps.items():
         size = scores.channel.shape if scores.spatial is None else scores.spatial.shape
@@ -100,10 +97,7 @@ def _row_heights(maps):
 
 
 def draw_attention(figure, image, maps):
-    """Draws an RGB image in [0, 1], spatial maps over it, and below them the strongest channels.
-
-    The maps are a dict of `AttentionScores` of one image.
-    """
+    """Draws an RGB image in [0, 1], the spatial maps of layers over it, and below them channels."""
     rows = _row_heights(maps)
     ratios = {"height_ratios": list(rows.values())}
     grid = figure.subplots(len(rows), 1 + len(maps), squeeze=False, gridspec_kw=ratios)
@@ -120,10 +114,9 @@ def draw_attention(figure, image, maps):
                 gate = _spatial_map(values)
                 title += f"\n{gate.shape[1]} x {gate.shape[0]}"
                 drawn = draw_overlay(axis, image, gate, title)
-                bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9)
-                bar.set_label("spatial gate", fontsize=8)
-                bar.ax.tick_params(labelsize=7)
-                bar.ax.locator_params(nbins=4)
+                place = {"orientation": "horizontal", "shrink": 0.9}
+                bar = draw_colour_bar(figure, drawn, axis, "spatial gate", **place)
+                bar.locator_params(nbins=4)
             else:
                 gates = values.reshape(-1)
                 strongest = np.argsort(-gates, kind="stable")[:STRONGEST_CHANNELS]
@@ -165,10 +158,7 @@ draw_picture = draw_image
 
 
 def draw_overlay(axis, image, values, title, limits=None):
-    """Draws a map `(rows, columns)` over an RGB image in grey; returns what a colour bar needs.
-
-    The `limits` are the ends of the colours, by default those of the values.
-    """
+    """Draws a map over an RGB image in grey, colours up to `limits`; returns what was drawn."""
     low, high = limits or (float(values.min()), float(values.max()))
     if high - low < 1e-6:
         # A gate that is the same everywhere, such as that of an identity.
@@ -179,3 +169,11 @@ def draw_overlay(axis, image, values, title, limits=None):
     axis.set_axis_off()
     _set_title(axis, title)
     return drawn
+
+
+def draw_colour_bar(figure, drawn, axes, quantity, **place):
+    """Draws the colour bar of what was drawn beside some axes; returns its own axis."""
+    bar = figure.colorbar(drawn, ax=axes, **place)
+    bar.set_label(quantity, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return bar.ax

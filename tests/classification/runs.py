@@ -71,7 +71,8 @@ def write_run(folder, data, model=None, class_names=tuple(CLASSES), **arguments)
     folder.mkdir(parents=True)
     (model or network()).save(folder / "model.keras")
     given = {"recipe": "default", "data": str(data), "image_size": SIZE, "batch_size": 8}
-    told = {"task": "classification", "arguments": {**given, **arguments}}
+    told = {"task": "classification", "class_names": list(class_names)}
+    told["arguments"] = {**given, **arguments}
     (folder / "arguments.json").write_text(json.dumps(told))
     report = {"task": "classification", "data": {"class_names": list(class_names)}}
     (folder / "report.json").write_text(json.dumps(report))

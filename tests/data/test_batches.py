@@ -82,7 +82,7 @@ def test_crops_are_those_of_the_number(files):
     assert labels.tolist() == order.tolist()
     for image, index, number in zip(images, order, numbers):
         file = open_image(files.images.paths[index])
-        expected = training_crop(file, SIZE, True, np.random.default_rng(number))
+        expected = training_crop(file, SIZE, np.random.default_rng(number))
         np.testing.assert_array_equal(image, expected)
     with pytest.raises(ValueError, match=r"`augment` must be one of .*Received: augment='flips'"):
         training_batches(files, 16, 3, 1, augment="flips")
