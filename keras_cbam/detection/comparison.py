@@ -11,12 +11,9 @@ LARGEST_UNPAIRED = 0.01
 
 
 def compare_detections(expected, found, allowed):
-    """Pairs the detections of two predictions, each as `predict` of a detector returns it.
-
-    A pair is of one class; its confidences differ by at most `allowed`, its edges by at most that
-    part of the largest edge there is. Returns the largest difference of pairs, `"confidence"` and,
-    in pixels, `"boxes"`; and `"unpaired"`, the part of both predictions' detections without
-    counterpart.
+    """The largest differences, `"confidence"` and `"boxes"` in pixels, of paired detections, and
+    the part `"unpaired"` without a counterpart. A pair is of one class, its confidences differ by
+    at most `allowed` and its edges by that part of the largest edge.
     """
     largest = {"confidence": 0.0, "boxes": 0.0}
     total = unpaired = 0

@@ -19,11 +19,11 @@ _INCH = 72
 
 
 def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
-    """Images with the boxes that were found in them, and above these with those that there are.
+    """Images with the boxes that were found in them, and above these with the true ones.
 
     Args:
         images: sequence of uint8 arrays `(height, width, 3)`.
-        detections: list of dicts of arrays, see `predict_detections`, one for each image.
+        detections: list of a dict for each image, see `predict_detections`.
         class_names: list of strings, or `None`: classes are called by their number.
         truth: list of pairs of arrays, boxes `(boxes, 4)` and classes `(boxes,)`. Defaults to
             `None`: only what was found is drawn.

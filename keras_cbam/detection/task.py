@@ -151,22 +151,19 @@ def train_detector(**arguments):
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
     falls by a cosine; the gradient of each variable is clipped to a norm of 10. Calls
-    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights again on one
-    machine.
+    `keras.utils.set_random_seed(seed)`: on one machine, the same arguments give the same weights.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
-    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
-    `model.keras`; and then `report.json` and the figures `learning_curves.png`, `detections.png`
-    and `precision_recall.png`. Ctrl-C or SIGTERM ends the run after the step with a further
-    checkpoint.
+    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end `model.keras`,
+    and then `report.json`, `learning_curves.png`, `detections.png` and `precision_recall.png`.
+    Ctrl-C or SIGTERM ends the run after the step with a further checkpoint.
 
     Args:
         **arguments: the fields of `DetectorArguments`, each explained by `keras-cbam detect
             --help`. `attention` may be all that `insert_attention` takes.
 
     Returns:
-        `keras_cbam.training.Run`. Its report has the metrics of `evaluate_detector` on the test
-        images.
+        `keras_cbam.training.Run`. Its report has `evaluate_detector`'s metrics of the test images.
 
     Raises:
         TypeError, ValueError: if there is no such argument, or it is outside its range.
