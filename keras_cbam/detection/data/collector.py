@@ -14,9 +14,8 @@ from keras_cbam.errors import DataError, printable, quoted
 
 
 class Collector:
-    """Gathers the images of one folder into a `DetectionSet`, and tells what is left out.
-
-    No path and no link may lead out of the folder `root`.
+    """Gathers images of the folder `root`, out of which no path or link may lead, into a
+    `DetectionSet`, and counts what is left out.
     """
 
     def __init__(self, root, strict):
@@ -42,9 +41,8 @@ class Collector:
         return None
 
     def add(self, path, size, image_id, boxes, classes, ignored, areas=None):
-        """Adds an image `(height, width)` with its boxes `(left, top, right, bottom)` in pixels.
-
-        The boxes are clipped to the image; `areas` are those of the clipped boxes if `None`.
+        """Adds an image of `(height, width)` with its boxes, clipped to it; `areas` are the clipped
+        boxes' if `None`.
         """
         boxes = np.array(boxes, "float64").reshape(-1, 4)
         height, width = size
@@ -71,11 +69,8 @@ class Collector:
         return sorted({name for row in self._rows for name in row[4]})
 
     def collect(self, name, class_names, where):
-        """The `DetectionSet` of what was added.
-
-        `class_names` is `{what stands for a class: name}`; boxes of other classes are left out and
-        counted. Raises DataError if no image is left, or too many cannot be opened, see
-        `SizedImages`.
+        """The `DetectionSet` of what was added, with the classes `{what stands for a class: name}`;
+        DataError if no image is left or too many cannot be opened.
         """
         index = {key: i for i, key in enumerate(class_names)}
         images = len(self._rows) + len(self.unreadable)

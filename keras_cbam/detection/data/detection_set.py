@@ -22,20 +22,20 @@ class DetectionSet:
     Attributes:
         name: string, what the set is called.
         class_names: list of strings.
-        images: sequence of uint8 arrays `(height, width, 3)`, RGB: an array, a list, or
+        images: sequence of uint8 RGB arrays `(height, width, 3)`: an array, a list, or
             `SizedImages`.
         sizes: int array `(images, 2)`, height and width in pixels.
         boxes: list with a float32 array `(boxes, 4)` for each image: left, top, right and bottom
-            edge in pixels, from the image's left or top edge. An image may have none.
+            edge in pixels.
         classes: list of int32 arrays `(boxes,)`, indices into `class_names`.
-        ignored: list of bool arrays `(boxes,)`: COCO's crowds and VOC's difficult objects. They
-            are not trained on, and what finds them counts neither for nor against a detector.
-        areas: list of float32 arrays `(boxes,)`, of the objects in square pixels, by which COCO
-            tells small, medium and large ones. An object does not fill its box.
+        ignored: list of bool arrays `(boxes,)`: COCO's crowds and VOC's difficult objects, which
+            are not trained on; what finds them counts neither for nor against a detector.
+        areas: list of float32 arrays `(boxes,)`, of the objects (not their boxes) in square pixels,
+            by which COCO tells small, medium and large ones.
         image_ids: list of what the data call the images, strings or ints.
         skipped: dict `{reason: count}` of what was left out or mended.
-        unreadable: list of lines `"path: reason"` on images that cannot be opened.
-            Defaults to none.
+        unreadable: list of lines `"path: reason"` on images that cannot be opened. Defaults to
+            none.
     """
 
     name: str
@@ -104,8 +104,8 @@ class DetectionData:
     """Images with boxes in parts, of the same classes.
 
     Attributes:
-        train, validation, test: `DetectionSet`s: to train on, measured after each epoch, and
-            measured at the end. The last two are one object where the data have two parts.
+        train, validation, test: `DetectionSet`s to train on, to measure after each epoch, and at
+            the end. The last two are one object where the data have two parts.
     """
 
     train: DetectionSet
@@ -121,10 +121,8 @@ class DetectionData:
         return self.train.class_names
 
     def identity(self):
-        """A digest that differs for other data, wherever they lie.
-
-        It is of the boxes and class names; of files, the paths in the data folder and the sizes; of
-        arrays, up to 256 images of each part.
+        """A digest of boxes, classes and images (files: paths in the folder and sizes; arrays: up
+        to 256 of each part) that differs for other data, wherever they lie.
         """
         parts = self._parts().values()
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]

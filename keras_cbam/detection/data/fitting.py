@@ -17,9 +17,8 @@ def fitted_size(height, width, image_size):
 
 
 def fitted_scale(height, width, image_size):
-    """What takes pixels of an image to those of the resized one: float32 `(2,)`, across and down.
-
-    The two differ by the rounding to whole pixels.
+    """The factors from an image's pixels to the resized one's, float32 `(2,)`, across and down;
+    they differ by the rounding to whole pixels.
     """
     new_height, new_width = fitted_size(height, width, image_size)
     return np.array([new_width / width, new_height / height], "float32")
@@ -43,14 +42,8 @@ def window(image, image_size, longer, corner):
 
 
 def augmented(image, boxes, image_size, generator):
-    """Flips, magnifies, crops and brightens an image at random, and its boxes with it.
-
-    Half of the images are flipped left to right. The longer side is resized to `image_size` times a
-    factor in [0.75, 4/3]; a square of `image_size` is then cut out at a random place, or padded
-    with black on the right and below. Up to 32 of 255 are added to or taken from all pixels.
-
-    Takes an RGB Pillow image and boxes `(boxes, 4)` in its pixels. Returns uint8 pixels, the boxes
-    in these, and which boxes are left: at least a quarter of the area, and 2 pixels of each side.
+    """Flips, magnifies, crops or pads, and brightens a Pillow image at random, and its boxes with
+    it. Returns uint8 pixels, the boxes in these, and which boxes are left.
     """
     is_flipped = generator.random() < 0.5
     longer = round(image_size * generator.uniform(*SCALES))

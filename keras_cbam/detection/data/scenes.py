@@ -27,20 +27,20 @@ _SOURCE_SIZE = 32
 def clothing_scenes(count, part="train", image_size=96, seed=0):
     """Images of up to five garments on textured grounds, with their boxes; needs no file.
 
-    Garments are the images of the embedded part of Fashion-MNIST, of ten classes, 20 to 56 pixels
-    wide and high in a scene of 96: tinted, flipped and cut out along their outline. They overlap
-    each other and the edges of the scene, and at least 60 % of each is seen. Boxes are tight around
-    what is seen. Scene `i` is a function of `seed`, `part`, `image_size` and `i` alone.
+    Garments are the embedded Fashion-MNIST images, of ten classes, 20 to 56 pixels wide and high in
+    a scene of 96: tinted, flipped and cut out along their outline. They overlap each other and the
+    scene's edges; at least 60 % of each is seen, and boxes are tight around what is seen. Scene `i`
+    is a function of `seed`, `part`, `image_size` and `i` alone.
 
     Args:
         count: int, number of scenes.
         part: `"train"` or `"test"`, the part of Fashion-MNIST. Defaults to `"train"`.
-        image_size: int, side of the square scenes in pixels, at least 32. Defaults to `96`.
+        image_size: int, side of the scenes in pixels, at least 32. Defaults to `96`.
         seed: int of at least 0. Defaults to `0`.
 
     Returns:
-        `DetectionSet`, whose images are a uint8 array `(count, image_size, image_size, 3)`. The
-        areas are those of the visible garments, not of their boxes.
+        `DetectionSet`, whose images are a uint8 array `(count, image_size, image_size, 3)` and
+        areas those of the visible garments.
 
     Raises:
         ValueError: if an argument is outside its range.

@@ -11,19 +11,18 @@ from keras_cbam.errors import DataError, quoted
 class SizedImages(FileImages):
     """Image files, each of a known size, decoded when they are asked for.
 
-    A file that cannot be decoded, or whose image is not of its size, is a failure, see
-    `FileImages`. `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
+    A file that cannot be decoded, or is not of its size, is a failure, see `FileImages`.
+    `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
 
     Args:
         paths: list of strings.
-        sizes: int array `(images, 2)`, the height and width that the boxes are for.
-        strict: bool, whether a failure is an error; else the image is left out.
-            Defaults to `False`.
+        sizes: int array `(images, 2)`, the height and width in pixels that the boxes are for.
+        strict: bool, whether a failure is an error; else the image is left out. Defaults to
+            `False`.
 
     Example:
 
-    >>> images = SizedImages(["street.jpg"], np.array([[480, 640]]))
-    >>> images[0].shape
+    >>> SizedImages(["street.jpg"], np.array([[480, 640]]))[0].shape
     (480, 640, 3)
     """
 

@@ -12,12 +12,8 @@ from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
-    """A detector: fitted on images and boxes, it predicts boxes, classes and confidences.
-
-    A subclass gives `call` (raw predictions), `targets` (what these should have been, with
-    weights), and `candidates` (boxes and class probabilities of the raw predictions). A prediction
-    below `confidence_threshold` is dropped, as is the less confident of two boxes of a class that
-    overlap by `iou_threshold` or more; `max_detections` of an image are left.
+    """A detector, of whose subclasses each gives `call` (raw predictions), `targets` (what these
+    should have been, with weights) and `candidates` (boxes and class probabilities).
     """
 
     # Candidates (a box with a class) that a detection is chosen from, per detection.
@@ -65,10 +61,7 @@ class Detector(keras.Model):
             box_loss: loss between offsets `(batch, boxes, 4)`. Defaults to `None`: smooth L1.
             classification_loss: loss between class indices `(batch, boxes)`, 0 the background, and
                 logits `(batch, boxes, 1 + num_classes)`. Defaults to `None`: cross-entropy.
-            **kwargs: other arguments of `keras.Model.compile`, except `loss` and `metrics`.
-
-        Raises:
-            ValueError: if `loss` or `metrics` is given.
+            **kwargs: of `keras.Model.compile`, except `loss` and `metrics` (ValueError).
         """
         for name in ("loss", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:

@@ -50,9 +50,9 @@ def build_detector(
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
             as in their papers), or any name in `keras.applications`. Defaults to `"small"`.
         attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
-            others in the blocks of the backbone. Defaults to `"cbam"`.
-        weights: of the backbone, see `attention_backbone`; `"small"` has none.
-            Defaults to `None`: random.
+            others in the backbone's blocks. Defaults to `"cbam"`.
+        weights: of the backbone, see `attention_backbone`; `"small"` has none. Defaults to `None`:
+            random.
 
     Returns:
         A Keras model that takes pixels in [0, 255], `(batch, image_size, image_size, 3)`.

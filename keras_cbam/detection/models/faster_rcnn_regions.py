@@ -29,12 +29,9 @@ def region_proposal_network(filters, anchors, dtype):
 
 
 def select_proposals(boxes, logits, count, iou_threshold, image_size):
-    """The best anchors of all levels after non-maximum suppression within each level.
-
-    As `keras_cv.layers.ROIGenerator`, which fails under a policy of mixed precision. Each level has
-    `boxes` `(batch, anchors, 4)`, "xyxy" in pixels, inside the image, and `logits`
-    `(batch, anchors, 1)`; nothing is differentiated through the selection. Returns boxes
-    `(batch, count or all anchors, 4)`, and which of them are proposals: the others are padding.
+    """The best anchors of all levels, `(batch, count or all, 4)`, after non-maximum suppression
+    within each level, and which of them are no padding. (keras_cv's `ROIGenerator` fails under
+    mixed precision.)
     """
     best, confidence, levels = [], [], []
     for level, scores in enumerate(logits):
@@ -79,11 +76,8 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
 
 
 def anchor_targets(anchors, boxes, classes, count, seed):
-    """What a sample of `count` anchors of each image learns, up to half of them positive.
-
-    Boxes `(batch, boxes, 4)`, "xyxy" in pixels, and classes `(batch, boxes)` are padded with -1.
-    Returns targets (whether an anchor is on a box, and the offsets of that) and weights, dicts by
-    the name of the loss.
+    """Targets (whether an anchor is on a box, and that box' offsets) and weights by the name of the
+    loss, of a sample of `count` anchors of each image, up to half of them positive.
     """
     matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
     count = min(count, len(anchors))
@@ -96,10 +90,8 @@ def anchor_targets(anchors, boxes, classes, count, seed):
 
 
 def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
-    """What a sample of `count` proposals and boxes of each image learns, up to a quarter positive.
-
-    `is_proposal` is false where `proposals` is padding. Returns the sampled regions `(batch, count,
-    4)`, and targets and weights as `anchor_targets`.
+    """The regions `(batch, count, 4)` of a sample of proposals and boxes, up to a quarter positive,
+    with their targets and weights.
     """
     # The boxes themselves are proposals as well: the first proposals hit nothing.
     regions = ops.concatenate([proposals, boxes], axis=1)

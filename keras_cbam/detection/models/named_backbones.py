@@ -30,8 +30,8 @@ def application_backbone(
     Args:
         name: string, name in `keras.applications`.
         input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
-        attention: see `insert_attention`; placed in the network's blocks, where it starts as an
-            identity. Defaults to `None`.
+        attention: see `insert_attention`; in the network's blocks, starting as an identity.
+            Defaults to `None`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
         levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
         **application_kwargs: of the function in `keras.applications`: `alpha=0.5`.
@@ -64,18 +64,14 @@ def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
 def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
     """A residual network for images of about 100 pixels, from random weights.
 
-    Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two 3x3
-    convolutions: one of 32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at
-        32.
+    Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two: one of
+    32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at 32.
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
-        attention: see `insert_attention`; at the end of every block's branch, where it does not
-            start as an identity. Defaults to `None`.
-        levels: see `application_backbone`. Defaults to `(3, 4, 5)`.
-
-    Returns:
-        See `application_backbone`.
+        attention: see `insert_attention`; at the end of every block's branch, not starting as an
+            identity. Defaults to `None`.
+        levels: see `application_backbone`, as for what is returned. Defaults to `(3, 4, 5)`.
 
     Example:
 
@@ -101,10 +97,8 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
 
     Args:
         alpha: float, factor of the channels. Defaults to `1.0`.
-        input_shape, weights, levels: see `application_backbone`. Small images need finer levels.
-
-    Returns:
-        See `application_backbone`.
+        input_shape, weights, levels: see `application_backbone`, as for what is returned. Small
+            images need finer levels.
     """
     model = _from_pixels("MobileNet", input_shape, None, weights, alpha=alpha)
     return pyramid_backbone(model, levels)
@@ -118,20 +112,15 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     20 ([ParseNet](https://arxiv.org/abs/1506.04579)).
 
     Args:
-        input_shape: see `application_backbone`.
-        weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers
-            are subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
+        input_shape: see `application_backbone`, as for what is returned.
+        weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers are
+            subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
         width: float, factor of the channels, 1 with weights. Defaults to `1.0`.
-
-    Returns:
-        See `application_backbone`.
 
     Raises:
         ValueError: if `weights` is neither, or does not fit `width`.
 
-    Reference:
-
-    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 3
+    Source: [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 3.
     """
     if weights not in ("imagenet", None) or (weights is not None and width != 1):
         raise ValueError(
