@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_cbam.applications import attention_backbone, find_application
 from keras_cbam.detection.models.backbone_of_any_model import detection_backbone, pyramid_backbone
+from keras_cbam.errors import one_of
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.models.building import attended, conv, norm, preprocessed
 from keras_cbam.models.resnet import residual_block
@@ -15,6 +16,7 @@ from keras_cbam.models.resnet import residual_block
 # Filters and residual blocks of the stages, and filters and convolutions of the blocks.
 _SMALL_STAGES = ((32, 1), (64, 2), (128, 2), (256, 1))
 _VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+_VGG16_UNITS = 1024
 
 
 def application_backbone(
@@ -104,7 +106,7 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
     return pyramid_backbone(model, levels)
 
 
-def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
+def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
     """The VGG16 of SSD300: normalized conv4_3, and the fully connected layers as convolutions.
 
     fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is
@@ -115,31 +117,26 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
         input_shape: see `application_backbone`, as for what is returned.
         weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers are
             subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
-        width: float, factor of the channels, 1 with weights. Defaults to `1.0`.
 
     Raises:
-        ValueError: if `weights` is neither, or does not fit `width`.
+        ValueError: if `weights` is neither.
 
     Source: [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 3.
     """
-    if weights not in ("imagenet", None) or (weights is not None and width != 1):
-        raise ValueError(
-            '`weights` must be "imagenet", with `width=1`, or None. '
-            f"Received: weights={weights!r}, width={width!r}"
-        )
+    one_of("imagenet", None)("weights", weights)
     pixels = keras.Input(input_shape, name="pixels")
     x = keras.applications.vgg16.preprocess_input(pixels)
     for block, (filters, convolutions) in enumerate(_VGG16_BLOCKS, 1):
         for i in range(1, convolutions + 1):
-            x = _conv(x, filters * width, 3, f"block{block}_conv{i}")
+            x = _conv(x, filters, 3, f"block{block}_conv{i}")
         if block == 4:
             conv4_3 = x
         # The third pooling rounds up, the fifth keeps the size.
         size, strides = (3, 1) if block == 5 else (2, 2)
         padding = "same" if block in (3, 5) else "valid"
         x = keras.layers.MaxPooling2D(size, strides, padding, name=f"block{block}_pool")(x)
-    x = _conv(x, 1024 * width, 3, "fc6", dilation_rate=6)
-    fc7 = _conv(x, 1024 * width, 1, "fc7")
+    x = _conv(x, _VGG16_UNITS, 3, "fc6", dilation_rate=6)
+    fc7 = _conv(x, _VGG16_UNITS, 1, "fc7")
     # The root mean square is the norm divided by the root of the number of channels.
     norm = keras.layers.RMSNormalization(name="conv4_3_norm")
     normalized = norm(conv4_3)
@@ -155,7 +152,7 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
 
 def _conv(x, filters, kernel_size, name, **kwargs):
     return keras.layers.Conv2D(
-        int(filters), kernel_size, padding="same", activation="relu", name=name, **kwargs
+        filters, kernel_size, padding="same", activation="relu", name=name, **kwargs
     )(x)
 
 
