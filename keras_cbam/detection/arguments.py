@@ -61,10 +61,11 @@ class DetectorArguments(RunArguments):
         # The name of what is built in is never that of a file.
         paths = {
             "data": existing_path(self.data, SCENES),
-            "weights": existing_path(_none_or(self.weights), IMAGENET),
+            "weights": existing_path(self.weights, IMAGENET),
         }
-        attention = _none_or(self.attention)
-        return dataclasses.replace(self, attention=attention, **missing, **paths)._checked()
+        # What the command line calls none.
+        paths |= {name: None for name in ("attention", "weights") if getattr(self, name) == "none"}
+        return dataclasses.replace(self, **missing, **paths)._checked()
 
     def _checked(self):
         self.check()
@@ -94,8 +95,3 @@ def refuse_weights_of_small(backbone, weights):
         raise ValueError(
             f"The small backbone starts from random weights. Received: weights={weights!r}"
         )
-
-
-def _none_or(value):
-    """`None` where the command line says none."""
-    return None if value == "none" else value

@@ -84,13 +84,13 @@ def _in_own_pixels(model, predictions, sizes, image_size):
         # Some detectors count their padding in.
         kept = np.flatnonzero(classes[i, : int(counts[i])] >= 0)
         own = boxes[i, kept] / np.tile(fitted_scale(height, width, image_size), 2)
+        if not (np.isfinite(own).all() and np.isfinite(confidence[i, kept]).all()):
+            raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         found = {
             "boxes": np.clip(own, 0, [width, height, width, height]).astype("float32"),
             "classes": classes[i, kept].astype("int64"),
             "confidence": confidence[i, kept].astype("float32"),
         }
-        if not all(np.isfinite(values).all() for values in (own, *found.values())):
-            raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         detections.append(found)
     return detections
 
@@ -148,8 +148,8 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         data: other data than the run's, see `load_detection_data`; their classes are found by name
             among the model's. Defaults to `None`.
-        split: `"test"`, `"validation"` or `"val"`, or `"train"`. Defaults to `None`: the test part;
-            of other data in one part, all.
+        split: `"test"`, `"validation"`, `"val"` or `"train"`. Defaults to `None`: the test part, or
+            all of other data in one part.
         batch_size: int. Defaults to `None`: the run's.
 
     Returns:
@@ -182,24 +182,19 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
 
 def run_data(run, image_size, data=None, split=None):
     """The `DetectionData` of a `SavedRun`, or others as for `evaluate_run`; scenes of that size."""
-    arguments = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
-    test_fraction = 0.2
-    if data is None:
-        if run.task is None:
-            raise ValueError(
-                f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
-            )
-        data = arguments.data
-    elif existing_path(data) != arguments.data and split is None:
-        test_fraction = None
-    # Scenes take time to draw.
-    train_scenes = arguments.train_scenes if split == "train" else 1
+    if data is None and run.task is None:
+        raise ValueError(
+            f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
+        )
+    args = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
+    is_whole = data is not None and existing_path(data) != args.data and split is None
     return load_detection_data(
-        data,
-        arguments.seed,
-        train_scenes,
-        arguments.test_scenes,
-        image_size,
-        arguments.strict,
-        test_fraction,
+        args.data if data is None else data,
+        args.seed,
+        # Scenes take time to draw.
+        train_scenes=args.train_scenes if split == "train" else 1,
+        test_scenes=args.test_scenes,
+        image_size=image_size,
+        strict=args.strict,
+        test_fraction=None if is_whole else 0.2,
     )

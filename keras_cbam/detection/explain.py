@@ -53,8 +53,7 @@ def detect_in_images(model, paths, output, class_names=None, threshold=0.5, over
 
     Returns:
         Dict, the contents of `detections.json`: `"model"`, its name, `"class_names"`,
-        `"threshold"`; `"images"` and `"skipped"` as of `predict_run`, each image with its
-        `"figure"`.
+        `"threshold"`; `"images"`, each with its `"figure"`, and `"skipped"`, see `predict_run`.
 
     Raises:
         ModelError: if the model predicts something else, or numbers that are not finite.

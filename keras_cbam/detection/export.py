@@ -63,8 +63,7 @@ def export_run(
         format: `"saved_model"`.
         output: path of the folder to write.
         quantize: `"none"`.
-        data: data whose test images are compared, see `load_detection_data`. Defaults to `None`:
-            the run's.
+        data: data of the test images, see `load_detection_data`. Defaults to `None`: the run's.
         samples: int, the most images that are compared. Defaults to `256`.
         overwrite: bool, whether an earlier SavedModel is replaced. Defaults to `False`.
 

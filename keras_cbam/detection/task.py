@@ -51,28 +51,18 @@ class DetectionTask:
         self.arguments = arguments
 
     def load(self):
-        arguments = self.arguments
+        args = self.arguments
         # Scenes are of the size that the detector takes, and so are not resized.
         return load_detection_data(
-            arguments.data,
-            arguments.seed,
-            arguments.train_scenes,
-            arguments.test_scenes,
-            arguments.image_size,
-            arguments.strict,
+            args.data, args.seed, args.train_scenes, args.test_scenes, args.image_size, args.strict
         )
 
     def build(self, data):
-        arguments = self.arguments
+        args = self.arguments
+        classes = len(data.class_names)
+        network = (args.backbone, args.attention, args.weights)
         with downloading_weights():
-            return build_detector(
-                arguments.detector,
-                len(data.class_names),
-                arguments.image_size,
-                arguments.backbone,
-                arguments.attention,
-                arguments.weights,
-            )
+            return build_detector(args.detector, classes, args.image_size, *network)
 
     def phases(self, model, steps):
         arguments = self.arguments
@@ -122,15 +112,12 @@ class DetectionTask:
         test = data.test.readable()
 
         def learning_curves():
-            names = [name for name in history if not name.startswith("val_")]
-            return plot_learning_curves(history, names)
+            return plot_learning_curves(history, [n for n in history if not n.startswith("val_")])
 
         def detections():
             drawn = spread(len(test), IMAGES_DRAWN)
-            truth = []
-            for i in drawn:
-                kept = ~test.ignored[i]
-                truth.append((test.boxes[i][kept], test.classes[i][kept]))
+            kept = [~test.ignored[i] for i in drawn]
+            truth = [(test.boxes[i][own], test.classes[i][own]) for i, own in zip(drawn, kept)]
             images, found = [test.images[i] for i in drawn], [predictions[i] for i in drawn]
             return plot_detections(images, found, test.class_names, truth, THRESHOLD)
 

@@ -14,9 +14,7 @@ from keras_cbam.errors import DataError, printable, quoted
 
 
 class Collector:
-    """Gathers images of the folder `root`, out of which no path or link may lead, into a
-    `DetectionSet`, and counts what is left out.
-    """
+    """Gathers images of a folder, which no path may lead out of, and counts what is left out."""
 
     def __init__(self, root, strict):
         self.strict = strict
@@ -41,9 +39,7 @@ class Collector:
         return None
 
     def add(self, path, size, image_id, boxes, classes, ignored, areas=None):
-        """Adds an image of `(height, width)` with its boxes, clipped to it; `areas` are the clipped
-        boxes' if `None`.
-        """
+        """Adds an image of `(height, width)`; its boxes are clipped, their areas the default."""
         boxes = np.array(boxes, "float64").reshape(-1, 4)
         height, width = size
         clipped = np.clip(boxes, 0, [width, height, width, height])
@@ -69,8 +65,8 @@ class Collector:
         return sorted({name for row in self._rows for name in row[4]})
 
     def collect(self, name, class_names, where):
-        """The `DetectionSet` of what was added, with the classes `{what stands for a class: name}`;
-        DataError if no image is left or too many cannot be opened.
+        """The `DetectionSet` with classes `{what stands for it: name}`; DataError if no image is
+        left.
         """
         index = {key: i for i, key in enumerate(class_names)}
         images = len(self._rows) + len(self.unreadable)

@@ -22,11 +22,9 @@ class DetectionSet:
     Attributes:
         name: string, what the set is called.
         class_names: list of strings.
-        images: sequence of uint8 RGB arrays `(height, width, 3)`: an array, a list, or
-            `SizedImages`.
+        images: uint8 RGB `(height, width, 3)` each: an array, a list, or `SizedImages`.
         sizes: int array `(images, 2)`, height and width in pixels.
-        boxes: list with a float32 array `(boxes, 4)` for each image: left, top, right and bottom
-            edge in pixels.
+        boxes: list of float32 arrays `(boxes, 4)`: left, top, right and bottom edge in pixels.
         classes: list of int32 arrays `(boxes,)`, indices into `class_names`.
         ignored: list of bool arrays `(boxes,)`: COCO's crowds and VOC's difficult objects, which
             are not trained on; what finds them counts neither for nor against a detector.
@@ -34,8 +32,7 @@ class DetectionSet:
             by which COCO tells small, medium and large ones.
         image_ids: list of what the data call the images, strings or ints.
         skipped: dict `{reason: count}` of what was left out or mended.
-        unreadable: list of lines `"path: reason"` on images that cannot be opened. Defaults to
-            none.
+        unreadable: list of lines `"path: reason"` on images, none if not given.
     """
 
     name: str
@@ -131,12 +128,9 @@ class DetectionData:
         for part in parts:
             for column in (part.sizes, *part.boxes, *part.classes, *part.ignored):
                 digest.update(np.ascontiguousarray(column).tobytes())
-            images = part.images
-            if isinstance(images, SizedImages):
-                facts = images.facts(root)
-            else:
-                facts = (np.asarray(images[i]).tobytes() for i in spread(len(images), _SAMPLE))
-            for fact in facts:
+            sample = (np.asarray(part.images[i]).tobytes() for i in spread(len(part), _SAMPLE))
+            is_files = isinstance(part.images, SizedImages)
+            for fact in part.images.facts(root) if is_files else sample:
                 digest.update(fact)
         return digest.hexdigest()
 
@@ -161,7 +155,5 @@ class DetectionData:
         return [source for part in self._parts().values() for source in part.sources()]
 
     def _parts(self):
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        if self.validation is self.test:
-            del parts["validation"]
-        return parts
+        validation = {} if self.validation is self.test else {"validation": self.validation}
+        return {"train": self.train, **validation, "test": self.test}

@@ -17,9 +17,7 @@ def fitted_size(height, width, image_size):
 
 
 def fitted_scale(height, width, image_size):
-    """The factors from an image's pixels to the resized one's, float32 `(2,)`, across and down;
-    they differ by the rounding to whole pixels.
-    """
+    """What takes pixels of an image to those of the resized one, across and down."""
     new_height, new_width = fitted_size(height, width, image_size)
     return np.array([new_width / width, new_height / height], "float32")
 
@@ -42,9 +40,7 @@ def window(image, image_size, longer, corner):
 
 
 def augmented(image, boxes, image_size, generator):
-    """Flips, magnifies, crops or pads, and brightens a Pillow image at random, and its boxes with
-    it. Returns uint8 pixels, the boxes in these, and which boxes are left.
-    """
+    """An image changed at random: uint8 pixels, its boxes in these, and which boxes are left."""
     is_flipped = generator.random() < 0.5
     longer = round(image_size * generator.uniform(*SCALES))
     left, top = (max(longer - image_size, 0) * generator.random(2)).astype(int)

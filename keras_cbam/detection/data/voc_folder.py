@@ -27,12 +27,11 @@ def voc_folder(folder, strict=False):
         strict: see `SizedImages`. Defaults to `False`.
 
     Returns:
-        `DetectionData`. The classes are the sorted names in the training part; difficult objects
-        are `ignored`.
+        `DetectionData`. The classes are the training part's sorted names; difficult objects are
+        `ignored`.
 
     Raises:
-        DataError: if the folder cannot be used, or an XML file is malformed or declares a document
-            type.
+        DataError: if the folder cannot be used, or an XML file is malformed or has a DTD.
 
     Example:
 

@@ -25,8 +25,7 @@ def coco_metrics(ground_truth, detections):
     Args:
         ground_truth: `DetectionSet`.
         detections: list of a dict of arrays for each image: `"boxes"` `(boxes, 4)`, left, top,
-            right and bottom edge in pixels of that image; `"classes"` and `"confidence"`
-            `(boxes,)`.
+            right and bottom edge in its pixels; `"classes"` and `"confidence"` `(boxes,)`.
 
     Returns:
         Dict of floats: `"AP"`, `"AP50"`, `"AP75"`, `"APs"`, `"APm"`, `"APl"`, `"ARmax1"`,
@@ -59,8 +58,7 @@ def coco_metrics(ground_truth, detections):
 def precision_recall(ground_truth, detections):
     """The precision of each class at the recalls 0, 0.01, ... 1, for an overlap of .5 of boxes.
 
-    It is the best at this or any higher recall, and 0 if that is not reached: a curve's mean is the
-    class' AP50.
+    It is the best at this or a higher recall, 0 if that is not reached: a curve's mean is AP50.
 
     Args:
         ground_truth, detections: see `coco_metrics`.

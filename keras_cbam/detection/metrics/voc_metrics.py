@@ -9,18 +9,16 @@ from keras_cbam.detection.metrics.coco_metrics import OVERLAP, check_length, wit
 def voc_metrics(ground_truth, detections, overlap=OVERLAP):
     """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
 
-    Each detection of a class, by falling confidence, is held against the object of its class that
-    it overlaps most: it is right if that overlap, intersection by union, is at least 0.5 and the
-    object was not found before; it does not count if the object is in `DetectionSet.ignored`; else
-    it is wrong.
+    Each detection of a class, by falling confidence, is held against the object that it overlaps
+    most (intersection by union): it is right if that is at least 0.5 and the object is new, does
+    not count if the object is in `DetectionSet.ignored`, and is wrong otherwise.
 
     Args:
         ground_truth, detections: see `coco_metrics`.
         overlap: float in (0, 1]. Defaults to `0.5`.
 
     Returns:
-        Dict: `"mAP"`, the mean over the classes that have objects, and `"per_class"`, `{class name:
-        AP}`, -1 without objects.
+        Dict: `"mAP"`, the mean, and `"per_class"`, `{class name: AP}`, -1 without objects.
 
     Raises:
         ValueError: if there is not a detection dict for each image.

@@ -26,8 +26,7 @@ def detection_backbone(model, levels=(3, 4, 5)):
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
     levels 2 and 5; multiples of 32 pixels suit all. With float16, RetinaNet cannot predict and
-    YOLOV8Detector not train: build the network under `"mixed_float16"` and the detector under
-    `"float32"`.
+    YOLOV8Detector not train: build the detector under `"float32"`.
 
     Args:
         model: Functional or built Sequential `keras.Model` with one input `(batch, height, width,
@@ -36,12 +35,10 @@ def detection_backbone(model, levels=(3, 4, 5)):
 
     Returns:
         A `keras_cv.models.Backbone` whose `pyramid_level_inputs` are `{"P3": layer name, ...}`. Its
-        output is the highest level; if that does not need all other levels, as in a U-Net, a dict
-        of all by name.
+        output is the highest level, or a dict of all if that does not need the others (U-Net).
 
     Raises:
-        ValueError: if the model is subclassed, has other inputs, is `"channels_first"`, or has no
-            tensor for a level.
+        ValueError: if the model is subclassed, of other inputs, channels-first or lacks a level.
 
     Example:
 

@@ -51,8 +51,7 @@ def build_detector(
             as in their papers), or any name in `keras.applications`. Defaults to `"small"`.
         attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
             others in the backbone's blocks. Defaults to `"cbam"`.
-        weights: of the backbone, see `attention_backbone`; `"small"` has none. Defaults to `None`:
-            random.
+        weights: of the backbone, see `attention_backbone`. Defaults to `None`: random.
 
     Returns:
         A Keras model that takes pixels in [0, 255], `(batch, image_size, image_size, 3)`.
@@ -108,7 +107,7 @@ def compile_detector(model, optimizer, jit_compile=False):
 
     Args:
         model: what `build_detector` returned.
-        optimizer, jit_compile: see `keras.Model.compile`.
+        optimizer, jit_compile: as in `keras.Model.compile`.
     """
     losses = {}
     if isinstance(model, keras_cv.models.RetinaNet):

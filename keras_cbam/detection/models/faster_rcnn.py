@@ -33,21 +33,18 @@ class FasterRCNN(Detector):
 
     Args:
         backbone: `keras_cv.models.Backbone` for images of a known size, with consecutive pyramid
-            levels: of `detection_backbone` or `application_backbone`. With one level there is no
-            pyramid.
+            levels, see `detection_backbone`. With one there is no pyramid.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
         anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`.
-        aspect_ratios: tuple of floats, width by height of the anchors. Defaults to `(0.5, 1.0,
-            2.0)`.
+        aspect_ratios: floats, width by height of the anchors. Defaults to `(0.5, 1.0, 2.0)`.
         num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
             inference. Defaults to `(1000, 300)`.
         sampled_anchors, sampled_proposals: ints, those of an image that learn, up to a half and a
             quarter of them positive. Default to `256` and `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
         use_layer_norm: bool, whether these are normalized. Without it, from random weights and with
-            Adam at rates of 1e-3 and above, many units can come to give zeros, and learn no more.
-            Defaults to `False`.
+            Adam at rates from 1e-3 on, many units can get stuck at zero. Defaults to `False`.
         seed: int, of the samples. Defaults to `None`: random.
         **kwargs: see `SSD`, as for the arguments of a call.
 
@@ -128,12 +125,9 @@ class FasterRCNN(Detector):
         self.region_proposal = region_proposal_network(
             self.filters, len(self.aspect_ratios), self.dtype_policy
         )
+        cells = (self._CELLS, self._CELLS, self.filters)
         self.head = region_head(
-            (self._CELLS, self._CELLS, self.filters),
-            self.num_classes,
-            self.head_units,
-            self.use_layer_norm,
-            self.dtype_policy,
+            cells, self.num_classes, self.head_units, self.use_layer_norm, self.dtype_policy
         )
         self.built = True
 
@@ -178,13 +172,9 @@ class FasterRCNN(Detector):
         rpn_targets, rpn_weights = anchor_targets(
             np.concatenate(self.anchors), boxes, classes, self.sampled_anchors, self.seed_generator
         )
+        proposals = predictions["proposals"], predictions["is_proposal"]
         regions, head_targets, head_weights = proposal_targets(
-            predictions["proposals"],
-            predictions["is_proposal"],
-            boxes,
-            classes,
-            self.sampled_proposals,
-            self.seed_generator,
+            *proposals, boxes, classes, self.sampled_proposals, self.seed_generator
         )
         found = self._classified(predictions["features"], regions)
         # Of the offsets of all classes, those of the true one.

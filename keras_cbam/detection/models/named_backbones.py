@@ -20,23 +20,17 @@ _VGG16_UNITS = 1024
 
 
 def application_backbone(
-    name,
-    input_shape=(300, 300, 3),
-    attention=None,
-    weights="imagenet",
-    levels=(3, 4, 5),
-    **application_kwargs,
+    name, input_shape=(300, 300, 3), attention=None, weights="imagenet", levels=(3, 4, 5), **kwargs
 ):
     """A network of `keras.applications`, from raw pixels to a feature pyramid.
 
     Args:
         name: string, name in `keras.applications`.
         input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
-        attention: see `insert_attention`; in the network's blocks, starting as an identity.
-            Defaults to `None`.
+        attention: see `insert_attention`; starts as an identity. Defaults to `None`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
         levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
-        **application_kwargs: of the function in `keras.applications`: `alpha=0.5`.
+        **kwargs: of the function in `keras.applications`: `alpha=0.5`.
 
     Returns:
         A `keras_cv.models.Backbone` that takes pixels in [0, 255].
@@ -48,18 +42,18 @@ def application_backbone(
 
     >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, alpha=0.25)
     """
-    model = _from_pixels(name, input_shape, attention, weights, **application_kwargs)
+    model = _from_pixels(name, input_shape, attention, weights, **kwargs)
     return detection_backbone(model, levels)
 
 
-def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
+def _from_pixels(name, input_shape, attention, weights, **kwargs):
     preprocess = inspect.getmodule(find_application(name)).preprocess_input
     return attention_backbone(
         name,
         attention=attention,
         weights=weights,
         input_tensor=preprocess(keras.Input(input_shape, name="pixels")),
-        **application_kwargs,
+        **kwargs,
     )
 
 
@@ -71,8 +65,7 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
-        attention: see `insert_attention`; at the end of every block's branch, not starting as an
-            identity. Defaults to `None`.
+        attention: see `insert_attention`; ends each block's branch. Defaults to `None`.
         levels: see `application_backbone`, as for what is returned. Defaults to `(3, 4, 5)`.
 
     Example:
@@ -99,8 +92,7 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
 
     Args:
         alpha: float, factor of the channels. Defaults to `1.0`.
-        input_shape, weights, levels: see `application_backbone`, as for what is returned. Small
-            images need finer levels.
+        input_shape, weights, levels: see `application_backbone`, as for what is returned.
     """
     model = _from_pixels("MobileNet", input_shape, None, weights, alpha=alpha)
     return pyramid_backbone(model, levels)

@@ -37,12 +37,10 @@ class SSD(Detector):
             Defaults to `(512, 256, 256, 256)`, SSD300's.
         extra_padding: `"same"`, or `"valid"`: from 5 positions down, the 3x3 convolution takes 2
             off instead, as in SSD300. Defaults to `"valid"`.
-        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one for
-            each feature map and one more. Defaults to `None`: SSD300's for six feature maps, else
-            equal steps from 0.17 to 1.05.
+        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one more
+            than feature maps. Defaults to `None`: SSD300's for six, else even from 0.17 to 1.05.
         aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands for
-            its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others, as in
-            the CBAM paper's table 7.
+            its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for others.
         head_kernel_size: int, of the predicting convolutions. Defaults to `3`.
         use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`.
         **kwargs: `name`, `dtype`, and those of non-maximum suppression within a class:
@@ -57,8 +55,7 @@ class SSD(Detector):
         `predict` returns boxes, see `decode_predictions`.
 
     Raises:
-        ValueError: if the backbone has no pyramid levels or no known size, or an argument is
-            outside its range.
+        ValueError: if the backbone has no levels or size, or an argument is out of range.
 
     Example:
 
@@ -146,12 +143,9 @@ class SSD(Detector):
         for i, (level, ratios) in enumerate(zip(levels, self.aspect_ratios, strict=True), 1):
             level = keras.layers.Activation("linear", dtype=dtype, name=f"source_{i}")(level)
             for name, found in rows.items():
+                filters, size = boxes_of_position(ratios) * values[name], self.head_kernel_size
                 x = keras.layers.Conv2D(
-                    boxes_of_position(ratios) * values[name],
-                    self.head_kernel_size,
-                    padding="same",
-                    dtype=dtype,
-                    name=f"{name}_{i}",
+                    filters, size, padding="same", dtype=dtype, name=f"{name}_{i}"
                 )(level)
                 reshape = keras.layers.Reshape(
                     (-1, values[name]), dtype="float32", name=f"{name}_{i}_rows"

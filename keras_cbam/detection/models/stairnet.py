@@ -19,8 +19,7 @@ class StairNet(SSD):
     Args:
         backbone, num_classes, attention: see `SSD`; attention refines the combined feature maps.
         filters: int, channels of the combined feature maps. Defaults to `256`.
-        separable: bool, whether the combination's 3x3 convolutions are depthwise separable.
-            Defaults to `False`.
+        separable: bool, whether their 3x3 convolutions are separable. Defaults to `False`.
         **kwargs: see `SSD`.
 
     Example:
@@ -29,7 +28,7 @@ class StairNet(SSD):
     >>> model = StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128))
 
     Source: [StairNet](https://arxiv.org/abs/1709.05788); [CBAM](https://arxiv.org/abs/1807.06521),
-    section 4.5.
+    4.5.
     """
 
     _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")

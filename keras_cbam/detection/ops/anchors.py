@@ -24,9 +24,7 @@ def boxes_of_position(aspect_ratios):
 
 
 def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
-    """Faster R-CNN's anchors of each level; `scale` is the root of an anchor's area by the stride,
-    an aspect ratio is width by height.
-    """
+    """Faster R-CNN's anchors of each level; an area's root is `scale` times the stride."""
     if [tuple(-(-side // n) for side in image_size) for n in strides] != list(feature_sizes):
         raise ValueError(
             "Each feature map must have the image's size divided by its stride, rounded up. "

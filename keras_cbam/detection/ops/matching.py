@@ -5,9 +5,10 @@ from keras import ops
 
 
 def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
-    """The matched box and class of each anchor, and which anchors are positive and negative: of an
-    IoU of at least `positive`, and below `negative`. With `keep_best`, each box also has its best
-    anchor, as in SSD (section 2.2) and Faster R-CNN (section 3.1.2).
+    """The box and class of largest IoU for each anchor, and which anchors are positive and
+    negative.
+
+    With `keep_best`, each box also has its best anchor (SSD, 2.2; Faster R-CNN, 3.1.2).
     """
     classes = ops.cast(classes, "int32")
     iou = keras.utils.bounding_boxes.compute_iou(anchors, boxes, bounding_box_format="xyxy")

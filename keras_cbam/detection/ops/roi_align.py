@@ -18,7 +18,7 @@ def level_of(boxes, strides):
 
 def roi_align(features, boxes, strides, size=7, samples=2):
     """The features of boxes on a grid, `(batch, boxes, size, size, channels)`: bilinear, the mean
-    of `samples` squared in each cell. Maps are the finest first; position i lies at `(i + 0.5) *
+    of `samples` squared in each cell. Position i of a map, the finest first, is at `(i + 0.5) *
     stride`.
 
     Source: [Mask R-CNN](https://arxiv.org/abs/1703.06870), section 3.
