@@ -11,9 +11,8 @@ LARGEST_UNPAIRED = 0.01
 
 
 def compare_detections(expected, found, allowed):
-    """The largest differences, `"confidence"` and `"boxes"` in pixels, of paired detections, and
-    the part `"unpaired"` without a counterpart. A pair is of one class, its confidences differ by
-    at most `allowed` and its edges by that part of the largest edge.
+    """The largest differences of paired detections, boxes in pixels, and the part `"unpaired"`.
+    Pairs are of one class; confidences, and edges by the largest edge, differ by at most `allowed`.
     """
     largest = {"confidence": 0.0, "boxes": 0.0}
     total = unpaired = 0

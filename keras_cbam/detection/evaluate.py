@@ -148,8 +148,8 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         data: other data than the run's, see `load_detection_data`; their classes are found by name
             among the model's. Defaults to `None`.
-        split: `"test"`, `"validation"`, `"val"` or `"train"`. Defaults to `None`: the test part, or
-            all of other data in one part.
+        split: `"test"`, `"validation"` (`"val"`) or `"train"`. Defaults to `None`: the test part;
+            of other data in one part, all.
         batch_size: int. Defaults to `None`: the run's.
 
     Returns:

@@ -42,9 +42,7 @@ def predict_run(run, paths):
 
 
 def found_in_files(model, paths, skipped):
-    """Yields path, RGB Pillow image and detections of each file; adds lines on those that cannot be
-    read to `skipped`, and raises DataError if none can.
-    """
+    """Yields path, Pillow image and detections of each file; adds the unreadable to `skipped`."""
     size, is_empty = input_size(model), True
     for start in range(0, len(paths), BATCH_SIZE):
         images = []

@@ -111,9 +111,6 @@ class DetectionTask:
     def artefacts(self, model, data, history, report, predictions):
         test = data.test.readable()
 
-        def learning_curves():
-            return plot_learning_curves(history, [n for n in history if not n.startswith("val_")])
-
         def detections():
             drawn = spread(len(test), IMAGES_DRAWN)
             kept = [~test.ignored[i] for i in drawn]
@@ -121,12 +118,15 @@ class DetectionTask:
             images, found = [test.images[i] for i in drawn], [predictions[i] for i in drawn]
             return plot_detections(images, found, test.class_names, truth, THRESHOLD)
 
-        def curves():
-            return plot_precision_recall(precision_recall(test, predictions))
-
+        of_training = [name for name in history if not name.startswith("val_")]
+        draws = (
+            lambda: plot_learning_curves(history, of_training),
+            detections,
+            lambda: plot_precision_recall(precision_recall(test, predictions)),
+        )
         return {
             name: lambda path, draw=draw: draw().savefig(path, dpi=100)
-            for name, draw in zip(self.files, (learning_curves, detections, curves))
+            for name, draw in zip(self.files, draws)
         }
 
     compare = staticmethod(check_detections)

@@ -53,21 +53,15 @@ class Collector:
             self.skipped[reason] += int(mask.sum())
         if areas is None:
             areas = (clipped[:, 2:] - clipped[:, :2]).astype("float32").prod(axis=1)
-        columns = (
-            clipped.astype("float32"),
-            np.array(classes, object),
-            np.array(ignored, bool),
-            np.array(areas, "float32"),
-        )
+        boxes, areas = clipped.astype("float32"), np.array(areas, "float32")
+        columns = (boxes, np.array(classes, object), np.array(ignored, bool), areas)
         self._rows.append((path, size, image_id, *(column[is_kept] for column in columns)))
 
     def class_names(self):
         return sorted({name for row in self._rows for name in row[4]})
 
     def collect(self, name, class_names, where):
-        """The `DetectionSet` with classes `{what stands for it: name}`; DataError if no image is
-        left.
-        """
+        """The `DetectionSet`, of `{class in the data: name}`; DataError if no image is left."""
         index = {key: i for i, key in enumerate(class_names)}
         images = len(self._rows) + len(self.unreadable)
         rows = []

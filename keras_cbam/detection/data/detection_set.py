@@ -118,9 +118,7 @@ class DetectionData:
         return self.train.class_names
 
     def identity(self):
-        """A digest of boxes, classes and images (files: paths in the folder and sizes; arrays: up
-        to 256 of each part) that differs for other data, wherever they lie.
-        """
+        """A digest of boxes, classes and images that differs for other data, wherever they lie."""
         parts = self._parts().values()
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]
         root = os.path.commonpath(map(os.path.dirname, paths)) if paths else "."

@@ -22,14 +22,9 @@ def fitted_scale(height, width, image_size):
     return np.array([new_width / width, new_height / height], "float32")
 
 
-def fitted(image, image_size):
-    """A Pillow image as a uint8 array `(image_size, image_size, 3)`, black right and below."""
-    return window(image, image_size, image_size, (0, 0))
-
-
-def window(image, image_size, longer, corner):
-    """A square, from a corner on, of the image at the size where its longer side is `longer`."""
-    height, width = fitted_size(image.height, image.width, longer)
+def fitted(image, image_size, longer=None, corner=(0, 0)):
+    """A uint8 square, black where it ends, of a Pillow image with a longer side of `longer`."""
+    height, width = fitted_size(image.height, image.width, longer or image_size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = corner
@@ -48,7 +43,7 @@ def augmented(image, boxes, image_size, generator):
     if is_flipped:
         image, boxes = ImageOps.mirror(image), boxes.copy()
         boxes[:, [0, 2]] = image.width - boxes[:, [2, 0]]
-    pixels = window(image, image_size, longer, (left, top)) + brightness
+    pixels = fitted(image, image_size, longer, (left, top)) + brightness
     moved = boxes * np.tile(fitted_scale(image.height, image.width, longer), 2)
     moved -= np.array([left, top] * 2, "float32")
     found = np.clip(moved, 0, image_size)

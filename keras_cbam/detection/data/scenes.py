@@ -28,9 +28,9 @@ def clothing_scenes(count, part="train", image_size=96, seed=0):
     """Images of up to five garments on textured grounds, with their boxes; needs no file.
 
     Garments are the embedded Fashion-MNIST images, of ten classes, 20 to 56 pixels wide and high in
-    a scene of 96: tinted, flipped and cut out along their outline. They overlap each other and the
-    scene's edges; at least 60 % of each is seen, and boxes are tight around what is seen. Scene `i`
-    is a function of `seed`, `part`, `image_size` and `i` alone.
+    a scene of 96, tinted, flipped and cut out. They overlap each other and the scene's edges; at
+    least 60 % of each is seen, and boxes are tight around that. Scene `i` is a function of `seed`,
+    `part`, `image_size` and `i` alone.
 
     Args:
         count: int, number of scenes.
@@ -130,14 +130,12 @@ def _place(garment, side, size, generator):
     """Brightness and outline in [0, 1] of the part in the scene, and the rows and columns of it."""
     if generator.random() < 0.5:
         garment = garment[:, ::-1]
-    image = Image.fromarray(np.ascontiguousarray(garment)).resize(
-        (side, side), Image.Resampling.BILINEAR
-    )
+    image = Image.fromarray(np.ascontiguousarray(garment))
+    image = image.resize((side, side), Image.Resampling.BILINEAR)
     margin = round(OUTSIDE * side)
     top, left = generator.integers(-margin, size - side + margin + 1, size=2)
-    light, alpha = np.moveaxis(
-        np.asarray(image)[max(0, -top) : size - top, max(0, -left) : size - left], -1, 0
-    ) / np.float32(255)
+    part = np.asarray(image)[max(0, -top) : size - top, max(0, -left) : size - left]
+    light, alpha = np.moveaxis(part, -1, 0) / np.float32(255)
     top, left = max(0, top), max(0, left)
     window = slice(top, top + alpha.shape[0]), slice(left, left + alpha.shape[1])
     # The darkest cloth is not black.

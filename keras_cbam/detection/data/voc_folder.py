@@ -27,8 +27,7 @@ def voc_folder(folder, strict=False):
         strict: see `SizedImages`. Defaults to `False`.
 
     Returns:
-        `DetectionData`. The classes are the training part's sorted names; difficult objects are
-        `ignored`.
+        `DetectionData` of the training part's classes, sorted; difficult objects are `ignored`.
 
     Raises:
         DataError: if the folder cannot be used, or an XML file is malformed or has a DTD.

@@ -19,10 +19,9 @@ def detection_backbone(model, levels=(3, 4, 5)):
     images' divided by `2**n`: after the attention, where that is last. If all the rest of the
     network is computed from one tensor of a stride, it is the last such.
 
-    What no level needs is left out: global pooling, the classifier. Nested models are opened. The
-    given model is untouched and shares no variable with the backbone; weights, trainable flags and
-    dtype policies are carried over, and names, except where nested models have the same one. The
-    backbone takes what the model takes: raw pixels if preprocessing is part of it.
+    What no level needs, as the classifier, is left out; nested models are opened. The given model
+    is untouched and shares no variable with the backbone. Weights, trainable flags, dtype policies
+    and, where they are unique, names are kept. The backbone takes what the model takes.
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
     levels 2 and 5; multiples of 32 pixels suit all. With float16, RetinaNet cannot predict and
@@ -139,10 +138,8 @@ def _needed(calls, sources):
 
 
 def _find_levels(calls, outputs, images, levels):
-    """`{level: Source}`, the last tensor of each stride; the last that all after it is computed
-    from, if there is one: the output of a block, not of a branch in the next. Strides are found at
-    a size that they divide, whatever the model declares.
-    """
+    """`{level: Source}`: the last tensor of a stride, if there is one that all after it needs."""
+    # The strides divide this size, whatever the model declares.
     height, width = (count * 2 ** max(levels) for count in (4, 5))
     sized = keras.KerasTensor((None, height, width, images.shape[3]), images.dtype)
     shapes, failures = _shapes(calls, sized)
@@ -152,6 +149,7 @@ def _find_levels(calls, outputs, images, levels):
     for level in range(1, max(levels) + 3):
         size = (height / 2**level, width / 2**level)
         sources = [s for s, shape in shapes.items() if shape[1:3] == size and s in used]
+        # The output of a block, not of a branch in the next one.
         cuts = [source for source in sources if is_cut[source.call]]
         if sources:
             found[level] = (cuts or sources)[-1]

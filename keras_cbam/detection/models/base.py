@@ -12,9 +12,7 @@ from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
-    """A detector, of whose subclasses each gives `call` (raw predictions), `targets` (what these
-    should have been, with weights) and `candidates` (boxes and class probabilities).
-    """
+    """A detector: a subclass gives `call`, `targets` with weights, and `candidates` with scores."""
 
     # Candidates (a box with a class) that a detection is chosen from, per detection.
     _CANDIDATES = 2
@@ -122,9 +120,8 @@ class Detector(keras.Model):
         """Boxes after non-maximum suppression within each class, of raw predictions.
 
         Returns:
-            Dict of `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels, inside the image;
-            `"classes"` and `"confidence"` `(batch, max_detections)`; all padded with -1; and
-            `"num_detections"` `(batch,)`.
+            Dict, padded with -1: `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels;
+            `"classes"`, `"confidence"` `(batch, max_detections)`; `"num_detections"` `(batch,)`.
         """
         boxes, probabilities = self.candidates(predictions)
         pairs = ops.reshape(probabilities, (-1, probabilities.shape[1] * self.num_classes))

@@ -144,16 +144,14 @@ class FasterRCNN(Detector):
         proposals, is_proposal = select_proposals(
             boxes, logits, count, self._PROPOSAL_IOU, self.image_size
         )
-        predictions = {
+        return {
             "features": features,
             "proposals": proposals,
             "is_proposal": is_proposal,
             "rpn_box": ops.concatenate(offsets, axis=1),
             "rpn_classification": ops.concatenate(logits, axis=1),
+            **({} if training else self._classified(features, proposals)),
         }
-        if not training:
-            predictions.update(self._classified(features, proposals))
-        return predictions
 
     def _classified(self, features, boxes):
         count = boxes.shape[1]
@@ -161,12 +159,9 @@ class FasterRCNN(Detector):
         pooled = max(1, len(features) - 1)
         regions = roi_align(features[:pooled], boxes, self.strides[:pooled], self._CELLS)
         outputs = self.head(ops.reshape(regions, (-1, *regions.shape[2:])))
-        return {
-            "box": ops.reshape(outputs["box"], (-1, count, self.num_classes, 4)),
-            "classification": ops.reshape(
-                outputs["classification"], (-1, count, 1 + self.num_classes)
-            ),
-        }
+        offsets = ops.reshape(outputs["box"], (-1, count, self.num_classes, 4))
+        logits = ops.reshape(outputs["classification"], (-1, count, 1 + self.num_classes))
+        return {"box": offsets, "classification": logits}
 
     def targets(self, boxes, classes, predictions):
         rpn_targets, rpn_weights = anchor_targets(

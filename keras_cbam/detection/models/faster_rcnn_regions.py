@@ -29,10 +29,7 @@ def region_proposal_network(filters, anchors, dtype):
 
 
 def select_proposals(boxes, logits, count, iou_threshold, image_size):
-    """The best anchors of all levels, `(batch, count or all, 4)`, after non-maximum suppression
-    within each level, and which of them are no padding. (keras_cv's `ROIGenerator` fails under
-    mixed precision.)
-    """
+    """The best anchors after non-maximum suppression in each level, and which are no padding."""
     best, confidence, levels = [], [], []
     for level, scores in enumerate(logits):
         most = min(2 * count, scores.shape[1])
@@ -76,9 +73,7 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
 
 
 def anchor_targets(anchors, boxes, classes, count, seed):
-    """Targets (whether an anchor is on a box, and that box' offsets) and weights by the name of the
-    loss, of a sample of `count` anchors of each image, up to half of them positive.
-    """
+    """Targets and weights, by the name of the loss, of a sample of each image's anchors."""
     matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
     count = min(count, len(anchors))
     positives, negatives = sample_matches(is_positive, is_negative, count, 0.5, seed)
@@ -90,9 +85,7 @@ def anchor_targets(anchors, boxes, classes, count, seed):
 
 
 def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
-    """The regions `(batch, count, 4)` of a sample of proposals and boxes, up to a quarter positive,
-    with their targets and weights.
-    """
+    """A sample of each image's proposals and boxes, with their targets and weights."""
     # The boxes themselves are proposals as well: the first proposals hit nothing.
     regions = ops.concatenate([proposals, boxes], axis=1)
     is_region = ops.concatenate([is_proposal, classes >= 0], axis=1)

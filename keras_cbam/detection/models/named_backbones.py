@@ -48,12 +48,9 @@ def application_backbone(
 
 def _from_pixels(name, input_shape, attention, weights, **kwargs):
     preprocess = inspect.getmodule(find_application(name)).preprocess_input
+    pixels = preprocess(keras.Input(input_shape, name="pixels"))
     return attention_backbone(
-        name,
-        attention=attention,
-        weights=weights,
-        input_tensor=preprocess(keras.Input(input_shape, name="pixels")),
-        **kwargs,
+        name, attention=attention, weights=weights, input_tensor=pixels, **kwargs
     )
 
 
@@ -65,7 +62,7 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
-        attention: see `insert_attention`; ends each block's branch. Defaults to `None`.
+        attention: see `insert_attention`; in each block, not as an identity. Defaults to `None`.
         levels: see `application_backbone`, as for what is returned. Defaults to `(3, 4, 5)`.
 
     Example:

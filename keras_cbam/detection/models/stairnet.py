@@ -27,8 +27,7 @@ class StairNet(SSD):
     >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
     >>> model = StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128))
 
-    Source: [StairNet](https://arxiv.org/abs/1709.05788); [CBAM](https://arxiv.org/abs/1807.06521),
-    4.5.
+    Source: [StairNet](https://arxiv.org/abs/1709.05788); [CBAM](https://arxiv.org/abs/1807.06521).
     """
 
     _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")

@@ -5,11 +5,7 @@ from keras import ops
 
 
 def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
-    """The box and class of largest IoU for each anchor, and which anchors are positive and
-    negative.
-
-    With `keep_best`, each box also has its best anchor (SSD, 2.2; Faster R-CNN, 3.1.2).
-    """
+    """Each anchor's box of largest IoU, its class, and which anchors are positive and negative."""
     classes = ops.cast(classes, "int32")
     iou = keras.utils.bounding_boxes.compute_iou(anchors, boxes, bounding_box_format="xyxy")
     iou = ops.where((classes >= 0)[:, None, :], iou, -1.0)
@@ -22,6 +18,7 @@ def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
     is_positive = largest >= positive
     is_negative = largest < negative
     if keep_best:
+        # Each box also has its best anchor: SSD, section 2.2; Faster R-CNN, section 3.1.2.
         best = ops.one_hot(ops.argmax(iou, axis=1), ops.shape(iou)[1], axis=1, dtype="float32")
         # An anchor must touch its box; the IoU of padding is not above 0.
         best = best * ops.cast(ops.max(iou, axis=1)[:, None] > 0, "float32")
@@ -43,9 +40,7 @@ def first_of(scores, among, count):
 
 
 def sample_matches(is_positive, is_negative, count, positive_fraction, seed):
-    """A random sample of `count` matches of each image: masks of its positives, up to a fraction
-    and at least one, and of its negatives.
-    """
+    """Masks of `count` matches taken at random: positives, at most a fraction, and negatives."""
     scores = keras.random.uniform(ops.shape(is_positive), seed=seed)
     positives = first_of(scores, is_positive, max(1, int(count * positive_fraction)))
     left = count - ops.sum(ops.cast(positives, "int32"), axis=1, keepdims=True)

@@ -7,9 +7,7 @@ from keras import ops
 
 
 def level_of(boxes, strides):
-    """The index of the feature map on which each box spans 14 to 28 positions, clipped to those
-    that there are: `4 + floor(log2(sqrt(w h) / 224))` of Lin et al.
-    """
+    """Lin et al.'s index of the feature map for each box, which then spans 14 to 28 positions."""
     sizes = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
     root = ops.sqrt(sizes[..., 0] * sizes[..., 1])
     level = ops.floor(ops.log(root / (14.0 * strides[0])) / math.log(2.0))
@@ -17,9 +15,7 @@ def level_of(boxes, strides):
 
 
 def roi_align(features, boxes, strides, size=7, samples=2):
-    """The features of boxes on a grid, `(batch, boxes, size, size, channels)`: bilinear, the mean
-    of `samples` squared in each cell. Position i of a map, the finest first, is at `(i + 0.5) *
-    stride`.
+    """The features of boxes on a grid: bilinear, the mean of `samples` squared in each cell.
 
     Source: [Mask R-CNN](https://arxiv.org/abs/1703.06870), section 3.
     """

@@ -5,11 +5,9 @@ from keras_cv.layers import NonMaxSuppression
 
 
 def suppress_in_groups(boxes, confidence, groups, num_groups, image_size, **kwargs):
-    """What `keras_cv.layers.NonMaxSuppression` of the further arguments returns, within each group.
-
-    All groups at once: each is moved to where it overlaps no other. Float32 coordinates are rounded
-    there, for 80 groups in an image of 640 pixels to 1/128 pixel.
-    """
+    """What keras_cv's `NonMaxSuppression` of the further arguments finds, within each group."""
+    # Each group moves to where it overlaps no other. Float32 is rounded there: for 80 groups in an
+    # image of 640 pixels to 1/128 pixel.
     apart = 2.0 * max(image_size)
     shift = ops.cast(groups, "float32")[..., None] * apart
     kept = NonMaxSuppression(
