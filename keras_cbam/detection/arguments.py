@@ -3,8 +3,8 @@
 import dataclasses
 import os
 
-from keras_cbam.errors import at_least, one_of, positive_integer
-from keras_cbam.training.arguments import RunArguments, argument, existing_path
+from keras_cbam.errors import at_least, positive_integer
+from keras_cbam.training.arguments import RunArguments, data_field, existing_path, network_field
 
 DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
 KERAS_CV_DETECTORS = ("retinanet", "yolov8")
@@ -20,68 +20,52 @@ DEFAULTS = {"epochs": 18, "batch_size": 16, "learning_rate": 3e-3}
 class DetectorArguments(RunArguments):
     """The arguments of `train_detector`."""
 
-    detector: str = argument(
-        "ssd", "what to train", one_of(*DETECTORS), choices=DETECTORS, group="network"
-    )
-    data: str = argument(
-        SCENES,
+    detector: str = network_field("what to train", "ssd", choices=DETECTORS)
+    data: str = data_field(
         "scenes, drawn from embedded Fashion-MNIST images, or a folder in the layout of COCO "
         "(annotations or annotations.json) or VOC (ImageSets)",
+        SCENES,
         metavar="DATA",
-        group="data",
         may_change=True,
     )
-    backbone: str = argument(
-        SMALL,
-        "small, vgg16, mobilenet or a model of keras.applications",
-        metavar="NAME",
-        group="network",
+    backbone: str = network_field(
+        "small, vgg16, mobilenet or a model of keras.applications", SMALL, metavar="NAME"
     )
-    attention: object = argument(
-        "cbam",
+    attention: object = network_field(
         "cbam, se, bam, channel, spatial or none: before every classifier of ssd and stairnet, in "
         "the blocks of the backbone of the others",
+        "cbam",
         metavar="NAME",
-        group="network",
     )
-    weights: str = argument(
-        None,
+    weights: str = network_field(
         "of the backbone: imagenet, none or a weights file; small starts from random weights",
         metavar="WEIGHTS",
-        group="network",
     )
-    image_size: int = argument(
-        96,
+    image_size: int = data_field(
         "side of the square images in pixels; a multiple of 32 for retinanet and yolov8",
+        96,
         at_least(SMALLEST_IMAGE),
-        kind=int,
         metavar="PIXELS",
-        group="data",
     )
-    augment: str = argument(
-        "flip_crop_color",
+    augment: str = data_field(
         "of the training images: flip_crop_color, which flips, magnifies, crops and brightens them "
         "at random; or none",
-        one_of(*AUGMENTATIONS),
+        "flip_crop_color",
         choices=AUGMENTATIONS,
-        group="data",
     )
-    train_scenes: int = argument(
-        5000, "scenes to train on", positive_integer, kind=int, metavar="N", group="data"
-    )
-    test_scenes: int = argument(
-        500, "scenes to test on", positive_integer, kind=int, metavar="N", group="data"
-    )
+    train_scenes: int = data_field("scenes to train on", 5000, positive_integer)
+    test_scenes: int = data_field("scenes to test on", 500, positive_integer)
 
     def completed(self):
         missing = {name: value for name, value in DEFAULTS.items() if getattr(self, name) is None}
         # The name of what is built in is never that of a file.
         paths = {
             "data": existing_path(self.data, SCENES),
-            "weights": existing_path(_none_or(self.weights), IMAGENET),
+            "weights": existing_path(self.weights, IMAGENET),
         }
-        attention = _none_or(self.attention)
-        return dataclasses.replace(self, attention=attention, **missing, **paths)._checked()
+        # What the command line calls none.
+        paths |= {name: None for name in ("attention", "weights") if getattr(self, name) == "none"}
+        return dataclasses.replace(self, **missing, **paths)._checked()
 
     def _checked(self):
         self.check()
@@ -111,8 +95,3 @@ def refuse_weights_of_small(backbone, weights):
         raise ValueError(
             f"The small backbone starts from random weights. Received: weights={weights!r}"
         )
-
-
-def _none_or(value):
-    """`None` where the command line says none."""
-    return None if value == "none" else value

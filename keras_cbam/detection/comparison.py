@@ -11,12 +11,8 @@ LARGEST_UNPAIRED = 0.01
 
 
 def compare_detections(expected, found, allowed):
-    """Pairs the detections of two predictions, each as `predict` of a detector returns it.
-
-    A pair is of one class; its confidences differ by at most `allowed`, its edges by at most that
-    part of the largest edge there is. Returns the largest difference of pairs, `"confidence"` and,
-    in pixels, `"boxes"`; and `"unpaired"`, the part of both predictions' detections without
-    counterpart.
+    """The largest differences of paired detections, boxes in pixels, and the part `"unpaired"`.
+    Pairs are of one class; confidences, and edges by the largest edge, differ by at most `allowed`.
     """
     largest = {"confidence": 0.0, "boxes": 0.0}
     total = unpaired = 0

@@ -23,7 +23,7 @@ _KEYS = ("boxes", "classes", "confidence", "num_detections")
 
 @contextlib.contextmanager
 def without_known_warnings():
-    """Within the block, RetinaNet does not warn of the name that it gives its own input."""
+    """Hides RetinaNet's warning of the name that it gives its own input."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"[\s\S]*The structure of `inputs` doesn't match")
         yield
@@ -33,18 +33,15 @@ def predict_detections(model, detection_set, image_size, batch_size=BATCH_SIZE):
     """What a detector finds in images of any size, in pixels of each.
 
     Args:
-        model: detector whose `predict` takes pixels as `detection_batches` gives them, and returns
-            `"boxes"` `(batch, boxes, 4)`, left, top, right and bottom edge in pixels, `"classes"`
-            and `"confidence"` `(batch, boxes)`, and `"num_detections"` `(batch,)`; padding comes
-            last.
+        model: detector, see `build_detector`, or a model whose `predict` returns the same dict.
         detection_set: `DetectionSet`.
-        image_size: int, side of the images that the model takes.
+        image_size: int, side in pixels of the images that the model takes.
         batch_size: int. Defaults to `16`.
 
     Returns:
-        List with a dict for each image of `detection_set.readable()`: `"boxes"` float32
-        `(boxes, 4)`, in pixels of the image itself and clipped to it; `"classes"` int64 `(boxes,)`;
-        `"confidence"` float32 `(boxes,)`.
+        List with a dict for each image of `detection_set.readable()`: `"boxes"` float32 `(boxes,
+        4)`, left, top, right and bottom edge in pixels of the image itself, clipped to it;
+        `"classes"` int64 and `"confidence"` float32 `(boxes,)`.
 
     Raises:
         ModelError: if the model predicts something else, or numbers that are not finite.
@@ -87,13 +84,13 @@ def _in_own_pixels(model, predictions, sizes, image_size):
         # Some detectors count their padding in.
         kept = np.flatnonzero(classes[i, : int(counts[i])] >= 0)
         own = boxes[i, kept] / np.tile(fitted_scale(height, width, image_size), 2)
+        if not (np.isfinite(own).all() and np.isfinite(confidence[i, kept]).all()):
+            raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         found = {
             "boxes": np.clip(own, 0, [width, height, width, height]).astype("float32"),
             "classes": classes[i, kept].astype("int64"),
             "confidence": confidence[i, kept].astype("float32"),
         }
-        if not all(np.isfinite(values).all() for values in (own, *found.values())):
-            raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         detections.append(found)
     return detections
 
@@ -116,8 +113,7 @@ def evaluate_detector(model, detection_set, image_size, batch_size=BATCH_SIZE):
 
     Example:
 
-    >>> report = evaluate_detector(model, clothing_scenes(100, "test"), image_size=96)
-    >>> report["AP50"], report["per_class"]["Bag"]["AP50"]
+    >>> evaluate_detector(model, clothing_scenes(100, "test"), image_size=96)["AP50"]
     """
     detections = predict_detections(model, detection_set, image_size, batch_size)
     measured = measure(model, detection_set.readable(), detections, image_size)
@@ -150,11 +146,11 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
-        data: other data than those of the run, see `load_detection_data`; their classes are found
-            by name among those of the model. Defaults to `None`.
-        split: `"test"`, `"validation"` or `"val"`, or `"train"`. Defaults to `None`: the test part;
-            of other data that have one part, all of it.
-        batch_size: int. Defaults to `None`: that of the run.
+        data: other data than the run's, see `load_detection_data`; their classes are found by name
+            among the model's. Defaults to `None`.
+        split: `"test"`, `"validation"` (`"val"`) or `"train"`. Defaults to `None`: the test part;
+            of other data in one part, all.
+        batch_size: int. Defaults to `None`: the run's.
 
     Returns:
         As `evaluate_detector`, and `"data"`, the name of the data, and `"split"`.
@@ -162,7 +158,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
     Raises:
         ModelError: if it is not a trained detector.
         DataError: if the data cannot be used, or have a class that the model does not know.
-        ValueError: if there are no data, or `split` is not one of these.
+        ValueError: if there are no data, or no such split.
 
     Example:
 
@@ -186,24 +182,19 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
 
 def run_data(run, image_size, data=None, split=None):
     """The `DetectionData` of a `SavedRun`, or others as for `evaluate_run`; scenes of that size."""
-    arguments = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
-    test_fraction = 0.2
-    if data is None:
-        if run.task is None:
-            raise ValueError(
-                f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
-            )
-        data = arguments.data
-    elif existing_path(data) != arguments.data and split is None:
-        test_fraction = None
-    # Scenes take time to draw.
-    train_scenes = arguments.train_scenes if split == "train" else 1
+    if data is None and run.task is None:
+        raise ValueError(
+            f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
+        )
+    args = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
+    is_whole = data is not None and existing_path(data) != args.data and split is None
     return load_detection_data(
-        data,
-        arguments.seed,
-        train_scenes,
-        arguments.test_scenes,
-        image_size,
-        arguments.strict,
-        test_fraction,
+        args.data if data is None else data,
+        args.seed,
+        # Scenes take time to draw.
+        train_scenes=args.train_scenes if split == "train" else 1,
+        test_scenes=args.test_scenes,
+        image_size=image_size,
+        strict=args.strict,
+        test_fraction=None if is_whole else 0.2,
     )

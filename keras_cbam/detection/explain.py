@@ -17,18 +17,15 @@ DETECTIONS = "detections.json"
 
 
 def explain_run(run, paths, output, overwrite=False, threshold=0.5):
-    """Draws what the detector of a run finds in images.
+    """Draws what the detector of a run finds in images, see `detect_in_images`.
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         paths: list of strings, see `find_images`.
-        output, overwrite, threshold: see `detect_in_images`.
+        output, overwrite, threshold: see `detect_in_images`, as for what is raised.
 
     Returns:
         As `detect_in_images`, and `"written"`, a list of the paths of the written files.
-
-    Raises:
-        As `load_detector` and `detect_in_images`.
 
     Example:
 
@@ -55,9 +52,8 @@ def detect_in_images(model, paths, output, class_names=None, threshold=0.5, over
         overwrite: bool, whether files of the same names are replaced. Defaults to `False`.
 
     Returns:
-        A dict, the contents of `detections.json`: `"model"`, its name, `"class_names"`,
-        `"threshold"`; `"images"` and `"skipped"` as of `predict_run`, each image with its
-        `"figure"`.
+        Dict, the contents of `detections.json`: `"model"`, its name, `"class_names"`,
+        `"threshold"`; `"images"`, each with its `"figure"`, and `"skipped"`, see `predict_run`.
 
     Raises:
         ModelError: if the model predicts something else, or numbers that are not finite.

@@ -28,9 +28,9 @@ class DetectorExport:
     """A SavedModel of a detector at `output`, and how it compares with the Keras model.
 
     Attributes:
-        data: string, name of the data that the images are from.
-        images: int, test images that were compared.
-        differences: dict, see `compare_detections`.
+        data: string, name of the data of which `images` test images were compared.
+        differences: dict: the largest of `"confidence"` and, in pixels, of `"boxes"`; and
+            `"unpaired"`, the part of the detections that only one of the models has.
         skipped: list of lines on images that could not be used.
     """
 
@@ -53,19 +53,18 @@ def export_run(
 ):
     """Writes the detector of a run as a SavedModel, and compares what it finds with Keras.
 
-    It has the signatures `serve`, which `tf.saved_model.load(output).serve(pixels)` calls, and
-    `serving_default`. Both take float32 pixels in [0, 255], `(batch, height, width, 3)`, and give
-    what the `predict` of the model does: `boxes`, `classes`, `confidence` and `num_detections`. It
-    is written whole or not at all, under TensorFlow.
+    Its signatures `serve`, called by `tf.saved_model.load(output).serve(pixels)`, and
+    `serving_default` take float32 pixels in [0, 255], `(batch, height, width, 3)`, and return what
+    the model's `predict` does: `boxes`, `classes`, `confidence` and `num_detections`. It is written
+    whole or not at all, under TensorFlow.
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
         format: `"saved_model"`.
         output: path of the folder to write.
         quantize: `"none"`.
-        data: the data whose test images are compared, see `load_detection_data`. Defaults to
-            `None`: those of the run.
-        samples: int, images that are compared, at most. Defaults to `256`.
+        data: data of the test images, see `load_detection_data`. Defaults to `None`: the run's.
+        samples: int, the most images that are compared. Defaults to `256`.
         overwrite: bool, whether an earlier SavedModel is replaced. Defaults to `False`.
 
     Returns:

@@ -19,11 +19,11 @@ _INCH = 72
 
 
 def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
-    """Images with the boxes that were found in them, and above these with those that there are.
+    """Images with the boxes that were found in them, and above these with the true ones.
 
     Args:
         images: sequence of uint8 arrays `(height, width, 3)`.
-        detections: list of dicts of arrays, see `predict_detections`, one for each image.
+        detections: list of a dict for each image, see `predict_detections`.
         class_names: list of strings, or `None`: classes are called by their number.
         truth: list of pairs of arrays, boxes `(boxes, 4)` and classes `(boxes,)`. Defaults to
             `None`: only what was found is drawn.
@@ -100,17 +100,10 @@ def _draw_boxes(axis, image, boxes, classes, labels, scale):
         place = _place(box, size, image.shape, taken)
         taken = np.concatenate([taken, [[*place, *(place + size)]]])
         is_light = np.dot(colour, (0.299, 0.587, 0.114)) > 0.55
-        axis.text(
-            place[0],
-            place[1] + size[1] / 2,
-            label,
-            fontsize=_LETTERS,
-            va="center",
-            color="black" if is_light else "white",
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.9},
-            parse_math=False,
-            clip_on=True,
-        )
+        ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.9}
+        style = {"color": "black" if is_light else "white", "bbox": ground, "clip_on": True}
+        style |= {"fontsize": _LETTERS, "va": "center", "parse_math": False}
+        axis.text(place[0], place[1] + size[1] / 2, label, **style)
 
 
 def _place(box, size, shape, taken):
@@ -168,12 +161,7 @@ def plot_precision_recall(curves):
         label = f"mean of {len(curves)} classes {mean.mean():.2f}"
         axis.plot(recall, mean, color="black", lw=2.5, label=label)
         figure.legend(loc="outside right upper", title="AP50", fontsize=8, alignment="left")
-    axis.set(
-        title="Precision by recall, overlap of boxes 0.5",
-        xlabel="recall",
-        ylabel="precision",
-        xlim=(0, 1),
-        ylim=(0, 1.02),
-    )
+    axis.set_title("Precision by recall, overlap of boxes 0.5")
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=0.3)
     return figure

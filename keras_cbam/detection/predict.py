@@ -18,7 +18,7 @@ def predict_run(run, paths):
         paths: list of strings, see `find_images`.
 
     Returns:
-        Dict: `"images"`, a list of dicts with `"image"`, the path; `"width"` and `"height"`; and
+        Dict: `"images"`, a list of dicts with `"image"`, the path, `"width"`, `"height"` and
         `"detections"`, the most confident first: dicts with `"class"`, `"class_index"`,
         `"confidence"` and `"box"`, left, top, right and bottom edge in pixels of the image; and
         `"skipped"`, a list of lines `"path: reason"` on images that cannot be read.
@@ -42,10 +42,7 @@ def predict_run(run, paths):
 
 
 def found_in_files(model, paths, skipped):
-    """Yields paths, RGB `PIL.Image.Image`s and detections, see `predict_detections`.
-
-    Lines on images that cannot be read are added to the list `skipped`; DataError if none can.
-    """
+    """Yields path, Pillow image and detections of each file; adds the unreadable to `skipped`."""
     size, is_empty = input_size(model), True
     for start in range(0, len(paths), BATCH_SIZE):
         images = []

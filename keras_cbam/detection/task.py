@@ -51,28 +51,18 @@ class DetectionTask:
         self.arguments = arguments
 
     def load(self):
-        arguments = self.arguments
+        args = self.arguments
         # Scenes are of the size that the detector takes, and so are not resized.
         return load_detection_data(
-            arguments.data,
-            arguments.seed,
-            arguments.train_scenes,
-            arguments.test_scenes,
-            arguments.image_size,
-            arguments.strict,
+            args.data, args.seed, args.train_scenes, args.test_scenes, args.image_size, args.strict
         )
 
     def build(self, data):
-        arguments = self.arguments
+        args = self.arguments
+        classes = len(data.class_names)
+        network = (args.backbone, args.attention, args.weights)
         with downloading_weights():
-            return build_detector(
-                arguments.detector,
-                len(data.class_names),
-                arguments.image_size,
-                arguments.backbone,
-                arguments.attention,
-                arguments.weights,
-            )
+            return build_detector(args.detector, classes, args.image_size, *network)
 
     def phases(self, model, steps):
         arguments = self.arguments
@@ -121,25 +111,22 @@ class DetectionTask:
     def artefacts(self, model, data, history, report, predictions):
         test = data.test.readable()
 
-        def learning_curves():
-            names = [name for name in history if not name.startswith("val_")]
-            return plot_learning_curves(history, names)
-
         def detections():
             drawn = spread(len(test), IMAGES_DRAWN)
-            truth = []
-            for i in drawn:
-                kept = ~test.ignored[i]
-                truth.append((test.boxes[i][kept], test.classes[i][kept]))
+            kept = [~test.ignored[i] for i in drawn]
+            truth = [(test.boxes[i][own], test.classes[i][own]) for i, own in zip(drawn, kept)]
             images, found = [test.images[i] for i in drawn], [predictions[i] for i in drawn]
             return plot_detections(images, found, test.class_names, truth, THRESHOLD)
 
-        def curves():
-            return plot_precision_recall(precision_recall(test, predictions))
-
+        of_training = [name for name in history if not name.startswith("val_")]
+        draws = (
+            lambda: plot_learning_curves(history, of_training),
+            detections,
+            lambda: plot_precision_recall(precision_recall(test, predictions)),
+        )
         return {
             name: lambda path, draw=draw: draw().savefig(path, dpi=100)
-            for name, draw in zip(self.files, (learning_curves, detections, curves))
+            for name, draw in zip(self.files, draws)
         }
 
     compare = staticmethod(check_detections)
@@ -151,22 +138,19 @@ def train_detector(**arguments):
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
     falls by a cosine; the gradient of each variable is clipped to a norm of 10. Calls
-    `keras.utils.set_random_seed(seed)`: the same arguments give the same weights again on one
-    machine.
+    `keras.utils.set_random_seed(seed)`: on one machine, the same arguments give the same weights.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
-    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end of the training
-    `model.keras`; and then `report.json` and the figures `learning_curves.png`, `detections.png`
-    and `precision_recall.png`. Ctrl-C or SIGTERM ends the run after the step with a further
-    checkpoint.
+    `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end `model.keras`,
+    and then `report.json`, `learning_curves.png`, `detections.png` and `precision_recall.png`.
+    Ctrl-C or SIGTERM ends the run after the step with a further checkpoint.
 
     Args:
         **arguments: the fields of `DetectorArguments`, each explained by `keras-cbam detect
             --help`. `attention` may be all that `insert_attention` takes.
 
     Returns:
-        `keras_cbam.training.Run`. Its report has the metrics of `evaluate_detector` on the test
-        images.
+        `keras_cbam.training.Run`. Its report has `evaluate_detector`'s metrics of the test images.
 
     Raises:
         TypeError, ValueError: if there is no such argument, or it is outside its range.

@@ -21,16 +21,13 @@ def detection_batches(
     epoch=None,
     first_step=0,
     augment="flip_crop_color",
-    max_boxes=None,
-    drop_remainder=False,
     devices=ONE_DEVICE,
 ):
     """Batches of images and their boxes, as the detectors take them.
 
     Images are resized by antialiased bilinear filtering so that the longer side fits, and padded
     with black on the right and below; boxes of `DetectionSet.ignored` are left out. An image that
-    cannot be used, see `SizedImages`, is replaced by the next one of its batch that can, so that
-    every batch has its size.
+    cannot be used, see `SizedImages`, is replaced by the next one of its batch that can.
 
     Args:
         detection_set: `DetectionSet`.
@@ -41,18 +38,17 @@ def detection_batches(
         epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone.
             Defaults to `None`: each iteration is another epoch, from 0.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
-        augment: string, in training: `"flip_crop_color"`, see `augmented`, or `"none"`.
-            Defaults to `"flip_crop_color"`.
-        max_boxes: int, to which the boxes of an image are padded. Defaults to `None`: the most
-            there are, at least 1.
-        drop_remainder: bool, whether the smaller last batch is left out. Defaults to `False`.
+        augment: string, in training: `"none"`, or `"flip_crop_color"`: half of the images are
+            flipped left to right; all are magnified by 0.75 to 1.33, cropped or padded at random,
+            and up to 32 of 255 brighter or darker. A box stays if a quarter of its area and 2
+            pixels of each side do. Defaults to `"flip_crop_color"`.
         devices: `Devices` that share a batch. Defaults to one.
 
     Returns:
         `tf.data.Dataset` of `(images, {"boxes": boxes, "classes": classes})`, all float32: pixels
         in [0, 255] `(batch, image_size, image_size, 3)`; left, top, right and bottom edges in
-        pixels `(batch, max_boxes, 4)`; indices `(batch, max_boxes)`. Padding is -1. Batches of
-        image files are read within `keras_cbam.data.reading`.
+        pixels `(batch, boxes, 4)`; indices `(batch, boxes)`. Padding, to the most boxes of an
+        image, is -1. Batches of image files are read within `keras_cbam.data.reading`.
 
     Raises:
         ValueError: if an argument is outside its range.
@@ -78,22 +74,14 @@ def detection_batches(
         )
     ]
     most = max(1, *(len(classes) for _, classes in targets))
-    padded = most if max_boxes is None else max_boxes
-    if padded < most:
-        raise ValueError(
-            f"`max_boxes` must be at least {most}, the boxes of one image. "
-            f"Received: max_boxes={max_boxes}"
-        )
     is_augmented = training and augment != "none"
 
     def rows_of(epoch):
         order = epoch_order(count, seed, epoch) if training else [np.arange(count)] * 2
-        rows = np.stack(order, axis=1)
-        kept = count - count % batch_size if drop_remainder else count
-        return share(rows[:kept], batch_size, devices, first_step)
+        return share(np.stack(order, axis=1), batch_size, devices, first_step)
 
     def read(rows):
-        return _read(rows, detection_set.images, targets, image_size, is_augmented, padded)
+        return _read(rows, detection_set.images, targets, image_size, is_augmented, most)
 
     rows = rows_of(epoch or 0)
     if epoch is None:
@@ -101,8 +89,8 @@ def detection_batches(
         rows = (lambda: rows_of(next(epochs))), len(rows)
     signature = (
         tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
-        tf.TensorSpec((None, padded, 4), tf.float32),
-        tf.TensorSpec((None, padded), tf.float32),
+        tf.TensorSpec((None, most, 4), tf.float32),
+        tf.TensorSpec((None, most), tf.float32),
     )
     dataset = batched(rows, batch_size // devices.processes, read, signature)
     return dataset.map(

@@ -25,14 +25,13 @@ def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
     Boxes are clipped to their image. What cannot be used is left out and counted in
     `DetectionSet.skipped`: boxes without an area, outside the image, malformed, or of unknown
     classes or images; images that are missing, unreadable, outside the folder, or listed before. An
-    `area` that is no positive number is replaced by that of the box. Images without boxes stay in.
+    `area` that is no positive number becomes that of the box. Images without boxes stay in.
 
     Args:
         folder: path of a folder with
 
-            - `annotations/instances_train*.json` and `annotations/instances_val*.json`, and the
-              images in folders named as what follows `instances_`: `train2017` and `val2017`; with
-              `annotations/instances_test*.json` too, that part is tested on; or
+            - `annotations/instances_{train,val}*.json` and, to test on, `instances_test*.json` if
+              there is one; the images are in folders named as what follows `instances_`; or
             - `annotations.json`, and the images in `images`, of which a part is split off for
               testing. What is left out is counted in the training part.
         seed: int, of the split. Defaults to `0`.

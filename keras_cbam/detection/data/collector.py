@@ -14,10 +14,7 @@ from keras_cbam.errors import DataError, printable, quoted
 
 
 class Collector:
-    """Gathers the images of one folder into a `DetectionSet`, and tells what is left out.
-
-    No path and no link may lead out of the folder `root`.
-    """
+    """Gathers images of a folder, which no path may lead out of, and counts what is left out."""
 
     def __init__(self, root, strict):
         self.strict = strict
@@ -42,10 +39,7 @@ class Collector:
         return None
 
     def add(self, path, size, image_id, boxes, classes, ignored, areas=None):
-        """Adds an image `(height, width)` with its boxes `(left, top, right, bottom)` in pixels.
-
-        The boxes are clipped to the image; `areas` are those of the clipped boxes if `None`.
-        """
+        """Adds an image of `(height, width)`; its boxes are clipped, their areas the default."""
         boxes = np.array(boxes, "float64").reshape(-1, 4)
         height, width = size
         clipped = np.clip(boxes, 0, [width, height, width, height])
@@ -59,24 +53,15 @@ class Collector:
             self.skipped[reason] += int(mask.sum())
         if areas is None:
             areas = (clipped[:, 2:] - clipped[:, :2]).astype("float32").prod(axis=1)
-        columns = (
-            clipped.astype("float32"),
-            np.array(classes, object),
-            np.array(ignored, bool),
-            np.array(areas, "float32"),
-        )
+        boxes, areas = clipped.astype("float32"), np.array(areas, "float32")
+        columns = (boxes, np.array(classes, object), np.array(ignored, bool), areas)
         self._rows.append((path, size, image_id, *(column[is_kept] for column in columns)))
 
     def class_names(self):
         return sorted({name for row in self._rows for name in row[4]})
 
     def collect(self, name, class_names, where):
-        """The `DetectionSet` of what was added.
-
-        `class_names` is `{what stands for a class: name}`; boxes of other classes are left out and
-        counted. Raises DataError if no image is left, or too many cannot be opened, see
-        `SizedImages`.
-        """
+        """The `DetectionSet`, of `{class in the data: name}`; DataError if no image is left."""
         index = {key: i for i, key in enumerate(class_names)}
         images = len(self._rows) + len(self.unreadable)
         rows = []

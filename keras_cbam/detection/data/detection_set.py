@@ -22,20 +22,17 @@ class DetectionSet:
     Attributes:
         name: string, what the set is called.
         class_names: list of strings.
-        images: sequence of uint8 arrays `(height, width, 3)`, RGB: an array, a list, or
-            `SizedImages`.
+        images: uint8 RGB `(height, width, 3)` each: an array, a list, or `SizedImages`.
         sizes: int array `(images, 2)`, height and width in pixels.
-        boxes: list with a float32 array `(boxes, 4)` for each image: left, top, right and bottom
-            edge in pixels, from the image's left or top edge. An image may have none.
+        boxes: list of float32 arrays `(boxes, 4)`: left, top, right and bottom edge in pixels.
         classes: list of int32 arrays `(boxes,)`, indices into `class_names`.
-        ignored: list of bool arrays `(boxes,)`: COCO's crowds and VOC's difficult objects. They
-            are not trained on, and what finds them counts neither for nor against a detector.
-        areas: list of float32 arrays `(boxes,)`, of the objects in square pixels, by which COCO
-            tells small, medium and large ones. An object does not fill its box.
+        ignored: list of bool arrays `(boxes,)`: COCO's crowds and VOC's difficult objects, which
+            are not trained on; what finds them counts neither for nor against a detector.
+        areas: list of float32 arrays `(boxes,)`, of the objects (not their boxes) in square pixels,
+            by which COCO tells small, medium and large ones.
         image_ids: list of what the data call the images, strings or ints.
         skipped: dict `{reason: count}` of what was left out or mended.
-        unreadable: list of lines `"path: reason"` on images that cannot be opened.
-            Defaults to none.
+        unreadable: list of lines `"path: reason"` on images, none if not given.
     """
 
     name: str
@@ -104,8 +101,8 @@ class DetectionData:
     """Images with boxes in parts, of the same classes.
 
     Attributes:
-        train, validation, test: `DetectionSet`s: to train on, measured after each epoch, and
-            measured at the end. The last two are one object where the data have two parts.
+        train, validation, test: `DetectionSet`s to train on, to measure after each epoch, and at
+            the end. The last two are one object where the data have two parts.
     """
 
     train: DetectionSet
@@ -121,11 +118,7 @@ class DetectionData:
         return self.train.class_names
 
     def identity(self):
-        """A digest that differs for other data, wherever they lie.
-
-        It is of the boxes and class names; of files, the paths in the data folder and the sizes; of
-        arrays, up to 256 images of each part.
-        """
+        """A digest of boxes, classes and images that differs for other data, wherever they lie."""
         parts = self._parts().values()
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]
         root = os.path.commonpath(map(os.path.dirname, paths)) if paths else "."
@@ -133,12 +126,9 @@ class DetectionData:
         for part in parts:
             for column in (part.sizes, *part.boxes, *part.classes, *part.ignored):
                 digest.update(np.ascontiguousarray(column).tobytes())
-            images = part.images
-            if isinstance(images, SizedImages):
-                facts = images.facts(root)
-            else:
-                facts = (np.asarray(images[i]).tobytes() for i in spread(len(images), _SAMPLE))
-            for fact in facts:
+            sample = (np.asarray(part.images[i]).tobytes() for i in spread(len(part), _SAMPLE))
+            is_files = isinstance(part.images, SizedImages)
+            for fact in part.images.facts(root) if is_files else sample:
                 digest.update(fact)
         return digest.hexdigest()
 
@@ -163,7 +153,5 @@ class DetectionData:
         return [source for part in self._parts().values() for source in part.sources()]
 
     def _parts(self):
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        if self.validation is self.test:
-            del parts["validation"]
-        return parts
+        validation = {} if self.validation is self.test else {"validation": self.validation}
+        return {"train": self.train, **validation, "test": self.test}

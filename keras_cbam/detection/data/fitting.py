@@ -17,22 +17,14 @@ def fitted_size(height, width, image_size):
 
 
 def fitted_scale(height, width, image_size):
-    """What takes pixels of an image to those of the resized one: float32 `(2,)`, across and down.
-
-    The two differ by the rounding to whole pixels.
-    """
+    """What takes pixels of an image to those of the resized one, across and down."""
     new_height, new_width = fitted_size(height, width, image_size)
     return np.array([new_width / width, new_height / height], "float32")
 
 
-def fitted(image, image_size):
-    """A Pillow image as a uint8 array `(image_size, image_size, 3)`, black right and below."""
-    return window(image, image_size, image_size, (0, 0))
-
-
-def window(image, image_size, longer, corner):
-    """A square, from a corner on, of the image at the size where its longer side is `longer`."""
-    height, width = fitted_size(image.height, image.width, longer)
+def fitted(image, image_size, longer=None, corner=(0, 0)):
+    """A uint8 square, black where it ends, of a Pillow image with a longer side of `longer`."""
+    height, width = fitted_size(image.height, image.width, longer or image_size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = corner
@@ -43,15 +35,7 @@ def window(image, image_size, longer, corner):
 
 
 def augmented(image, boxes, image_size, generator):
-    """Flips, magnifies, crops and brightens an image at random, and its boxes with it.
-
-    Half of the images are flipped left to right. The longer side is resized to `image_size` times a
-    factor in [0.75, 4/3]; a square of `image_size` is then cut out at a random place, or padded
-    with black on the right and below. Up to 32 of 255 are added to or taken from all pixels.
-
-    Takes an RGB Pillow image and boxes `(boxes, 4)` in its pixels. Returns uint8 pixels, the boxes
-    in these, and which boxes are left: at least a quarter of the area, and 2 pixels of each side.
-    """
+    """An image changed at random: uint8 pixels, its boxes in these, and which boxes are left."""
     is_flipped = generator.random() < 0.5
     longer = round(image_size * generator.uniform(*SCALES))
     left, top = (max(longer - image_size, 0) * generator.random(2)).astype(int)
@@ -59,7 +43,7 @@ def augmented(image, boxes, image_size, generator):
     if is_flipped:
         image, boxes = ImageOps.mirror(image), boxes.copy()
         boxes[:, [0, 2]] = image.width - boxes[:, [2, 0]]
-    pixels = window(image, image_size, longer, (left, top)) + brightness
+    pixels = fitted(image, image_size, longer, (left, top)) + brightness
     moved = boxes * np.tile(fitted_scale(image.height, image.width, longer), 2)
     moved -= np.array([left, top] * 2, "float32")
     found = np.clip(moved, 0, image_size)

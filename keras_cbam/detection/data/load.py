@@ -22,14 +22,12 @@ def load_detection_data(
     """Loads images with boxes: a part to train on, one to validate with, and one to test on.
 
     Args:
-        data: `"scenes"`, see `clothing_scenes`, or the path of a folder: one with `ImageSets` is in
-            VOC's layout, see `voc_folder`; any other in COCO's, see `coco_folder`.
-            Defaults to `"scenes"`.
-        seed: int, of the scenes, or of the split of a folder that has no parts. Defaults to `0`.
+        data: `"scenes"`, see `clothing_scenes`, or the path of a folder: with `ImageSets`, see
+            `voc_folder`, else see `coco_folder`. Defaults to `"scenes"`.
+        seed: int, of the scenes, or of the split of a folder without parts. Defaults to `0`.
         train_scenes, test_scenes: ints, numbers of scenes. Default to `5000` and `500`.
         image_size: int, side of the scenes in pixels. Defaults to `96`.
-        strict: bool, whether an image file that cannot be read is an error; else it is left out.
-            Defaults to `False`.
+        strict: see `SizedImages`. Defaults to `False`.
         test_fraction: see `coco_folder`. Defaults to `0.2`.
 
     Returns:

@@ -27,20 +27,20 @@ _SOURCE_SIZE = 32
 def clothing_scenes(count, part="train", image_size=96, seed=0):
     """Images of up to five garments on textured grounds, with their boxes; needs no file.
 
-    Garments are the images of the embedded part of Fashion-MNIST, of ten classes, 20 to 56 pixels
-    wide and high in a scene of 96: tinted, flipped and cut out along their outline. They overlap
-    each other and the edges of the scene, and at least 60 % of each is seen. Boxes are tight around
-    what is seen. Scene `i` is a function of `seed`, `part`, `image_size` and `i` alone.
+    Garments are the embedded Fashion-MNIST images, of ten classes, 20 to 56 pixels wide and high in
+    a scene of 96, tinted, flipped and cut out. They overlap each other and the scene's edges; at
+    least 60 % of each is seen, and boxes are tight around that. Scene `i` is a function of `seed`,
+    `part`, `image_size` and `i` alone.
 
     Args:
         count: int, number of scenes.
         part: `"train"` or `"test"`, the part of Fashion-MNIST. Defaults to `"train"`.
-        image_size: int, side of the square scenes in pixels, at least 32. Defaults to `96`.
+        image_size: int, side of the scenes in pixels, at least 32. Defaults to `96`.
         seed: int of at least 0. Defaults to `0`.
 
     Returns:
-        `DetectionSet`, whose images are a uint8 array `(count, image_size, image_size, 3)`. The
-        areas are those of the visible garments, not of their boxes.
+        `DetectionSet`, whose images are a uint8 array `(count, image_size, image_size, 3)` and
+        areas those of the visible garments.
 
     Raises:
         ValueError: if an argument is outside its range.
@@ -130,14 +130,12 @@ def _place(garment, side, size, generator):
     """Brightness and outline in [0, 1] of the part in the scene, and the rows and columns of it."""
     if generator.random() < 0.5:
         garment = garment[:, ::-1]
-    image = Image.fromarray(np.ascontiguousarray(garment)).resize(
-        (side, side), Image.Resampling.BILINEAR
-    )
+    image = Image.fromarray(np.ascontiguousarray(garment))
+    image = image.resize((side, side), Image.Resampling.BILINEAR)
     margin = round(OUTSIDE * side)
     top, left = generator.integers(-margin, size - side + margin + 1, size=2)
-    light, alpha = np.moveaxis(
-        np.asarray(image)[max(0, -top) : size - top, max(0, -left) : size - left], -1, 0
-    ) / np.float32(255)
+    part = np.asarray(image)[max(0, -top) : size - top, max(0, -left) : size - left]
+    light, alpha = np.moveaxis(part, -1, 0) / np.float32(255)
     top, left = max(0, top), max(0, left)
     window = slice(top, top + alpha.shape[0]), slice(left, left + alpha.shape[1])
     # The darkest cloth is not black.

@@ -11,19 +11,17 @@ from keras_cbam.errors import DataError, quoted
 class SizedImages(FileImages):
     """Image files, each of a known size, decoded when they are asked for.
 
-    A file that cannot be decoded, or whose image is not of its size, is a failure, see
-    `FileImages`. `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
+    A file that cannot be decoded, or is not of its size, is a failure, see `FileImages`.
+    `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
 
     Args:
         paths: list of strings.
-        sizes: int array `(images, 2)`, the height and width that the boxes are for.
-        strict: bool, whether a failure is an error; else the image is left out.
-            Defaults to `False`.
+        sizes: int array `(images, 2)`, the height and width in pixels that the boxes are for.
+        strict: bool, whether a failure is an error, not left out. Defaults to `False`.
 
     Example:
 
-    >>> images = SizedImages(["street.jpg"], np.array([[480, 640]]))
-    >>> images[0].shape
+    >>> SizedImages(["street.jpg"], np.array([[480, 640]]))[0].shape
     (480, 640, 3)
     """
 
@@ -56,10 +54,7 @@ class SizedImages(FileImages):
             )
             return None
 
-        def decode(position):
-            return self._decoded(int(indices[position]), position, of_its_size)
-
-        found = in_threads(decode, len(indices))
+        found = in_threads(lambda i: self._decoded(int(indices[i]), i, of_its_size), len(indices))
         self._check()
         kept = np.array([each is not None for each in found], bool)
         return [each for each in found if each is not None], kept
@@ -70,7 +65,5 @@ def read_images(images, indices, transform):
     if isinstance(images, SizedImages):
         return images.read(indices, transform)
 
-    def convert(position):
-        return transform(Image.fromarray(images[indices[position]]), position)
-
-    return in_threads(convert, len(indices)), np.ones(len(indices), bool)
+    found = in_threads(lambda i: transform(Image.fromarray(images[indices[i]]), i), len(indices))
+    return found, np.ones(len(indices), bool)

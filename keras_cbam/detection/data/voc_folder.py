@@ -18,8 +18,7 @@ def voc_folder(folder, strict=False):
     """Images and boxes of a folder in the layout of VOC 2007.
 
     VOC counts pixels from 1, and its boxes include the last: `xmin, ymin, xmax, ymax` become the
-    edges `xmin - 1, ymin - 1, xmax, ymax`. What cannot be used is left out and counted in
-    `DetectionSet.skipped`, see `coco_folder`. Images without boxes stay in.
+    edges `xmin - 1, ymin - 1, xmax, ymax`. What cannot be used is left out, see `coco_folder`.
 
     Args:
         folder: path of a folder with `Annotations/*.xml`, `JPEGImages/*.jpg`, and the names of the
@@ -28,12 +27,10 @@ def voc_folder(folder, strict=False):
         strict: see `SizedImages`. Defaults to `False`.
 
     Returns:
-        `DetectionData`. The classes are the sorted names in the training part. Objects marked as
-        difficult are `ignored`.
+        `DetectionData` of the training part's classes, sorted; difficult objects are `ignored`.
 
     Raises:
-        DataError: if the folder cannot be used, or an XML file is malformed or declares a document
-            type.
+        DataError: if the folder cannot be used, or an XML file is malformed or has a DTD.
 
     Example:
 

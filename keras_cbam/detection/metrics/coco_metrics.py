@@ -16,22 +16,21 @@ OVERLAP = 0.5
 def coco_metrics(ground_truth, detections):
     """COCO's twelve metrics, and the average precision of each class.
 
-    AP is the mean over the classes and over the overlaps .5, .55, ... .95 of boxes, AP50 and AP75
+    AP is the mean over the classes and over the overlaps .5, .55, ... .95 of boxes; AP50 and AP75
     are at one overlap; APs, APm and APl are over objects of less than 32 x 32, up to 96 x 96, and
     more square pixels. ARmax1, ARmax10 and ARmax100 are the recall with at most so many boxes of an
-    image. Of more than 100 boxes of a class in an image the 100 best are taken. Objects of
-    `DetectionSet.ignored` are crowds: what lies in one counts neither for nor against.
+    image. Of a class in an image the 100 best boxes are taken. What lies in an object of
+    `DetectionSet.ignored` counts neither for nor against.
 
     Args:
         ground_truth: `DetectionSet`.
-        detections: list with a dict of arrays for each image: `"boxes"` `(boxes, 4)`, edges in
-            pixels of that image, left, top, right and bottom; `"classes"` and `"confidence"`
-            `(boxes,)`.
+        detections: list of a dict of arrays for each image: `"boxes"` `(boxes, 4)`, left, top,
+            right and bottom edge in its pixels; `"classes"` and `"confidence"` `(boxes,)`.
 
     Returns:
         Dict of floats: `"AP"`, `"AP50"`, `"AP75"`, `"APs"`, `"APm"`, `"APl"`, `"ARmax1"`,
-        `"ARmax10"`, `"ARmax100"`, `"ARs"`, `"ARm"`, `"ARl"`; and `"per_class"`,
-        `{class name: {"AP": ..., "AP50": ...}}`. Without objects it is -1, and left out of means.
+        `"ARmax10"`, `"ARmax100"`, `"ARs"`, `"ARm"`, `"ARl"`; and `"per_class"`, `{class name:
+        {"AP": ..., "AP50": ...}}`. Without objects it is -1, and left out of means.
 
     Raises:
         ValueError: if there is not a detection dict for each image.
@@ -41,9 +40,7 @@ def coco_metrics(ground_truth, detections):
     >>> scenes = clothing_scenes(8)
     >>> coco_metrics(scenes, predict_detections(model, scenes, 96))["AP"]
 
-    Reference:
-
-    - [pycocotools](https://github.com/cocodataset/cocoapi), `COCOeval`.
+    Source: `COCOeval` of [pycocotools](https://github.com/cocodataset/cocoapi).
     """
     # keras_cv's `PyCOCOCallback` leaves out images without detections, and class 0.
     evaluation = _evaluated(ground_truth, detections)
@@ -61,8 +58,7 @@ def coco_metrics(ground_truth, detections):
 def precision_recall(ground_truth, detections):
     """The precision of each class at the recalls 0, 0.01, ... 1, for an overlap of .5 of boxes.
 
-    Precision at a recall is the best one at this or any higher recall, and 0 if it is not reached:
-    the mean of a curve is the class' AP50.
+    It is the best at this or a higher recall, 0 if that is not reached: a curve's mean is AP50.
 
     Args:
         ground_truth, detections: see `coco_metrics`.

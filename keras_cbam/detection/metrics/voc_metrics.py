@@ -9,19 +9,16 @@ from keras_cbam.detection.metrics.coco_metrics import OVERLAP, check_length, wit
 def voc_metrics(ground_truth, detections, overlap=OVERLAP):
     """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
 
-    Precision is as in `precision_recall`. Detections of a class are taken by falling confidence.
-    Each is held against the object of its class in the image that it overlaps most: it is right if
-    that overlap, intersection by union, is at least 0.5 and the object was not found before; it
-    does not count if that object is in `DetectionSet.ignored`, as difficult ones are; else it is
-    wrong.
+    Each detection of a class, by falling confidence, is held against the object that it overlaps
+    most (intersection by union): it is right if that is at least 0.5 and the object is new, does
+    not count if the object is in `DetectionSet.ignored`, and is wrong otherwise.
 
     Args:
         ground_truth, detections: see `coco_metrics`.
         overlap: float in (0, 1]. Defaults to `0.5`.
 
     Returns:
-        Dict: `"mAP"`, the mean over the classes that have objects, and `"per_class"`,
-        `{class name: AP}`, -1 without objects.
+        Dict: `"mAP"`, the mean, and `"per_class"`, `{class name: AP}`, -1 without objects.
 
     Raises:
         ValueError: if there is not a detection dict for each image.
@@ -31,10 +28,7 @@ def voc_metrics(ground_truth, detections, overlap=OVERLAP):
     >>> scenes = clothing_scenes(8)
     >>> voc_metrics(scenes, predict_detections(model, scenes, 96))["mAP"]
 
-    Reference:
-
-    - [The PASCAL Visual Object Classes (VOC) Challenge](
-      https://doi.org/10.1007/s11263-009-0275-4), section 4.2, and `VOCevaldet` of its devkit.
+    Source: [The PASCAL VOC Challenge](https://doi.org/10.1007/s11263-009-0275-4), section 4.2.
     """
     check_length(ground_truth, detections)
     per_class = {

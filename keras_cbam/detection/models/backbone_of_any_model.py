@@ -15,34 +15,29 @@ from keras_cbam.visualization.calls import unused
 def detection_backbone(model, levels=(3, 4, 5)):
     """Copies a network, with attention or without, as a backbone of keras_cv for its detectors.
 
-    Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are those of
-    the images divided by `2**n`: after the attention, where that is last. If all the rest of the
+    Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are the
+    images' divided by `2**n`: after the attention, where that is last. If all the rest of the
     network is computed from one tensor of a stride, it is the last such.
 
-    What no level needs is left out: global pooling, the classifier. Nested models are opened, and
-    their layers become the backbone's own. The given model is untouched and shares no variable with
-    the backbone; weights, trainable flags and dtype policies are carried over, and names, except
-    where nested models have the same one. The backbone takes what the model takes: raw pixels if
-    preprocessing is part of it, preprocessed images otherwise.
+    What no level needs, as the classifier, is left out; nested models are opened. The given model
+    is untouched and shares no variable with the backbone. Weights, trainable flags, dtype policies
+    and, where they are unique, names are kept. The backbone takes what the model takes.
 
     `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
-    levels 2 and 5. Heights and widths that are multiples of 32 suit all of them. With float16,
-    RetinaNet cannot predict and YOLOV8Detector not train: build the network under `"mixed_float16"`
-    and the detector under `"float32"`.
+    levels 2 and 5; multiples of 32 pixels suit all. With float16, RetinaNet cannot predict and
+    YOLOV8Detector not train: build the detector under `"float32"`.
 
     Args:
-        model: Functional or built Sequential `keras.Model` with one input of shape
-            `(batch, height, width, channels)`; height and width may be `None`.
+        model: Functional or built Sequential `keras.Model` with one input `(batch, height, width,
+            channels)`; height and width may be `None`.
         levels: sequence of int, at least 1. Defaults to `(3, 4, 5)`.
 
     Returns:
         A `keras_cv.models.Backbone` whose `pyramid_level_inputs` are `{"P3": layer name, ...}`. Its
-        output is that of the highest level; if that does not need all other levels, as in a U-Net,
-        a dict of all by name.
+        output is the highest level, or a dict of all if that does not need the others (U-Net).
 
     Raises:
-        ValueError: if the model is subclassed, has other inputs or is `"channels_first"`, which
-            keras_cv's detectors cannot use, or if it has no tensor for a level.
+        ValueError: if the model is subclassed, of other inputs, channels-first or lacks a level.
 
     Example:
 
@@ -143,13 +138,8 @@ def _needed(calls, sources):
 
 
 def _find_levels(calls, outputs, images, levels):
-    """The last tensor of each stride, as a dict of `Source` by level: level 3 has the stride 8.
-
-    The strides are those at a size that they divide, so they do not depend on the size that the
-    model declares, if any. A tensor that everything after it is computed from is preferred: the
-    output of a block to a tensor inside a branch of the next block. Where a stride has none, as in
-    a U-Net, it is the last one. For calls and outputs see `flat_calls`.
-    """
+    """`{level: Source}`: the last tensor of a stride, if there is one that all after it needs."""
+    # The strides divide this size, whatever the model declares.
     height, width = (count * 2 ** max(levels) for count in (4, 5))
     sized = keras.KerasTensor((None, height, width, images.shape[3]), images.dtype)
     shapes, failures = _shapes(calls, sized)
@@ -159,6 +149,7 @@ def _find_levels(calls, outputs, images, levels):
     for level in range(1, max(levels) + 3):
         size = (height / 2**level, width / 2**level)
         sources = [s for s, shape in shapes.items() if shape[1:3] == size and s in used]
+        # The output of a block, not of a branch in the next one.
         cuts = [source for source in sources if is_cut[source.call]]
         if sources:
             found[level] = (cuts or sources)[-1]

@@ -12,13 +12,7 @@ from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
-    """A detector: fitted on images and boxes, it predicts boxes, classes and confidences.
-
-    A subclass gives `call` (raw predictions), `targets` (what these should have been, with
-    weights), and `candidates` (boxes and class probabilities of the raw predictions). A prediction
-    below `confidence_threshold` is dropped, as is the less confident of two boxes of a class that
-    overlap by `iou_threshold` or more; `max_detections` of an image are left.
-    """
+    """A detector: a subclass gives `call`, `targets` with weights, and `candidates` with scores."""
 
     # Candidates (a box with a class) that a detection is chosen from, per detection.
     _CANDIDATES = 2
@@ -65,10 +59,7 @@ class Detector(keras.Model):
             box_loss: loss between offsets `(batch, boxes, 4)`. Defaults to `None`: smooth L1.
             classification_loss: loss between class indices `(batch, boxes)`, 0 the background, and
                 logits `(batch, boxes, 1 + num_classes)`. Defaults to `None`: cross-entropy.
-            **kwargs: other arguments of `keras.Model.compile`, except `loss` and `metrics`.
-
-        Raises:
-            ValueError: if `loss` or `metrics` is given.
+            **kwargs: of `keras.Model.compile`, except `loss` and `metrics` (ValueError).
         """
         for name in ("loss", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -129,9 +120,8 @@ class Detector(keras.Model):
         """Boxes after non-maximum suppression within each class, of raw predictions.
 
         Returns:
-            Dict of `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels, inside the image;
-            `"classes"` and `"confidence"` `(batch, max_detections)`; all padded with -1; and
-            `"num_detections"` `(batch,)`.
+            Dict, padded with -1: `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels;
+            `"classes"`, `"confidence"` `(batch, max_detections)`; `"num_detections"` `(batch,)`.
         """
         boxes, probabilities = self.candidates(predictions)
         pairs = ops.reshape(probabilities, (-1, probabilities.shape[1] * self.num_classes))

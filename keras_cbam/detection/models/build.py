@@ -50,9 +50,8 @@ def build_detector(
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
             as in their papers), or any name in `keras.applications`. Defaults to `"small"`.
         attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
-            others in the blocks of the backbone. Defaults to `"cbam"`.
-        weights: of the backbone, see `attention_backbone`; `"small"` has none.
-            Defaults to `None`: random.
+            others in the backbone's blocks. Defaults to `"cbam"`.
+        weights: of the backbone, see `attention_backbone`. Defaults to `None`: random.
 
     Returns:
         A Keras model that takes pixels in [0, 255], `(batch, image_size, image_size, 3)`.
@@ -76,14 +75,21 @@ def build_detector(
         return SINGLE_SHOT[detector](network, num_classes, attention, **arguments)
     if detector == "faster_rcnn":
         return FasterRCNN(network, num_classes, **(SMALL_FASTER_RCNN if backbone == SMALL else {}))
-    if detector == "yolov8":
-        return keras_cv.models.YOLOV8Detector(
-            num_classes=num_classes,
+    is_yolo = detector == "yolov8"
+    shared = {
+        "num_classes": num_classes,
+        "bounding_box_format": "xyxy",
+        "backbone": network,
+        "prediction_decoder": keras_cv.layers.NonMaxSuppression(
             bounding_box_format="xyxy",
-            backbone=network,
-            fpn_depth=1,
-            prediction_decoder=_decoder(from_logits=False),
-        )
+            from_logits=not is_yolo,
+            iou_threshold=0.5,
+            confidence_threshold=0.01,
+            max_detections=100,
+        ),
+    }
+    if is_yolo:
+        return keras_cv.models.YOLOV8Detector(fpn_depth=1, **shared)
     # keras-cv's anchors are of 32 pixels at stride 8, for images of 512.
     anchors = keras_cv.layers.AnchorGenerator(
         bounding_box_format="xyxy",
@@ -93,13 +99,7 @@ def build_detector(
         strides=[2**level for level in range(3, 8)],
         clip_boxes=True,
     )
-    return keras_cv.models.RetinaNet(
-        num_classes=num_classes,
-        bounding_box_format="xyxy",
-        backbone=network,
-        anchor_generator=anchors,
-        prediction_decoder=_decoder(from_logits=True),
-    )
+    return keras_cv.models.RetinaNet(anchor_generator=anchors, **shared)
 
 
 def compile_detector(model, optimizer, jit_compile=False):
@@ -115,16 +115,6 @@ def compile_detector(model, optimizer, jit_compile=False):
     elif isinstance(model, keras_cv.models.YOLOV8Detector):
         losses = {"box_loss": "ciou", "classification_loss": "binary_crossentropy"}
     model.compile(optimizer=optimizer, jit_compile=jit_compile, **losses)
-
-
-def _decoder(from_logits):
-    return keras_cv.layers.NonMaxSuppression(
-        bounding_box_format="xyxy",
-        from_logits=from_logits,
-        iou_threshold=0.5,
-        confidence_threshold=0.01,
-        max_detections=100,
-    )
 
 
 def _backbone(name, image_size, attention, weights, detector):
@@ -157,13 +147,11 @@ def _single_shot_arguments(detector, network, backbone):
     elif backbone == "mobilenet":
         arguments["head_kernel_size"] = 1
         stairs = {"filters": 128, "separable": True}
+    if detector == "stairnet":
+        arguments |= stairs
     count = 0
     while size > 1 and count < 4:
         takes_two_off = backbone == "vgg16" and 3 <= size <= 5
         size = size - 2 if takes_two_off else -(-size // 2)
         count += 1
-    return {
-        "extra_filters": filters[:count],
-        **arguments,
-        **(stairs if detector == "stairnet" else {}),
-    }
+    return {"extra_filters": filters[:count], **arguments}

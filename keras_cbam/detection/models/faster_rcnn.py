@@ -23,37 +23,30 @@ from keras_cbam.errors import positive_integer
 class FasterRCNN(Detector):
     """Faster R-CNN on a feature pyramid; the attention is in the backbone's blocks.
 
-    A region proposal network rates anchors and moves them; the best after non-maximum suppression
-    are pooled from the feature maps (ROIAlign), classified, and moved once more.
+    A region proposal network rates and moves anchors; the best after non-maximum suppression are
+    pooled from the feature maps (ROIAlign), classified, and moved once more.
 
-    Anchors have an IoU of at least 0.7 with a box, or the largest with one, to be positive, and
-    below 0.3 to be negative; proposals at least 0.5 to be positive. The loss is the sum of four
-    means: cross-entropies over the sampled anchors and proposals, smooth L1 of the four offsets of
-    the positive ones divided by the number of samples. `compile` takes `rpn_box_loss` and
-    `rpn_classification_loss` of the anchors too.
+    Anchors are positive from an IoU of 0.7 with a box on, or where theirs is the largest with one,
+    and negative below 0.3; proposals are positive from 0.5 on. The loss is the sum of four means:
+    cross-entropies over the sampled anchors and proposals, and smooth L1 of the positive ones' four
+    offsets. `compile` also takes `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
 
     Args:
         backbone: `keras_cv.models.Backbone` for images of a known size, with consecutive pyramid
-            levels (with one there is no pyramid, as in C4 detectors): of `detection_backbone` or
-            `application_backbone`, with attention in it or not.
+            levels, see `detection_backbone`. With one there is no pyramid.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
         anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`.
-        aspect_ratios: tuple of floats, width by height of the anchors. Defaults to `(0.5, 1.0,
-            2.0)`.
+        aspect_ratios: floats, width by height of the anchors. Defaults to `(0.5, 1.0, 2.0)`.
         num_proposals: tuple of two ints: proposals after non-maximum suppression in training and in
             inference. Defaults to `(1000, 300)`.
-        sampled_anchors, sampled_proposals: ints, those of an image that learn, up to a half and up
-            to a quarter of them positive. Default to `256` and `128`.
+        sampled_anchors, sampled_proposals: ints, those of an image that learn, up to a half and a
+            quarter of them positive. Default to `256` and `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
-        use_layer_norm: bool, whether the two fully connected layers are normalized. Without it,
-            from random weights and with Adam at rates of 1e-3 and above, many of their units can
-            come to give zeros for every region, and learn no more. Defaults to `False`.
+        use_layer_norm: bool, whether these are normalized. Without it, from random weights and with
+            Adam at rates from 1e-3 on, many units can get stuck at zero. Defaults to `False`.
         seed: int, of the samples. Defaults to `None`: random.
-        **kwargs: see `SSD`.
-
-    Call arguments:
-        images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
+        **kwargs: see `SSD`, as for the arguments of a call.
 
     Returns:
         A dict of raw predictions. `predict` returns boxes, see `decode_predictions`.
@@ -66,11 +59,8 @@ class FasterRCNN(Detector):
     >>> backbone = application_backbone("ResNet50", (256, 256, 3), "cbam", levels=(2, 3, 4, 5))
     >>> model = FasterRCNN(backbone, num_classes=20)
 
-    Reference:
-
-    - [Ren et al., Faster R-CNN](https://arxiv.org/abs/1506.01497), section 3
-    - [Lin et al., Feature Pyramid Networks](https://arxiv.org/abs/1612.03144), section 4
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.4
+    Source: [Faster R-CNN](https://arxiv.org/abs/1506.01497), section 3; [Feature Pyramid Networks](
+    https://arxiv.org/abs/1612.03144), 4; [CBAM](https://arxiv.org/abs/1807.06521), 4.4.
     """
 
     _ARGUMENTS = (
@@ -135,12 +125,9 @@ class FasterRCNN(Detector):
         self.region_proposal = region_proposal_network(
             self.filters, len(self.aspect_ratios), self.dtype_policy
         )
+        cells = (self._CELLS, self._CELLS, self.filters)
         self.head = region_head(
-            (self._CELLS, self._CELLS, self.filters),
-            self.num_classes,
-            self.head_units,
-            self.use_layer_norm,
-            self.dtype_policy,
+            cells, self.num_classes, self.head_units, self.use_layer_norm, self.dtype_policy
         )
         self.built = True
 
@@ -157,16 +144,14 @@ class FasterRCNN(Detector):
         proposals, is_proposal = select_proposals(
             boxes, logits, count, self._PROPOSAL_IOU, self.image_size
         )
-        predictions = {
+        return {
             "features": features,
             "proposals": proposals,
             "is_proposal": is_proposal,
             "rpn_box": ops.concatenate(offsets, axis=1),
             "rpn_classification": ops.concatenate(logits, axis=1),
+            **({} if training else self._classified(features, proposals)),
         }
-        if not training:
-            predictions.update(self._classified(features, proposals))
-        return predictions
 
     def _classified(self, features, boxes):
         count = boxes.shape[1]
@@ -174,24 +159,17 @@ class FasterRCNN(Detector):
         pooled = max(1, len(features) - 1)
         regions = roi_align(features[:pooled], boxes, self.strides[:pooled], self._CELLS)
         outputs = self.head(ops.reshape(regions, (-1, *regions.shape[2:])))
-        return {
-            "box": ops.reshape(outputs["box"], (-1, count, self.num_classes, 4)),
-            "classification": ops.reshape(
-                outputs["classification"], (-1, count, 1 + self.num_classes)
-            ),
-        }
+        offsets = ops.reshape(outputs["box"], (-1, count, self.num_classes, 4))
+        logits = ops.reshape(outputs["classification"], (-1, count, 1 + self.num_classes))
+        return {"box": offsets, "classification": logits}
 
     def targets(self, boxes, classes, predictions):
         rpn_targets, rpn_weights = anchor_targets(
             np.concatenate(self.anchors), boxes, classes, self.sampled_anchors, self.seed_generator
         )
+        proposals = predictions["proposals"], predictions["is_proposal"]
         regions, head_targets, head_weights = proposal_targets(
-            predictions["proposals"],
-            predictions["is_proposal"],
-            boxes,
-            classes,
-            self.sampled_proposals,
-            self.seed_generator,
+            *proposals, boxes, classes, self.sampled_proposals, self.seed_generator
         )
         found = self._classified(predictions["features"], regions)
         # Of the offsets of all classes, those of the true one.

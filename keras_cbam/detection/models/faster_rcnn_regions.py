@@ -29,13 +29,7 @@ def region_proposal_network(filters, anchors, dtype):
 
 
 def select_proposals(boxes, logits, count, iou_threshold, image_size):
-    """The best anchors of all levels after non-maximum suppression within each level.
-
-    As `keras_cv.layers.ROIGenerator`, which fails under a policy of mixed precision. Each level has
-    `boxes` `(batch, anchors, 4)`, "xyxy" in pixels, inside the image, and `logits`
-    `(batch, anchors, 1)`; nothing is differentiated through the selection. Returns boxes
-    `(batch, count or all anchors, 4)`, and which of them are proposals: the others are padding.
-    """
+    """The best anchors after non-maximum suppression in each level, and which are no padding."""
     best, confidence, levels = [], [], []
     for level, scores in enumerate(logits):
         most = min(2 * count, scores.shape[1])
@@ -79,12 +73,7 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
 
 
 def anchor_targets(anchors, boxes, classes, count, seed):
-    """What a sample of `count` anchors of each image learns, up to half of them positive.
-
-    Boxes `(batch, boxes, 4)`, "xyxy" in pixels, and classes `(batch, boxes)` are padded with -1.
-    Returns targets (whether an anchor is on a box, and the offsets of that) and weights, dicts by
-    the name of the loss.
-    """
+    """Targets and weights, by the name of the loss, of a sample of each image's anchors."""
     matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
     count = min(count, len(anchors))
     positives, negatives = sample_matches(is_positive, is_negative, count, 0.5, seed)
@@ -96,11 +85,7 @@ def anchor_targets(anchors, boxes, classes, count, seed):
 
 
 def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
-    """What a sample of `count` proposals and boxes of each image learns, up to a quarter positive.
-
-    `is_proposal` is false where `proposals` is padding. Returns the sampled regions `(batch, count,
-    4)`, and targets and weights as `anchor_targets`.
-    """
+    """A sample of each image's proposals and boxes, with their targets and weights."""
     # The boxes themselves are proposals as well: the first proposals hit nothing.
     regions = ops.concatenate([proposals, boxes], axis=1)
     is_region = ops.concatenate([is_proposal, classes >= 0], axis=1)

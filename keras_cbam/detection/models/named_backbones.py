@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_cbam.applications import attention_backbone, find_application
 from keras_cbam.detection.models.backbone_of_any_model import detection_backbone, pyramid_backbone
+from keras_cbam.errors import one_of
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.models.building import attended, conv, norm, preprocessed
 from keras_cbam.models.resnet import residual_block
@@ -15,26 +16,21 @@ from keras_cbam.models.resnet import residual_block
 # Filters and residual blocks of the stages, and filters and convolutions of the blocks.
 _SMALL_STAGES = ((32, 1), (64, 2), (128, 2), (256, 1))
 _VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+_VGG16_UNITS = 1024
 
 
 def application_backbone(
-    name,
-    input_shape=(300, 300, 3),
-    attention=None,
-    weights="imagenet",
-    levels=(3, 4, 5),
-    **application_kwargs,
+    name, input_shape=(300, 300, 3), attention=None, weights="imagenet", levels=(3, 4, 5), **kwargs
 ):
     """A network of `keras.applications`, from raw pixels to a feature pyramid.
 
     Args:
         name: string, name in `keras.applications`.
         input_shape: tuple `(height, width, 3)`. Defaults to `(300, 300, 3)`.
-        attention: see `insert_attention`; placed in the network's blocks, where it starts as an
-            identity. Defaults to `None`.
+        attention: see `insert_attention`; starts as an identity. Defaults to `None`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
         levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
-        **application_kwargs: of the function in `keras.applications`: `alpha=0.5`.
+        **kwargs: of the function in `keras.applications`: `alpha=0.5`.
 
     Returns:
         A `keras_cv.models.Backbone` that takes pixels in [0, 255].
@@ -46,36 +42,28 @@ def application_backbone(
 
     >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, alpha=0.25)
     """
-    model = _from_pixels(name, input_shape, attention, weights, **application_kwargs)
+    model = _from_pixels(name, input_shape, attention, weights, **kwargs)
     return detection_backbone(model, levels)
 
 
-def _from_pixels(name, input_shape, attention, weights, **application_kwargs):
+def _from_pixels(name, input_shape, attention, weights, **kwargs):
     preprocess = inspect.getmodule(find_application(name)).preprocess_input
+    pixels = preprocess(keras.Input(input_shape, name="pixels"))
     return attention_backbone(
-        name,
-        attention=attention,
-        weights=weights,
-        input_tensor=preprocess(keras.Input(input_shape, name="pixels")),
-        **application_kwargs,
+        name, attention=attention, weights=weights, input_tensor=pixels, **kwargs
     )
 
 
 def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
     """A residual network for images of about 100 pixels, from random weights.
 
-    Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two 3x3
-    convolutions: one of 32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at
-        32.
+    Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two: one of
+    32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at 32.
 
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
-        attention: see `insert_attention`; at the end of every block's branch, where it does not
-            start as an identity. Defaults to `None`.
-        levels: see `application_backbone`. Defaults to `(3, 4, 5)`.
-
-    Returns:
-        See `application_backbone`.
+        attention: see `insert_attention`; in each block, not as an identity. Defaults to `None`.
+        levels: see `application_backbone`, as for what is returned. Defaults to `(3, 4, 5)`.
 
     Example:
 
@@ -101,16 +89,13 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
 
     Args:
         alpha: float, factor of the channels. Defaults to `1.0`.
-        input_shape, weights, levels: see `application_backbone`. Small images need finer levels.
-
-    Returns:
-        See `application_backbone`.
+        input_shape, weights, levels: see `application_backbone`, as for what is returned.
     """
     model = _from_pixels("MobileNet", input_shape, None, weights, alpha=alpha)
     return pyramid_backbone(model, levels)
 
 
-def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
+def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
     """The VGG16 of SSD300: normalized conv4_3, and the fully connected layers as convolutions.
 
     fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is
@@ -118,39 +103,29 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
     20 ([ParseNet](https://arxiv.org/abs/1506.04579)).
 
     Args:
-        input_shape: see `application_backbone`.
-        weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers
-            are subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
-        width: float, factor of the channels, 1 with weights. Defaults to `1.0`.
-
-    Returns:
-        See `application_backbone`.
+        input_shape: see `application_backbone`, as for what is returned.
+        weights: `"imagenet"`: `keras.applications.VGG16`'s, of which the fully connected layers are
+            subsampled to the convolutions; `None`: random. Defaults to `"imagenet"`.
 
     Raises:
-        ValueError: if `weights` is neither, or does not fit `width`.
+        ValueError: if `weights` is neither.
 
-    Reference:
-
-    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 3
+    Source: [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 3.
     """
-    if weights not in ("imagenet", None) or (weights is not None and width != 1):
-        raise ValueError(
-            '`weights` must be "imagenet", with `width=1`, or None. '
-            f"Received: weights={weights!r}, width={width!r}"
-        )
+    one_of("imagenet", None)("weights", weights)
     pixels = keras.Input(input_shape, name="pixels")
     x = keras.applications.vgg16.preprocess_input(pixels)
     for block, (filters, convolutions) in enumerate(_VGG16_BLOCKS, 1):
         for i in range(1, convolutions + 1):
-            x = _conv(x, filters * width, 3, f"block{block}_conv{i}")
+            x = _conv(x, filters, 3, f"block{block}_conv{i}")
         if block == 4:
             conv4_3 = x
         # The third pooling rounds up, the fifth keeps the size.
         size, strides = (3, 1) if block == 5 else (2, 2)
         padding = "same" if block in (3, 5) else "valid"
         x = keras.layers.MaxPooling2D(size, strides, padding, name=f"block{block}_pool")(x)
-    x = _conv(x, 1024 * width, 3, "fc6", dilation_rate=6)
-    fc7 = _conv(x, 1024 * width, 1, "fc7")
+    x = _conv(x, _VGG16_UNITS, 3, "fc6", dilation_rate=6)
+    fc7 = _conv(x, _VGG16_UNITS, 1, "fc7")
     # The root mean square is the norm divided by the root of the number of channels.
     norm = keras.layers.RMSNormalization(name="conv4_3_norm")
     normalized = norm(conv4_3)
@@ -166,7 +141,7 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet", width=1.0):
 
 def _conv(x, filters, kernel_size, name, **kwargs):
     return keras.layers.Conv2D(
-        int(filters), kernel_size, padding="same", activation="relu", name=name, **kwargs
+        filters, kernel_size, padding="same", activation="relu", name=name, **kwargs
     )(x)
 
 

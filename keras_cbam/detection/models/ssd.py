@@ -23,30 +23,28 @@ class SSD(Detector):
     Feature maps of the backbone and of further convolutions each predict, at every position, class
     logits and offsets of default boxes. A default box is matched with the box of largest IoU if
     that is at least 0.5, and each box with its best default box. The loss of a batch with N matched
-    default boxes is `(cross-entropy + smooth L1 of the offsets) / N`, where the cross-entropy is
-    that of the matched boxes and of the three times as many worst others of each image.
+    default boxes is `(cross-entropy + smooth L1 of the offsets) / N`; the cross-entropy is that of
+    the matched boxes and of the three times as many worst others of each image.
 
     Args:
         backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, as
             `ssd_vgg16`, `ssd_mobilenet` and `detection_backbone` return.
         num_classes: int, classes without background.
-        attention: `None`, `"cbam"`, `"se"` or anything that `insert_attention` takes; it refines
-            each feature map that predicts, and does not start as an identity. Defaults to `None`.
+        attention: see `insert_attention`; it refines each feature map that predicts, and does not
+            start as an identity. Defaults to `None`.
         extra_filters: tuple of ints, channels of the feature maps after the backbone's: each is a
             1x1 convolution to half of them and a 3x3 one, which halves the size, rounded up.
             Defaults to `(512, 256, 256, 256)`, SSD300's.
         extra_padding: `"same"`, or `"valid"`: from 5 positions down, the 3x3 convolution takes 2
             off instead, as in SSD300. Defaults to `"valid"`.
-        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one for
-            each feature map and one more. Defaults to `None`: SSD300's for six feature maps, else
-            equal steps from 0.17 to 1.05.
+        scales: tuple of floats, the default boxes' sizes by the shorter side of the image, one more
+            than feature maps. Defaults to `None`: SSD300's for six, else even from 0.17 to 1.05.
         aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands for
-            its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for the others, as in
-            the CBAM paper's table 7. (SSD300 itself has `(2,)` for the first as well.)
+            its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for others.
         head_kernel_size: int, of the predicting convolutions. Defaults to `3`.
         use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`.
-        **kwargs: `confidence_threshold=0.01`, `iou_threshold=0.45` and `max_detections=200` of
-            the non-maximum suppression; `name`, `dtype`.
+        **kwargs: `name`, `dtype`, and those of non-maximum suppression within a class:
+            `confidence_threshold=0.01`, `iou_threshold=0.45`, `max_detections=200`.
 
     Call arguments:
         images: tensor `(batch, height, width, 3)`, pixels in [0, 255].
@@ -57,8 +55,7 @@ class SSD(Detector):
         `predict` returns boxes, see `decode_predictions`.
 
     Raises:
-        ValueError: if the backbone has no pyramid levels or no known size, or an argument is
-            outside its range.
+        ValueError: if the backbone has no levels or size, or an argument is out of range.
 
     Example:
 
@@ -67,10 +64,7 @@ class SSD(Detector):
     >>> model.compile("adam")
     >>> model.fit(images, {"boxes": boxes, "classes": classes})  # (n, m, 4) xyxy, (n, m)
 
-    Reference:
-
-    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325)
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5
+    Source: [SSD](https://arxiv.org/abs/1512.02325); [CBAM](https://arxiv.org/abs/1807.06521), 4.5.
     """
 
     _ARGUMENTS = (
@@ -149,12 +143,9 @@ class SSD(Detector):
         for i, (level, ratios) in enumerate(zip(levels, self.aspect_ratios, strict=True), 1):
             level = keras.layers.Activation("linear", dtype=dtype, name=f"source_{i}")(level)
             for name, found in rows.items():
+                filters, size = boxes_of_position(ratios) * values[name], self.head_kernel_size
                 x = keras.layers.Conv2D(
-                    boxes_of_position(ratios) * values[name],
-                    self.head_kernel_size,
-                    padding="same",
-                    dtype=dtype,
-                    name=f"{name}_{i}",
+                    filters, size, padding="same", dtype=dtype, name=f"{name}_{i}"
                 )(level)
                 reshape = keras.layers.Reshape(
                     (-1, values[name]), dtype="float32", name=f"{name}_{i}_rows"

@@ -14,14 +14,12 @@ class StairNet(SSD):
     From the coarsest feature map down, a 1x1 convolution of each is added to a 3x3 convolution of
     the enlarged sum above it; a 3x3 convolution of each sum predicts. All have the same number of
     channels, and are batch-normalized. Where the authors' code enlarges by a transposed
-    convolution, this resizes to the nearest position and convolves: as many parameters, and any
-    ratio of sizes.
+    convolution, this resizes to the nearest position: as many parameters, and any ratio of sizes.
 
     Args:
         backbone, num_classes, attention: see `SSD`; attention refines the combined feature maps.
         filters: int, channels of the combined feature maps. Defaults to `256`.
-        separable: bool, whether the 3x3 convolutions of the combination are depthwise separable.
-            Defaults to `False`.
+        separable: bool, whether their 3x3 convolutions are separable. Defaults to `False`.
         **kwargs: see `SSD`.
 
     Example:
@@ -29,10 +27,7 @@ class StairNet(SSD):
     >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
     >>> model = StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128))
 
-    Reference:
-
-    - [Woo et al., StairNet](https://arxiv.org/abs/1709.05788)
-    - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.5
+    Source: [StairNet](https://arxiv.org/abs/1709.05788); [CBAM](https://arxiv.org/abs/1807.06521).
     """
 
     _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")

@@ -4,12 +4,9 @@ import numpy as np
 
 
 def default_boxes(image_size, feature_sizes, scales, aspect_ratios):
-    """SSD's anchors, its default boxes: float32 `(boxes, 4)`, "xyxy" in pixels, not clipped.
+    """SSD's anchors, float32 `(boxes, 4)` in pixels, not clipped; sizes are `(height, width)`.
 
-    With `s_k` the scale of level k by the shorter side of the image, one more than there are
-    levels, each position has a box `s_k` wide and high, one of `sqrt(s_k * s_(k+1))`, and for each
-    aspect ratio r the boxes `s_k * sqrt(r)` wide and `s_k / sqrt(r)` high, and the other way round.
-    Sizes are `(height, width)`. Source: [SSD](https://arxiv.org/abs/1512.02325), section 2.2.
+    Source: [SSD](https://arxiv.org/abs/1512.02325), section 2.2.
     """
     sizes = np.array(scales) * min(image_size)
     boxes = []
@@ -27,10 +24,7 @@ def boxes_of_position(aspect_ratios):
 
 
 def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
-    """Faster R-CNN's anchors of each feature map, as `default_boxes`.
-
-    `scale` is the root of an anchor's area by the stride, an aspect ratio is width by height.
-    """
+    """Faster R-CNN's anchors of each level; an area's root is `scale` times the stride."""
     if [tuple(-(-side // n) for side in image_size) for n in strides] != list(feature_sizes):
         raise ValueError(
             "Each feature map must have the image's size divided by its stride, rounded up. "

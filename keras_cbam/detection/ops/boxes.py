@@ -1,22 +1,22 @@
 """Boxes as a detector regresses them: offsets from anchors."""
 
 import keras
+import numpy as np
 from keras import ops
 
-VARIANCES = (0.1, 0.1, 0.2, 0.2)
+VARIANCES = np.array([0.1, 0.1, 0.2, 0.2], "float32")
 # The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
 LARGEST_LOG_RATIO = 4.135166556742356
 
 
-def encode_boxes(boxes, anchors, variances=VARIANCES):
+def encode_boxes(boxes, anchors):
     """The offsets of boxes from anchors: what a detector learns.
 
-    With centers `(x, y)` and sizes `(w, h)`, of the anchor with index a:
-    `((x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)) / variances`.
+    With centers `(x, y)` and sizes `(w, h)`, of the anchor with index a: `((x - x_a) / w_a, (y -
+    y_a) / h_a, log(w / w_a), log(h / h_a)) / (0.1, 0.1, 0.2, 0.2)`.
 
     Args:
         boxes, anchors: float tensors `(..., 4)`, "xyxy" in pixels, that broadcast.
-        variances: tuple of four floats. Defaults to `(0.1, 0.1, 0.2, 0.2)`.
 
     Returns:
         float32 tensor `(..., 4)`, without unit.
@@ -26,9 +26,7 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
     >>> encode_boxes(np.array([[0.0, 0.0, 20.0, 10.0]]), np.array([[0.0, 0.0, 10.0, 10.0]]))
     [[5.0, 0.0, 3.4657, 0.0]]
 
-    Reference:
-
-    - [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2
+    Source: [Liu et al., SSD](https://arxiv.org/abs/1512.02325), section 2.2.
     """
     centers, sizes = _centers_and_sizes(boxes)
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
@@ -37,21 +35,19 @@ def encode_boxes(boxes, anchors, variances=VARIANCES):
     offsets = ops.concatenate(
         [(centers - anchor_centers) / anchor_sizes, ops.log(sizes / anchor_sizes)], axis=-1
     )
-    return offsets / ops.convert_to_tensor(variances, dtype="float32")
+    return offsets / VARIANCES
 
 
-def decode_boxes(offsets, anchors, variances=VARIANCES):
+def decode_boxes(offsets, anchors):
     """The inverse of `encode_boxes`, in pixels.
 
-    A box is at most 62.5 times as wide or high as its anchor, so that a wild prediction stays
-    finite.
+    A box is at most 62.5 times as wide or high as its anchor: wild predictions stay finite.
 
     Args:
-        offsets, anchors, variances: see `encode_boxes`.
+        offsets, anchors: see `encode_boxes`.
     """
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
-    offsets = ops.convert_to_tensor(offsets, dtype="float32")
-    offsets = offsets * ops.convert_to_tensor(variances, dtype="float32")
+    offsets = ops.convert_to_tensor(offsets, dtype="float32") * VARIANCES
     centers = offsets[..., :2] * anchor_sizes + anchor_centers
     halves = ops.exp(ops.minimum(offsets[..., 2:], LARGEST_LOG_RATIO)) * anchor_sizes / 2
     return ops.concatenate([centers - halves, centers + halves], axis=-1)

@@ -5,18 +5,7 @@ from keras import ops
 
 
 def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
-    """Matches anchors with the boxes of images, by the intersection over union (IoU).
-
-    An anchor is positive for the box with which its IoU is largest if that is at least `positive`,
-    and negative if it is below `negative`. With `keep_best`, the anchor with the largest IoU with a
-    box is positive for that box whatever the IoU, as in SSD (section 2.2) and in Faster R-CNN's
-    region proposals (section 3.1.2).
-
-    Anchors are `(anchors, 4)` or `(batch, anchors, 4)`, boxes `(batch, boxes, 4)`, both "xyxy" in
-    pixels, classes `(batch, boxes)`; padding is -1. Returns the matched boxes and classes of each
-    anchor, which mean nothing where it is not positive, and which anchors are positive and
-    negative.
-    """
+    """Each anchor's box of largest IoU, its class, and which anchors are positive and negative."""
     classes = ops.cast(classes, "int32")
     iou = keras.utils.bounding_boxes.compute_iou(anchors, boxes, bounding_box_format="xyxy")
     iou = ops.where((classes >= 0)[:, None, :], iou, -1.0)
@@ -29,6 +18,7 @@ def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
     is_positive = largest >= positive
     is_negative = largest < negative
     if keep_best:
+        # Each box also has its best anchor: SSD, section 2.2; Faster R-CNN, section 3.1.2.
         best = ops.one_hot(ops.argmax(iou, axis=1), ops.shape(iou)[1], axis=1, dtype="float32")
         # An anchor must touch its box; the IoU of padding is not above 0.
         best = best * ops.cast(ops.max(iou, axis=1)[:, None] > 0, "float32")
@@ -43,21 +33,14 @@ def match_boxes(anchors, boxes, classes, positive, negative, keep_best=True):
 
 
 def first_of(scores, among, count):
-    """Which of the entries `among` have the largest scores, at most `count` in each row.
-
-    `scores` and the boolean `among` are `(batch, entries)`, as is the boolean result; `count` is an
-    int, or an int32 tensor `(batch, 1)`.
-    """
+    """Which of the entries `among` of each row have the largest scores, at most `count` of them."""
     order = ops.argsort(ops.where(among, -scores, float("inf")), axis=1)
     ranks = ops.argsort(order, axis=1)
     return among & (ops.cast(ranks, "int32") < count)
 
 
 def sample_matches(is_positive, is_negative, count, positive_fraction, seed):
-    """A random sample of each image's matches: masks of its positives and negatives.
-
-    Positives are up to a fraction of the `count` matches, at least one; negatives are the rest.
-    """
+    """Masks of `count` matches taken at random: positives, at most a fraction, and negatives."""
     scores = keras.random.uniform(ops.shape(is_positive), seed=seed)
     positives = first_of(scores, is_positive, max(1, int(count * positive_fraction)))
     left = count - ops.sum(ops.cast(positives, "int32"), axis=1, keepdims=True)

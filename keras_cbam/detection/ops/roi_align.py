@@ -7,11 +7,7 @@ from keras import ops
 
 
 def level_of(boxes, strides):
-    """The index of the feature map for each box.
-
-    `floor(log2(sqrt(w h) / (14 stride)))`, with the finest stride, clipped to the maps that there
-    are: a box then spans 14 to 28 positions, as by `4 + floor(log2(sqrt(w h) / 224))` of Lin et al.
-    """
+    """Lin et al.'s index of the feature map for each box, which then spans 14 to 28 positions."""
     sizes = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
     root = ops.sqrt(sizes[..., 0] * sizes[..., 1])
     level = ops.floor(ops.log(root / (14.0 * strides[0])) / math.log(2.0))
@@ -19,13 +15,9 @@ def level_of(boxes, strides):
 
 
 def roi_align(features, boxes, strides, size=7, samples=2):
-    """The features of boxes, on a grid: bilinear, the mean of samples in each cell (ROIAlign).
+    """The features of boxes on a grid: bilinear, the mean of `samples` squared in each cell.
 
-    The centers of a feature map's positions lie at `(i + 0.5) * stride` pixels; samples outside
-    take the edge. Takes feature maps `(batch, height, width, channels)`, the finest first, each of
-    twice the stride before, and boxes `(batch, boxes, 4)`, "xyxy" in pixels; returns `(batch,
-    boxes, size, size, channels)`. Source: [Mask R-CNN](https://arxiv.org/abs/1703.06870), section
-    3.
+    Source: [Mask R-CNN](https://arxiv.org/abs/1703.06870), section 3.
     """
     channels = features[0].shape[-1]
     heights, widths = np.array([feature.shape[1:3] for feature in features]).T

@@ -5,16 +5,9 @@ from keras_cv.layers import NonMaxSuppression
 
 
 def suppress_in_groups(boxes, confidence, groups, num_groups, image_size, **kwargs):
-    """The most confident boxes of which no two of a group overlap by as much as a threshold.
-
-    All groups at once: each is moved to a place of its own, where it overlaps no other. Coordinates
-    are rounded as float32 is there: for 80 groups in an image of 640 pixels to 1/128 pixel.
-
-    `boxes` are `(batch, boxes, 4)`, "xyxy" in pixels, inside the image; `confidence`, positive, and
-    `groups`, from 0, are `(batch, boxes)`. Returns, as `keras_cv.layers.NonMaxSuppression` of the
-    further arguments does, `"boxes"`, `"classes"` (the groups), `"confidence"`, padded with -1, and
-    `"num_detections"`.
-    """
+    """What keras_cv's `NonMaxSuppression` of the further arguments finds, within each group."""
+    # Each group moves to where it overlaps no other. Float32 is rounded there: for 80 groups in an
+    # image of 640 pixels to 1/128 pixel.
     apart = 2.0 * max(image_size)
     shift = ops.cast(groups, "float32")[..., None] * apart
     kept = NonMaxSuppression(

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from keras_cbam.detection import SSD, StairNet, ssd_mobilenet, ssd_vgg16
-from keras_cbam.detection.models.named_backbones import _carry_over
+from keras_cbam.detection.models import named_backbones
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes
 from tests.detection.detector_checks import backbone, check_detector, check_predictions
@@ -153,9 +153,16 @@ def test_xla():
     np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
 
 
-def test_vgg16_carries_weights_over():
+def narrow_vgg16(monkeypatch, divisor):
+    blocks = [(filters // divisor, count) for filters, count in named_backbones._VGG16_BLOCKS]
+    monkeypatch.setattr(named_backbones, "_VGG16_BLOCKS", blocks)
+    monkeypatch.setattr(named_backbones, "_VGG16_UNITS", 1024 // divisor)
+    return ssd_vgg16((64, 64, 3), weights=None)
+
+
+def test_vgg16_carries_weights_over(monkeypatch):
     """Of the fully connected layers, every third place and fourth channel."""
-    base = ssd_vgg16((64, 64, 3), weights=None, width=1 / 64)
+    base = narrow_vgg16(monkeypatch, 64)
     generator = np.random.default_rng(0)
 
     class Layer:
@@ -173,7 +180,7 @@ def test_vgg16_carries_weights_over():
         def get_layer(self, name):
             return dense[name]
 
-    _carry_over(Classifier(), base)
+    named_backbones._carry_over(Classifier(), base)
     kernel, bias = base.get_layer("fc6").get_weights()
     given = dense["fc1"].weights[0].reshape(7, 7, 8, 64)
     np.testing.assert_array_equal(kernel[1, 2], given[3, 6, :, ::4])
@@ -183,8 +190,8 @@ def test_vgg16_carries_weights_over():
     )
 
 
-def test_conv4_3_is_normalized():
-    base = ssd_vgg16((64, 64, 3), weights=None, width=1 / 16)
+def test_conv4_3_is_normalized(monkeypatch):
+    base = narrow_vgg16(monkeypatch, 16)
     taps = [base.get_layer(name).output for name in ("block4_conv3", "conv4_3_norm")]
     plain, normalized = keras.Model(base.input, taps)(PICTURES)
     plain, normalized = np.asarray(plain), np.asarray(normalized)
