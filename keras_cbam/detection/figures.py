@@ -60,7 +60,7 @@ def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
         scale = _INCH * min(width / image.shape[1], height / image.shape[0])
         if truth is not None:
             boxes, classes = truth[index]
-            panels.draw_picture(grid[row, column], image, f"objects: {len(classes)}")
+            panels.draw_image(grid[row, column], image, f"objects: {len(classes)}")
             _draw_boxes(grid[row, column], image, boxes, classes, map(name, classes), scale)
         is_drawn = np.asarray(found["confidence"]) >= threshold
         boxes, classes, confidence = (
@@ -68,7 +68,7 @@ def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
         )
         labels = [f"{name(kind)} {score:.2f}" for kind, score in zip(classes, confidence)]
         axis = grid[row + kinds - 1, column]
-        panels.draw_picture(axis, image, f"found at {threshold:g} or more: {len(classes)}")
+        panels.draw_image(axis, image, f"found at {threshold:g} or more: {len(classes)}")
         _draw_boxes(axis, image, boxes, classes, labels, scale)
     return figure
 

@@ -154,7 +154,6 @@ def draw_image(axis, image, title):
 
 
 # The name by which other rooms call it so far.
-draw_picture = draw_image
 
 
 def draw_overlay(axis, image, values, title, limits=None):
