@@ -117,10 +117,15 @@ class ClassifierArguments(RunArguments):
         choices=("balanced",),
     )
     label_smoothing: float = optimization_field(
-        "part of a label that is spread evenly over all classes", 0.0, number(below=1)
+        "part of a label that is spread evenly over all classes",
+        0.0,
+        number(below=1),
+        metavar="PART",
     )
     weight_decay: float = optimization_field(
-        "decoupled, of kernels; recipe paper: in the gradient of everything", check=number()
+        "decoupled, of kernels; recipe paper: in the gradient of everything",
+        check=number(),
+        metavar="DECAY",
     )
     freeze_epochs: int = optimization_field(
         "recipe fine-tuning: epochs in which only the attention and the head train",

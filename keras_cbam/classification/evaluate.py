@@ -124,7 +124,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
     run, model, size = load_classifier(run)
     if data is None or _is_own(run, data):
         loaded, split = own_data(run), {None: "test", "val": "validation"}.get(split, split)
-        one_of(*KINDS)("split", split)
+        one_of(*KINDS, "val")("split", split)
         part, class_names = getattr(loaded, split), loaded.class_names
         name, skipped = loaded.name, loaded.skipped
     else:

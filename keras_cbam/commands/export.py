@@ -1,9 +1,10 @@
 """Writes a saved model in a format of serving.
 
 A classifier becomes a SavedModel, LiteRT or ONNX file that takes pixels in [0, 255] and returns
-probabilities, both float32; a detector becomes a SavedModel. It is loaded by its own runtime in a
-fresh process and compared with Keras on images. LiteRT and ONNX need
-pip install keras_cbam[litert] or keras_cbam[onnx].
+probabilities, both float32; a detector becomes a SavedModel, or a LiteRT file for one image, that
+returns boxes, classes and confidences. It is loaded by its own runtime in a fresh process and
+compared with Keras on images. LiteRT and ONNX need pip install keras_cbam[litert] or
+keras_cbam[onnx].
 """
 
 import dataclasses
@@ -25,9 +26,14 @@ _USE = {
   (probabilities,) = served.run(["probabilities"], {{"pixels": pixels.astype("float32")}})""",
 }
 
-_USE_DETECTOR = """import tensorflow as tf
+_USE_DETECTOR = {
+    "saved_model": """import tensorflow as tf
   served = tf.saved_model.load({path!r})
-  found = served.serve(tf.cast(pixels, tf.float32))  # boxes, classes, confidence"""
+  found = served.serve(tf.cast(pixels, tf.float32))  # boxes, classes, confidence""",
+    "litert": """from ai_edge_litert.interpreter import Interpreter
+  served = Interpreter({path!r}).get_signature_runner("serving_default")
+  found = served(pixels=pixels[:1].astype("float32"))  # boxes, classes, confidence""",
+}
 
 
 def add(commands):
@@ -54,10 +60,14 @@ def run(options):
 def show(options, export):
     compared = f"Compared on {export['images']} test images of {export['data']}:"
     if "differences" in export:
-        print(f"{options.output}: {export['format']}\n\n{compared}")
+        print(f"{options.output}: {export['format']}, quantization {export['quantize']}")
+        print(f"\n{compared}")
         rows = [(f"  {what}", f"{value:.1e}") for what, value in export["differences"].items()]
         print_table(rows)
-        code = _USE_DETECTOR
+        _show_calibration(export)
+        sizes = (f"{size / 1e6:.2f}" for size in export["size"])
+        print_table([("", "Keras", export["format"]), ("size, MB", *sizes)])
+        code = _USE_DETECTOR[export["format"]]
     else:
         _show_classifier(options, export, compared)
         code = _USE[export["format"]]
@@ -74,9 +84,7 @@ def _show_classifier(options, export, compared):
         f"  largest difference of probabilities {export['largest_difference']:.2g}\n"
         f"  same likeliest class {export['agreement']:.2%}"
     )
-    if export["calibration_images"]:
-        print(f"int8 is from {export['calibration_images']} training images of {export['data']}.")
-    print()
+    _show_calibration(export)
     sizes = (f"{size / 1e6:.2f}" for size in export["size"])
     rows = [("", "Keras", export["format"]), ("size, MB", *sizes)]
     if export["accuracy"]:
@@ -84,3 +92,9 @@ def _show_classifier(options, export, compared):
     for batch, pair in export["milliseconds"].items():
         rows.append((f"ms an image, batch {batch}", *(f"{time:.3f}" for time in pair)))
     print_table(rows)
+
+
+def _show_calibration(export):
+    if export["calibration_images"]:
+        print(f"int8 is from {export['calibration_images']} training images of {export['data']}.")
+    print()

@@ -22,7 +22,7 @@ def add(commands):
 
 def run(options):
     # With another ending, it may be the first image of a pattern.
-    target = options.csv and file_to_write("--csv", options.csv, ".csv")
+    target = options.csv if options.csv is None else file_to_write("--csv", options.csv, ".csv")
     found = call_task(options, "paths", "top")
     if target:
         # Names that are not Unicode stay the bytes that they are.

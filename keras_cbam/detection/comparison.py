@@ -12,6 +12,7 @@ LARGEST_UNPAIRED = 0.01
 
 def compare_detections(expected, found, allowed):
     """The largest differences of paired detections, boxes in pixels, and the part `"unpaired"`.
+
     Pairs are of one class; confidences, and edges by the largest edge, differ by at most `allowed`.
     """
     largest = {"confidence": 0.0, "boxes": 0.0}
@@ -36,11 +37,11 @@ def compare_detections(expected, found, allowed):
     return {**largest, "unpaired": unpaired / max(total, 1)}
 
 
-def check_detections(expected, found, allowed):
+def check_detections(expected, found, allowed, largest_unpaired=LARGEST_UNPAIRED):
     """What `compare_detections` returns; TrainingError if too many have no counterpart."""
     result = compare_detections(expected, found, allowed)
-    if result["unpaired"] > LARGEST_UNPAIRED:
+    if result["unpaired"] > largest_unpaired:
         raise TrainingError(
-            f"{result['unpaired']:.1%} of the detections are others, allowed {LARGEST_UNPAIRED:.0%}"
+            f"{result['unpaired']:.1%} of the detections are others, allowed {largest_unpaired:.0%}"
         )
     return result

@@ -180,7 +180,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
     return {**measured, "data": detection_set.name, "split": part}
 
 
-def run_data(run, image_size, data=None, split=None):
+def run_data(run, image_size, data=None, split=None, train_scenes=1):
     """The `DetectionData` of a `SavedRun`, or others as for `evaluate_run`; scenes of that size."""
     if data is None and run.task is None:
         raise ValueError(
@@ -192,7 +192,7 @@ def run_data(run, image_size, data=None, split=None):
         args.data if data is None else data,
         args.seed,
         # Scenes take time to draw.
-        train_scenes=args.train_scenes if split == "train" else 1,
+        train_scenes=args.train_scenes if split == "train" else train_scenes,
         test_scenes=args.test_scenes,
         image_size=image_size,
         strict=args.strict,

@@ -1,16 +1,9 @@
 """What the attention layers share: arguments, shapes, weights, scores, the start as an identity."""
 
-import types
-
 import keras
 from keras import ops
 
 from keras_cbam.ops.attention import accumulation_dtype, apply_gates, blend_with_identity
-
-
-def is_of_keras(activation):
-    """Whether it is a function of Keras, which holds no variables."""
-    return isinstance(activation, types.FunctionType) and activation.__module__.startswith("keras.")
 
 
 def validate_dtype(dtype):
@@ -24,6 +17,13 @@ def validate_dtype(dtype):
         raise ValueError(message) from error
     if not isinstance(policy, keras.dtype_policies.DTypePolicy):
         raise ValueError(message)
+
+
+def clone_initializer(initializer):
+    """A copy, so that two weights never draw from one initializer object."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        return initializer.clone()
+    return initializer
 
 
 class WideBatchNormalization(keras.layers.BatchNormalization):
@@ -110,11 +110,8 @@ class AttentionLayer(keras.layers.Layer):
         return self._add(name, (size,), self.bias_initializer, self.bias_regularizer)
 
     def _add(self, name, shape, initializer, regularizer):
-        if isinstance(initializer, keras.initializers.Initializer):
-            # Two weights never draw from one initializer object.
-            initializer = initializer.clone()
         options = {"regularizer": regularizer, "autocast": False}
-        return self.add_weight(shape, initializer, name=name, **options)
+        return self.add_weight(shape, clone_initializer(initializer), name=name, **options)
 
     def add_identity_scale(self):
         if self.start_as_identity:

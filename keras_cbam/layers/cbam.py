@@ -1,12 +1,15 @@
 import keras
 from keras import ops
 
-from keras_cbam.layers.attention_layer import AttentionLayer, is_of_keras
+from keras_cbam.layers.attention_layer import AttentionLayer, clone_initializer
 from keras_cbam.layers.channel_attention import ChannelAttention
 from keras_cbam.layers.spatial_attention import SpatialAttention
 from keras_cbam.ops import fused_cbam
 from keras_cbam.ops.attention import apply_gates, gated
 
+ELEMENTWISE = tuple(
+    map(keras.activations.get, ("sigmoid", "hard_sigmoid", "tanh", "relu", "relu6", "linear"))
+)
 ARRANGEMENTS = ("channel_spatial", "spatial_channel", "parallel", "channel", "spatial")
 
 
@@ -110,28 +113,29 @@ class CBAM(AttentionLayer):
             )
         self.arrangement = arrangement
         self.residual = bool(residual)
-        names = ("gate_activation", "data_format", "kernel_initializer", "bias_initializer")
-        names += ("kernel_regularizer", "bias_regularizer", "trainable")
-        shared = {name: getattr(self, name) for name in names}
-        shared["start_as_identity"] = self.start_as_identity and not self._has_own_scale()
-        shared["dtype"] = self.dtype_policy
         # Both gates are made whatever the arrangement, so that their arguments are checked.
-        channel = ChannelAttention(
-            reduction_ratio,
-            pooling,
-            activation,
-            use_bias=use_bias,
-            name="channel_attention",
-            **shared,
-        )
-        shared |= {"use_batch_norm": use_batch_norm, "name": "spatial_attention"}
-        spatial = SpatialAttention(kernel_size, spatial_pooling, **shared)
+        given = self._gate_arguments("channel_attention", use_bias=use_bias)
+        channel = ChannelAttention(reduction_ratio, pooling, activation, **given)
+        given = self._gate_arguments("spatial_attention", use_batch_norm=use_batch_norm)
+        spatial = SpatialAttention(kernel_size, spatial_pooling, **given)
         for name in ("reduction_ratio", "pooling", "activation", "use_bias"):
             setattr(self, name, getattr(channel, name))
         self.kernel_size, self.use_batch_norm = spatial.kernel_size, spatial.use_batch_norm
         self.spatial_pooling = spatial.pooling
         self.channel_attention = None if arrangement == "spatial" else channel
         self.spatial_attention = None if arrangement == "channel" else spatial
+
+    def _gate_arguments(self, name, **own):
+        names = ("gate_activation", "data_format", "kernel_regularizer", "bias_regularizer")
+        return {
+            **{each: getattr(self, each) for each in (*names, "trainable")},
+            "kernel_initializer": clone_initializer(self.kernel_initializer),
+            "bias_initializer": clone_initializer(self.bias_initializer),
+            "start_as_identity": self.start_as_identity and not self._has_own_scale(),
+            "dtype": self.dtype_policy,
+            "name": name,
+            **own,
+        }
 
     def _has_own_scale(self):
         return self.residual or self.arrangement == "parallel"
@@ -158,7 +162,8 @@ class CBAM(AttentionLayer):
     def _is_fusible(self):
         """Whether `fused_cbam` computes this layer: the paper's, with functions of Keras.
 
-        An activation of the user may hold variables, and a subclass compute something else.
+        An activation of the user may hold variables, and a subclass compute something else. The
+        gates of the pair have other shapes: their activation looks at one number at a time.
         """
         gates = self.channel_attention, self.spatial_attention
         return (
@@ -167,8 +172,8 @@ class CBAM(AttentionLayer):
             and self.identity_scale is None
             and all(set(gate.pooling) == {"avg", "max"} for gate in gates)
             and all(gate.gate_activation is self.gate_activation for gate in gates)
-            and is_of_keras(self.gate_activation)
-            and is_of_keras(self.channel_attention.activation)
+            and self.gate_activation in ELEMENTWISE
+            and self.channel_attention.activation in vars(keras.activations).values()
         )
 
     def _fused(self, inputs, training):

@@ -36,6 +36,11 @@ def _content(path):
     try:
         with open(path, "rb") as file:
             header = file.read(9)
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint {path!r} cannot be read: {error.strerror}."
+        ) from error
+    try:
         # safetensors starts with the length of a header in JSON, and the header.
         if path.endswith(".safetensors") or header[8:] == b"{":
             import safetensors.numpy

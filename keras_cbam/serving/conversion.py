@@ -12,7 +12,7 @@ from keras_cbam.serving.formats import INPUT, OUTPUT, SIGNATURE
 
 # In integers the first two crash LiteRT 2.3 where gates project descriptors of any number of
 # images; sums overflow: https://github.com/google-ai-edge/LiteRT/issues/4079.
-_LITERT_IN_FLOAT32 = ["ADD", "FULLY_CONNECTED", "SUM"]
+LITERT_IN_FLOAT32 = ("ADD", "FULLY_CONNECTED", "SUM")
 # Weights quantized for each channel need 13 or more.
 _ONNX_OPSET = 17
 
@@ -61,35 +61,40 @@ def in_float32(model):
 
 
 def write_litert(model, file, quantize="none", activation=None, images=None):
-    """Writes a float32 model as a LiteRT file of builtin operators, for any number of images.
-
-    Inputs and outputs stay float32; `"float16"` is of the weights, `"int8"` of what is integer.
-    """
-    import tensorflow as tf
-
+    """Writes a float32 model as a LiteRT file of builtin operators, for any number of images."""
     from keras_cbam.serving.saved_model import write_saved_model
 
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, folder, activation)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-        if quantize != "none":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantize == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if quantize == "int8":
-            converter.representative_dataset = lambda: _examples(images)
-            # The way to leave operators out:
-            # https://www.tensorflow.org/lite/performance/quantization_debugger
-            debugger = tf.lite.experimental
-            options = debugger.QuantizationDebugOptions(denylisted_ops=_LITERT_IN_FLOAT32)
-            selective = debugger.QuantizationDebugger(
-                converter=converter,
-                debug_dataset=converter.representative_dataset,
-                debug_options=options,
-            )
-            content = selective.get_nondebug_quantized_model()
-        else:
-            content = converter.convert()
+        litert_of_saved_model(folder, file, quantize, images)
+
+
+def litert_of_saved_model(folder, file, quantize="none", images=None, in_float32=LITERT_IN_FLOAT32):
+    """Writes a SavedModel of float32 as a LiteRT file.
+
+    Inputs and outputs stay float32. `"float16"` stores the weights in half the bytes; `"int8"`
+    computes in integers, except for the operators `in_float32`.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+    if quantize != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantize == "int8":
+        converter.representative_dataset = lambda: _examples(images)
+        # The way to leave operators out:
+        # https://www.tensorflow.org/lite/performance/quantization_debugger
+        debugger = tf.lite.experimental
+        selective = debugger.QuantizationDebugger(
+            converter=converter,
+            debug_dataset=converter.representative_dataset,
+            debug_options=debugger.QuantizationDebugOptions(denylisted_ops=list(in_float32)),
+        )
+        content = selective.get_nondebug_quantized_model()
+    else:
+        content = converter.convert()
     pathlib.Path(file).write_bytes(content)
 
 

@@ -153,9 +153,6 @@ def draw_image(axis, image, title):
     _set_title(axis, title)
 
 
-# The name by which other rooms call it so far.
-
-
 def draw_overlay(axis, image, values, title, limits=None):
     """Draws a map over an RGB image in grey, colours up to `limits`; returns what was drawn."""
     low, high = limits or (float(values.min()), float(values.max()))

@@ -89,16 +89,24 @@ def test_a_detector(monkeypatch, capsys):
     from keras_cbam.detection.export import DetectorExport
 
     differences = {"boxes": 2e-5, "unpaired": 0.0}
-    result = DetectorExport("saved_model", pathlib.Path("/s"), "toy", 12, differences, [])
+    result = DetectorExport(
+        *("saved_model", "none", pathlib.Path("/s"), "toy", 0, 12, differences, (2e6, 3e6), [])
+    )
     export(monkeypatch, result, "--format=saved_model", "--output=s")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "s: saved_model"
+    assert lines[0] == "s: saved_model, quantization none"
     assert lines[2:5] == [
         "Compared on 12 test images of toy:",
         "  boxes     2.0e-05",
         "  unpaired  0.0e+00",
     ]
+    assert "size, MB   2.00         3.00" in lines
     assert lines[-1].startswith("  found = served.serve(")
+    result = dataclasses.replace(result, format="litert", quantize="int8", calibration_images=7)
+    export(monkeypatch, result, "--format=litert", "--quantize=int8", "--output=s.tflite")
+    lines = capsys.readouterr().out.splitlines()
+    assert "int8 is from 7 training images of toy." in lines
+    assert lines[-1].startswith("  found = served(pixels=")
 
 
 def test_json_and_all_options(monkeypatch, capsys):

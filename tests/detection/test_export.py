@@ -32,13 +32,34 @@ def test_the_saved_model_finds_the_same(exported, finished):
 
 
 @pytest.mark.parametrize(
-    "given",
-    [{"format": "onnx"}, {"format": "litert"}, {"quantize": "int8"}],
+    ("given", "sentence"),
+    [
+        ({"format": "onnx"}, "Detectors are exported as saved_model or litert"),
+        ({"format": "litert"}, r"must end in \.tflite"),
+        ({"quantize": "int8"}, "must be one of none for the format saved_model"),
+    ],
 )
-def test_other_formats_are_refused_in_one_sentence(given, tmp_path):
+def test_other_formats_are_refused_in_one_sentence(given, sentence, tmp_path):
     given = {"format": "saved_model", "output": tmp_path / "served", **given}
-    with pytest.raises(ValueError, match="Detectors are exported as saved_model only"):
+    with pytest.raises(ValueError, match=sentence):
         export_run("no run is read", **given)
+
+
+@pytest.mark.parametrize("quantize", ["none", "float16", "int8"])
+def test_litert_finds_the_same(quantize, finished, tmp_path):
+    """And `"int8"` learns from training images of the run."""
+    pytest.importorskip("ai_edge_litert", reason="needs keras_cbam[litert]")
+    file = tmp_path / "detector.tflite"
+    exported = export_run(finished.output, "litert", file, quantize, samples=4)
+    assert exported.differences["unpaired"] <= {"none": 0, "float16": 0.05, "int8": 0.25}[quantize]
+    assert exported.differences["boxes"] < {"none": 0.01, "float16": 1, "int8": 5}[quantize]
+    expected = min(4, len(finished.data.train)) if quantize == "int8" else 0
+    assert exported.calibration_images == expected
+    assert exported.size[1] == file.stat().st_size
+    dtype = {"none": None, "float16": "float16", "int8": "int8"}[quantize]
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(file))
+    held = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
+    assert {"float16", "int8"} & held == ({dtype} if dtype else set())
 
 
 def test_an_earlier_one_is_replaced_only_when_asked(exported, finished):
@@ -55,7 +76,7 @@ def test_other_predictions_are_an_error(finished, tmp_path, monkeypatch):
         }
 
     monkeypatch.setattr(export, "_written_and_loaded", other)
-    with pytest.raises(ExportError, match=r"SavedModel predicts otherwise than Keras: .* others"):
+    with pytest.raises(ExportError, match=r"saved_model predicts otherwise than Keras: .* others"):
         export_run(finished.output, "saved_model", tmp_path / "served", samples=3)
     assert not list(tmp_path.iterdir())
 
@@ -66,9 +87,28 @@ def test_images_of_other_data(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(
         export,
         "_written_and_loaded",
-        lambda _, path, images: seen.append(images) or finished.model.predict(images, verbose=0),
+        lambda _, path, images, *more: (
+            seen.append(images) or finished.model.predict(images, verbose=0)
+        ),
     )
     monkeypatch.setattr(export, "put_in_place", lambda *_: None)
     given = {"format": "saved_model", "output": tmp_path / "served"}
     found = export_run(finished.output / "model.keras", data=data, **given)
     assert (found.images, found.data, seen[0].shape) == (1, "data", (1, 32, 32, 3))
+
+
+def test_int8_learns_from_training_images_of_the_own_folder(finished, tmp_path, monkeypatch):
+    data = write_many(tmp_path / "data", 10)
+    seen = {}
+
+    def fake(_, path, images, file_format, quantize, calibration):
+        seen.update(images=images, calibration=calibration)
+        return finished.model.predict(images, verbose=0)
+
+    monkeypatch.setattr(export, "_written_and_loaded", fake)
+    monkeypatch.setattr(export, "put_in_place", lambda *_: None)
+    monkeypatch.setattr(export, "size_in_bytes", lambda _: 0)
+    given = {"data": data, "quantize": "int8", "overwrite": True}
+    found = export_run(finished.output, "litert", tmp_path / "a.tflite", **given)
+    assert (found.images, found.calibration_images) == (1, 10)
+    assert seen["calibration"].shape == (10, *seen["images"].shape[1:])

@@ -235,6 +235,7 @@ class Doubled(CBAM):
         (CBAM, {"spatial_pooling": "max"}, (2, 4, 4, 8)),
         (CBAM, {"residual": True, "start_as_identity": True}, (2, 4, 4, 8)),
         (CBAM, {"gate_activation": steep}, (2, 4, 4, 8)),
+        (CBAM, {"gate_activation": "log_softmax"}, (2, 4, 4, 8)),
         (CBAM, {"kernel_size": 3}, (2, 2, 4, 4, 8)),
         (ChannelAttention, {}, (2, 4, 4, 8)),
         (Doubled, {}, (2, 4, 4, 8)),

@@ -136,7 +136,6 @@ class Detector(keras.Model):
             ops.take_along_axis(boxes, rows[..., None], axis=1),
             confidence,
             index % self.num_classes,
-            self.num_classes,
             self.image_size,
             iou_threshold=self.iou_threshold,
             confidence_threshold=self.confidence_threshold,

@@ -46,7 +46,6 @@ def select_proposals(boxes, logits, count, iou_threshold, image_size):
         best,
         confidence,
         levels,
-        len(logits),
         image_size,
         iou_threshold=iou_threshold,
         confidence_threshold=float("-inf"),

@@ -33,7 +33,6 @@ def test_suppression_within_groups_is_the_reference():
         ops.convert_to_tensor(boxes),
         ops.convert_to_tensor(confidence),
         ops.convert_to_tensor(groups, dtype="int32"),
-        3,
         (40, 50),
         iou_threshold=0.2,
         confidence_threshold=0.3,
