@@ -86,7 +86,8 @@ def show(options, report):
     for name, told in differences.items():
         texts = [f"{what} {difference:.1e}" for what, difference in told.items()]
         print(f"  {printable(folder / name)}  {', '.join(texts)}")
-    others = sorted(path for path in folder.iterdir() if path.name not in differences)
+    names = {path.name for path in folder.iterdir()} - {".lock", *differences}
+    others = (folder / name for name in sorted(names))
     print("Also written:" if differences else "Written:", *map(printable, others), sep="\n  ")
     told = {"model": str(folder / "model.keras"), "folder": str(folder)}
     use = _USE[report["task"]].format(**told, size=report["arguments"]["image_size"])

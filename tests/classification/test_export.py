@@ -46,6 +46,7 @@ def test_a_trained_run(trained_run, tmp_path):
     assert load_artefact("onnx", output)(pixels).argmax() == 0
 
 
+@pytest.mark.slow
 def test_a_model_without_a_run(tmp_path):
     network(activation=None).save(tmp_path / "bare.keras")
     data = framed_images(tmp_path / "images", count=5)

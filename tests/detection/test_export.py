@@ -45,6 +45,7 @@ def test_other_formats_are_refused_in_one_sentence(given, sentence, tmp_path):
         export_run("no run is read", **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantize", ["none", "float16", "int8"])
 def test_litert_finds_the_same(quantize, finished, tmp_path):
     """And `"int8"` learns from training images of the run."""

@@ -116,6 +116,7 @@ def test_arguments_and_policy_are_kept(build, dtype_policy):
         assert attended.image_shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_reloaded_in_a_fresh_process(tmp_path):
     arrays = {"pictures": PICTURES}
     for library, build in (("keras_cv", keras_cv_backbone), ("keras_hub", keras_hub_backbone)):

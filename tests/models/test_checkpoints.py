@@ -420,6 +420,7 @@ np.savez(folder + "/out.npz", **outputs)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="SavedModel is TensorFlow's")
 def test_a_converted_checkpoint_needs_no_pytorch(tmp_path):
     reference = small_network()

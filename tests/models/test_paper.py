@@ -3,6 +3,7 @@ import pytest
 from keras_cbam.models.paper import ATTENTION, paper_networks, paper_row, paper_table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", paper_networks())
 def test_counts_are_the_papers(network):
     for attention in ATTENTION:

@@ -53,6 +53,7 @@ def two_devices(tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DISTRIBUTE is None, reason="PyTorch has no distribution in Keras")
 def test_two_devices_end_with_the_weights_of_one(two_devices):
     ours, alone = result(two_devices), result(two_devices, "none")

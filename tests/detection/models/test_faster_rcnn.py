@@ -25,6 +25,7 @@ def detector(levels=(2, 3, 4), **kwargs):
     return FasterRCNN(detection_backbone(network, levels), 2, **{**ARGUMENTS, **kwargs})
 
 
+@pytest.mark.slow
 def test_detector(tmp_path):
     model = detector()
     assert sum("cbam" in layer.name for layer in model.backbone.layers) == 4

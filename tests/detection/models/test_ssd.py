@@ -18,6 +18,7 @@ def detector(kind=SSD, attention=None, **kwargs):
     return kind(backbone((3, 4)), 2, attention, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "attention"), [(SSD, "cbam"), (StairNet, "se")])
 def test_detector(kind, attention, tmp_path):
     check_detector(detector(kind, attention), tmp_path, 20, run_eagerly=kind is StairNet)
