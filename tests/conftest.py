@@ -1,5 +1,15 @@
+import signal
+
 import keras
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """SIGINT as in a terminal: a shell starts what it runs in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

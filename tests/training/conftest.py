@@ -1,5 +1,4 @@
 import gc
-import signal
 
 import pytest
 
@@ -19,14 +18,6 @@ def finished(tmp_path_factory):
 def no_fresh_process(monkeypatch):
     """The check after a training takes time: `finished` has had it, and those that test it."""
     monkeypatch.setattr(trainer, "check_reloaded", lambda *_: {})
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """SIGINT as in a terminal: a shell starts what it runs in the background without it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
