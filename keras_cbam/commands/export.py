@@ -64,6 +64,7 @@ def show(options, export):
         print(f"\n{compared}")
         rows = [(f"  {what}", f"{value:.1e}") for what, value in export["differences"].items()]
         print_table(rows)
+        print(f"Keras finds {export['detections']} objects in them.")
         _show_calibration(export)
         sizes = (f"{size / 1e6:.2f}" for size in export["size"])
         print_table([("", "Keras", export["format"]), ("size, MB", *sizes)])

@@ -41,8 +41,7 @@ IN_FLOAT32 = (
 )
 # By quantization: how far paired detections may be apart, see `compare_detections`; and the part of
 # them that may have no counterpart.
-ALLOWED = {"float16": 1e-2, "int8": 0.1}
-LARGEST_UNPAIRED = {"float16": 0.05, "int8": 0.25}
+LIMITS = {"float16": (1e-2, 0.05), "int8": (0.1, 0.25)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,8 @@ class DetectorExport:
     """An artefact of a detector at `output`, and how it compares with the Keras model.
 
     Attributes:
-        data: string, name of the data of which `images` test images were compared.
+        data: string, name of the data of which `images` test images were compared, in which the
+            Keras model finds `detections` objects.
         calibration_images: int, training images that `"int8"` learned from; else 0.
         differences: dict: the largest of `"confidence"` and, in pixels, of `"boxes"`; and
             `"unpaired"`, the part of the detections that only one of the models has.
@@ -64,6 +64,7 @@ class DetectorExport:
     data: str
     calibration_images: int
     images: int
+    detections: int
     differences: dict
     size: tuple
     skipped: list
@@ -134,12 +135,12 @@ def export_run(
         skipped = skipped + more
     with without_known_warnings():
         expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
-    allowed = ALLOWED.get(quantize) or allowed_difference(model)
+    exact = (allowed_difference(model), comparison.LARGEST_UNPAIRED)
     with beside(output) as path:
         found = _written_and_loaded(run.model_file, path, images, format, quantize, calibration)
         try:
-            most = LARGEST_UNPAIRED.get(quantize, comparison.LARGEST_UNPAIRED)
-            differences = comparison.check_detections(expected, found, allowed, most)
+            limits = LIMITS.get(quantize, exact)
+            differences = comparison.check_detections(expected, found, *limits)
         except TrainingError as error:
             raise ExportError(f"The {format} predicts otherwise than Keras: {error}.") from error
         put_in_place(path, output)
@@ -150,6 +151,7 @@ def export_run(
         data=loaded.test.name,
         calibration_images=0 if calibration is None else len(calibration),
         images=len(images),
+        detections=int((expected["classes"] >= 0).sum()),
         differences=differences,
         size=(size_in_bytes(run.model_file), size_in_bytes(output)),
         skipped=skipped,

@@ -134,8 +134,10 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
             put_in_place(path, place)
             raise ExportError(f"{error} It is at {quoted(place)}.") from error
         put_in_place(path, output)
-    classes = [agreement.likeliest(one) for one in (expected, found[0])]
-    accuracy = tuple(float((one == labels).mean()) for one in classes)
+    accuracy = None
+    if labels is not None:
+        classes = [agreement.likeliest(one) for one in (expected, found[0])]
+        accuracy = tuple(float((one == labels).mean()) for one in classes)
     return Export(
         format=format,
         quantize=quantize,
@@ -144,7 +146,7 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
         calibration_images=0 if calibration is None else len(calibration),
         images=len(images),
         input_shape=images.shape[1:],
-        accuracy=None if labels is None else accuracy,
+        accuracy=accuracy,
         size=(size_in_bytes(model_file), size_in_bytes(output)),
         milliseconds=milliseconds,
         **compared,

@@ -90,7 +90,7 @@ def test_a_detector(monkeypatch, capsys):
 
     differences = {"boxes": 2e-5, "unpaired": 0.0}
     result = DetectorExport(
-        *("saved_model", "none", pathlib.Path("/s"), "toy", 0, 12, differences, (2e6, 3e6), [])
+        *("saved_model", "none", pathlib.Path("/s"), "toy", 0, 12, 30, differences, (2e6, 3e6), [])
     )
     export(monkeypatch, result, "--format=saved_model", "--output=s")
     lines = capsys.readouterr().out.splitlines()
@@ -100,6 +100,7 @@ def test_a_detector(monkeypatch, capsys):
         "  boxes     2.0e-05",
         "  unpaired  0.0e+00",
     ]
+    assert "Keras finds 30 objects in them." in lines
     assert "size, MB   2.00         3.00" in lines
     assert lines[-1].startswith("  found = served.serve(")
     result = dataclasses.replace(result, format="litert", quantize="int8", calibration_images=7)

@@ -57,6 +57,7 @@ def test_litert_finds_the_same(quantize, finished, tmp_path):
     expected = min(4, len(finished.data.train)) if quantize == "int8" else 0
     assert exported.calibration_images == expected
     assert exported.size[1] == file.stat().st_size
+    assert exported.detections > 0
     dtype = {"none": None, "float16": "float16", "int8": "int8"}[quantize]
     interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(file))
     held = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}

@@ -54,9 +54,10 @@ def roi_align(features, boxes, strides, size=7, samples=2):
     start = image + of_level(np.cumsum(counts) - counts, "int32")
     row = row * of_level(widths, "int32")[..., None] + start[..., None]
     taps = (2 * samples) ** 2
-    # Row and column of a cell, and row and column of a tap in it.
-    index = row[..., :, None, :, None] + column[..., None, :, None, :]
-    weight = row_weight[..., :, None, :, None] * column_weight[..., None, :, None, :]
+    # Region, row and column of a cell, row and column of a tap in it: LiteRT takes 5 axes at most.
+    of_rows, of_columns = (-1, size, 1, 2 * samples, 1), (-1, 1, size, 1, 2 * samples)
+    index = ops.reshape(row, of_rows) + ops.reshape(column, of_columns)
+    weight = ops.reshape(row_weight, of_rows) * ops.reshape(column_weight, of_columns)
     # One take and one product for all samples of a cell: each pass over them counts.
     values = ops.take(ops.reshape(rows, (-1, channels)), ops.reshape(index, (-1, taps)), axis=0)
     weight = ops.reshape(ops.stop_gradient(weight), (-1, 1, taps))
