@@ -13,6 +13,7 @@ FLOORS = {
     "errors": -1,
     "_compat": -1,
     "_lazy": -1,
+    "_types": -1,
     "files": 0,
     "ops": 0,
     "layers": 1,
