@@ -139,8 +139,8 @@ def test_initializers_of_given_attention_are_kept(attention):
 
 
 def test_inputs_are_named_for_what_they_take():
-    names = [ResNet(18, None, include_preprocessing=p, **SMALL).input_names for p in (True, False)]
-    assert names == [["pixels"], ["images"]]
+    models = [ResNet(18, None, include_preprocessing=p, **SMALL) for p in (True, False)]
+    assert [model.inputs[0].name for model in models] == ["pixels", "images"]
 
 
 def test_stride_in_the_first_convolution():
