@@ -216,7 +216,8 @@ def difference(
         kind = "better" if mean > 0 else "worse"
         text = f"{name} is {kind} than {first} by {abs(mean):.3f} ± {margin:.3f} ({count} seeds)."
         return Difference(name, mean, margin, text)
-    text = f"No difference between {name} and {first} is seen: {mean:+.3f} ± {margin:.3f} ({count} seeds)."
+    text = f"No difference between {name} and {first} is seen: {mean:+.3f} ± {margin:.3f} "
+    text += f"({count} seeds)."
     needed = next(n for n in range(2, 10**6) if _margin(deviation, n) <= SMALL_DIFFERENCE)
     if needed > count:
         text += f" It would take about {needed} seeds to see {SMALL_DIFFERENCE}."
