@@ -89,8 +89,8 @@ def _maps_and_masks(maps, boxes):
             "`maps` must be finite, of shape (batch, height, width). "
             f"Received: an array of shape {maps.shape}"
         )
-    if getattr(boxes, "dtype", None) == bool and np.shape(boxes) == maps.shape:
-        return maps, np.asarray(boxes)
+    if isinstance(boxes, np.ndarray) and boxes.dtype.kind == "b" and boxes.shape == maps.shape:
+        return maps, boxes
     boxes = [np.asarray(own, "float64").reshape(-1, 4) for own in boxes]
     if len(boxes) != len(maps):
         raise ValueError(
