@@ -109,11 +109,6 @@ def layer_for_site(
     """A new attention layer named `<site>_<attention>`, or `None`; see `insert_attention`.
 
     `dtype` and `data_format` replace those of the attention unless they are `None`.
-
-    Example:
-
-    >>> layer_for_site("se", "conv1").name
-    'conv1_se'
     """
     is_chosen = is_choice(attention)
     template = attention_template(_chosen(attention, site) if is_chosen else attention, is_chosen)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_cbam._types import Activation, Attention, Where
+from keras_cbam._types import Attention, Where
 from keras_cbam.errors import is_number, one_of, positive_integer
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.layers.bam import BAM
@@ -47,9 +47,9 @@ def network_inputs(
     width_name: str,
     width: float,
     num_classes: int,
-    input_shape: tuple[int | None, ...] | None,
-    include_preprocessing: bool,
-    pooling: str | None,
+    input_shape: Any,
+    preprocess: bool,
+    pooling: Any,
 ) -> tuple[Any, Any]:
     """Returns the inputs and what the first layer gets, after checks of the shared arguments."""
     if not is_number(width) or not 0 < width < math.inf:
@@ -59,17 +59,15 @@ def network_inputs(
     positive_integer("num_classes", num_classes)
     one_of(*POOLINGS, None)("pooling", pooling)
     input_shape = image_shape(224) if input_shape is None else input_shape
-    is_first = channel_axis() == 1
+    position, axis = ("first", 0) if channel_axis() == 1 else ("last", 2)
     is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
-    is_shape = is_shape and all(map(_is_size, input_shape))
-    if not is_shape or input_shape[0 if is_first else 2] != 3:
+    if not is_shape or not all(map(_is_size, input_shape)) or input_shape[axis] != 3:
         raise ValueError(
-            "`input_shape` must have three sizes, of which that of the channels, "
-            f"{'the first' if is_first else 'the last'}, is 3. "
-            f"Received: input_shape={input_shape!r}"
+            f"`input_shape` must have three sizes, of which that of the channels, the {position}, "
+            f"is 3. Received: input_shape={input_shape!r}"
         )
-    inputs = keras.Input(input_shape, name="pixels" if include_preprocessing else "images")
-    return inputs, preprocessed(inputs, include_preprocessing)
+    inputs = keras.Input(input_shape, name="pixels" if preprocess else "images")
+    return inputs, preprocessed(inputs, preprocess)
 
 
 def _is_size(size):
@@ -80,16 +78,14 @@ def preprocessed(inputs: Any, include_preprocessing: bool) -> Any:
     """Pixels in [0, 255], normalized by ImageNet's mean and deviation."""
     if not include_preprocessing:
         return inputs
-    return keras.layers.Normalization(
-        axis=channel_axis(), mean=MEAN, variance=DEVIATION**2, name="normalization"
-    )(inputs)
+    options = {"mean": MEAN, "variance": DEVIATION**2, "name": "normalization"}
+    return keras.layers.Normalization(channel_axis(), **options)(inputs)
 
 
 def padded(x: Any, kernel_size: int, name: str) -> Any:
     """Pads all sides alike, as PyTorch does: "same" pads the end more where strides are 2."""
-    if kernel_size == 1:
-        return x
-    return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    margin = kernel_size // 2
+    return keras.layers.ZeroPadding2D(margin, name=f"{name}_pad")(x) if margin else x
 
 
 def conv(x: Any, filters: int, size: int, name: str, strides: int = 1, groups: int = 1) -> Any:
@@ -108,24 +104,16 @@ def conv(x: Any, filters: int, size: int, name: str, strides: int = 1, groups: i
 
 
 def norm(x: Any, name: str) -> Any:
-    return keras.layers.BatchNormalization(
-        axis=channel_axis(), momentum=0.9, epsilon=1e-5, name=name
-    )(x)
+    return keras.layers.BatchNormalization(channel_axis(), 0.9, 1e-5, name=name)(x)
 
 
-def with_top(
-    x: Any,
-    include_top: bool,
-    pooling: str | None,
-    num_classes: int,
-    classifier_activation: Activation,
-) -> Any:
+def with_top(x: Any, include_top: bool, pooling: str | None, classes: int, activation: Any) -> Any:
     """Features, pooled features or class scores."""
     if include_top:
         x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
         return keras.layers.Dense(
-            num_classes,
-            activation=classifier_activation,
+            classes,
+            activation=activation,
             kernel_initializer=he_normal("fan_in"),
             dtype="float32",
             name="fc",
@@ -147,12 +135,12 @@ def with_attention(
     config = {"class_name": attention, "config": OFFICIAL[attention]}
     model = insert_attention(model, config, where, start_as_identity)
     # The layers have one initializer, for their MLPs; their convolutions start otherwise.
+    kernels = []
     for layer in model.layers:
-        kernels = []
         if isinstance(layer, CBAM):
-            kernels = [layer.spatial_attention.kernel]
+            kernels.append(layer.spatial_attention.kernel)
         elif isinstance(layer, BAM):
-            kernels = [layer.reduce_kernel, *layer.dilated_kernels, layer.spatial_kernel]
-        for kernel in kernels:
-            kernel.assign(he_normal("fan_out")(kernel.shape, dtype=kernel.dtype))
+            kernels += [layer.reduce_kernel, *layer.dilated_kernels, layer.spatial_kernel]
+    for kernel in kernels:
+        kernel.assign(he_normal("fan_out")(kernel.shape, dtype=kernel.dtype))
     return model
