@@ -313,3 +313,24 @@ class TestInModels:
         randomize(layer)
         expected = np.stack([to_numpy(layer(x[:, step])) for step in range(3)], axis=1)
         assert_close(model(x), expected)
+
+
+# Sums of the absolute weights that version 0.1.0 drew for this seed.
+DRAWN = {
+    "tensorflow": (12.5883, 10.058, 23.4102, 74.7142),
+    "jax": (15.2657, 10.2844, 25.2533, 74.7019),
+    "torch": (14.7039, 10.1831, 25.5161, 75.8733),
+}
+
+
+def test_a_seed_draws_the_same_weights_as_in_earlier_versions():
+    drawn = []
+    for layer_class in (ChannelAttention, SpatialAttention, CBAM, BAM):
+        keras.utils.set_random_seed(7)
+        if layer_class is SpatialAttention:
+            layer = layer_class(kernel_size=3, pooling=("avg", "conv"))
+        else:
+            layer = layer_class(reduction_ratio=2)
+        layer.build((None, 5, 4, 6))
+        drawn.append(sum(np.abs(value).sum() for value in weights_of(layer).values()))
+    np.testing.assert_allclose(drawn, DRAWN[BACKEND], atol=1e-3)
