@@ -141,6 +141,7 @@ validate_seed = _check(
     lambda seed: _is_integer(seed) and 0 <= seed < 2**32,
     "an integer of at least 0 and below 2**32",
 )
+_check_boolean = _check(lambda value: value in (True, False), "True or False")
 _check_positive = _check(lambda value: _is_integer(value) and value >= 1, "a positive integer")
 
 
@@ -148,3 +149,9 @@ def positive_integer(name, value):
     """The value as an int; raises ValueError unless it is a positive integer."""
     _check_positive(name, value)
     return int(value)
+
+
+def boolean(name, value):
+    """The value as a bool; raises ValueError unless it is one."""
+    _check_boolean(name, value)
+    return bool(value)

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from keras_cbam.attention import attention_layer
+from keras_cbam.attention import layer_for_site
 from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.detection.arguments import DetectorArguments
 from keras_cbam.detection.comparison import check_detections
@@ -48,7 +48,7 @@ class DetectionTask:
     def __init__(self, arguments):
         check_backbone(arguments.backbone)
         if arguments.attention is not None and not callable(arguments.attention):
-            attention_layer(arguments.attention, "site", start_as_identity=False)
+            layer_for_site(arguments.attention, "site", start_as_identity=False)
         self.arguments = arguments
 
     def load(self):

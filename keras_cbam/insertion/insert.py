@@ -1,6 +1,6 @@
 """A copy of a Functional model with attention in it."""
 
-from keras_cbam.attention import attention_layer, attention_template, is_choice
+from keras_cbam.attention import attention_template, is_choice, layer_for_site
 from keras_cbam.insertion.copying import Copier
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.insertion.sites import select_sites
@@ -50,6 +50,6 @@ def insert_attention(model, attention="cbam", where="auto", start_as_identity=Tr
         if id(layer) not in sites:
             return None
         form = getattr(layer, "data_format", None) or model_format
-        return attention_layer(attention, layer.name, start_as_identity, layer.dtype_policy, form)
+        return layer_for_site(attention, layer.name, start_as_identity, layer.dtype_policy, form)
 
     return Copier(added=added).copy_model(model)

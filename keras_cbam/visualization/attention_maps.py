@@ -108,8 +108,8 @@ def _chosen(model, layers):
 def _watch(seen, name, layer):
     """A hook that adds the name and the channel and spatial scores of each call to `seen`."""
 
-    def hook(call, inputs, training=None, return_attention_scores=False):
-        outputs, scores = call(inputs, training=training, return_attention_scores=True)
+    def hook(call, inputs, training=None, return_attention_scores=False, mask=None):
+        outputs, scores = call(inputs, training=training, return_attention_scores=True, mask=mask)
         pair = scores
         if not isinstance(scores, tuple):
             pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)

@@ -10,7 +10,7 @@ from keras_cbam.applications import attention_backbone, find_application
 from keras_cbam.detection.models.backbone_of_any_model import detection_backbone, pyramid_backbone
 from keras_cbam.errors import one_of
 from keras_cbam.insertion.backbones import backbone_from_graph
-from keras_cbam.models.building import attended, conv, norm, preprocessed
+from keras_cbam.models.building import conv, norm, preprocessed, with_attention
 from keras_cbam.models.resnet import residual_block
 
 # Filters and residual blocks of the stages, and filters and convolutions of the blocks.
@@ -80,7 +80,7 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
             strides = 2 if stage > 1 and block == 0 else 1
             convolutions = [(filters, 3, strides, 1), (filters, 3, 1, 1)]
             x = residual_block(x, f"layer{stage}_{block}", convolutions, strides)
-    model = attended(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
+    model = with_attention(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
     return detection_backbone(model, levels)
 
 
