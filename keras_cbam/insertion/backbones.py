@@ -1,4 +1,8 @@
-"""Backbones of keras_cv and keras_hub by their graph, which their constructors cannot change."""
+"""Keeps backbones of keras_cv and keras_hub what they are when their graph is another one.
+
+Their constructors make the graph, and their configs rebuild it without attention. A class that is
+derived from theirs takes any graph, and saves it.
+"""
 
 import functools
 import importlib

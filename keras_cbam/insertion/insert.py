@@ -1,4 +1,4 @@
-"""A copy of a Functional model with attention in it."""
+"""Inserts attention: copies a Functional model, with a new layer after each chosen one."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""A copy of a Functional model without its attention."""
+"""Removes attention: copies a Functional model without chosen layers."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""Which layers of a Functional model get attention."""
+"""Finds the layers of a Functional model after which attention goes: by family, or by the graph."""
 
 import re
 

@@ -89,7 +89,7 @@ class Remembering(keras.layers.Layer):
             self.inner.build(input_shape)
 
     def call(self, inputs):
-        x = inputs * self.array + self.offset * len(self.text)
+        x = inputs * ops.convert_to_tensor(self.array) + self.offset * len(self.text)
         return x if self.inner is None else self.inner(x)
 
     def save_own_variables(self, store):
