@@ -70,13 +70,14 @@ def last_line(text):
     return (text.strip().splitlines() or ["no message"])[-1]
 
 
-def near_names(name, names):
-    """A sentence that suggests the names near to a misspelt one, or lists all if none is."""
+def near_names(name, names, most=40):
+    """A sentence that suggests the names near to a misspelt one, or lists `most` if none is."""
     near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in names], n=3)
     close = [known for known in names if known.lower() in near]
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
-    return f"Known: {', '.join(map(repr, names))}."
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"Known: {', '.join(map(repr, list(names)[:most]))}{more}."
 
 
 def is_number(value):

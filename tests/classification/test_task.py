@@ -362,7 +362,7 @@ def test_networks_of_the_paper(data):
         ({"data": "nowhere.npz"}, r"nowhere\.npz"),
         ({"backbone": "MobilNet"}, "Did you mean 'MobileNet'"),
         ({"attention": "cbma"}, "Did you mean 'cbam'"),
-        ({"where": "conv_pw_99"}, "No site for attention found"),
+        ({"where": "conv_pw_99"}, "matches 'conv_pw_99' by its whole name"),
         ({"backbone_arguments": {"alfa": 1}}, r"MobileNet does not take .*'alfa': 1"),
         ({"weights": "nowhere.npz"}, r"Received: weights='nowhere\.npz'"),
         ({"distribute": "both"}, "Received: distribute='both'"),

@@ -41,7 +41,7 @@ def test_cost_of_layers_and_as_json(capsys):
     [
         (["MobileNetV9"], "Did you mean"),
         (["MobileNet", "--attention=cbma"], "Did you mean 'cbam'"),
-        (["MobileNet", "--where=nowhere"], "No site for attention"),
+        (["MobileNet", "--where=nowhere"], "matches 'nowhere'"),
         (["MobileNet", "--image-size=0"], "Received: image_size=0"),
         ([], "the following arguments are required: NAME"),
     ],

@@ -169,8 +169,11 @@ def test_chosen_layers(layers):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ("gate_3", r"No attention layer matches.*gate_1, gate_2.*Received: layers='gate_3'"),
-        (["gate_3"], r"`layers` could choose: 'gate_3'.*attention layers: gate_1, gate_2"),
+        (
+            "gate_3",
+            r"None of the 2 layers.*Did you mean 'gate_1' or 'gate_2'.*Received: layers='gate_3'",
+        ),
+        (["gate_3"], r"`layers` could choose matches 'gate_3'.*'gate_1' or 'gate_2'"),
         ("(", r"`layers` is not a valid regular expression"),
         (3, r"`layers` must be a regular expression.*Received: layers=3"),
     ],
