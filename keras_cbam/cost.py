@@ -1,17 +1,14 @@
-"""Parameters and multiply-adds of a model, counted from its graph."""
+"""Counts the parameters and multiply-adds of a model from its graph."""
 
 import dataclasses
+import inspect
 import math
+import typing
 
 import keras
 from keras import layers
 
-from keras_cbam._compat import (
-    inner_layers,
-    node_of,
-    own_trainable_variables,
-    run_through_graph,
-)
+from keras_cbam._compat import inner_layers, node_of, own_trainable_variables, run_through_graph
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -46,7 +43,7 @@ class LayerCost:
 
     name: str
     class_name: str
-    output_shape: tuple
+    output_shape: tuple[int, ...] | list[tuple[int, ...]]
     parameters: int
     multiply_adds: int
 
@@ -60,7 +57,7 @@ def _parameters(layer):
     }
 
 
-def count_parameters(model):
+def count_parameters(model: keras.layers.Layer) -> int:
     """The number of parameters that training can change, of a built model or layer: an int.
 
     Frozen layers count; moving statistics, which `model.count_params()` counts, do not.
@@ -73,7 +70,7 @@ def count_parameters(model):
     return sum(_parameters(model).values())
 
 
-def count_multiply_adds(model, input_shape=None):
+def count_multiply_adds(model: keras.Model, input_shape: typing.Any = None) -> int:
     """The multiplications with addition in one example's forward pass: an int.
 
     Convolutions, matrix products and `einsum` count (half of their floating-point operations);
@@ -99,7 +96,7 @@ def count_multiply_adds(model, input_shape=None):
     return sum(row.multiply_adds for row in cost_table(model, input_shape))
 
 
-def cost_table(model, input_shape=None):
+def cost_table(model: keras.Model, input_shape: typing.Any = None) -> list[LayerCost]:
     """Parameters and multiply-adds of each call of a layer or operation, in the graph's order.
 
     Arguments are those of `count_multiply_adds`.
@@ -152,6 +149,10 @@ def _walk(model, inputs, prefix, rows, seen):
     def counted(operation):
         def call(*arguments, **options):
             path = prefix + operation.name
+            if not arguments:
+                # All are given by name: the inputs are the first parameter.
+                first = next(iter(inspect.signature(operation.call).parameters))
+                arguments = (options.pop(first),)
             tensors = keras.tree.flatten((arguments, options))
             # Constants are operands too.
             shapes = [tuple(t.shape) for t in tensors if hasattr(t, "shape")]
@@ -208,7 +209,8 @@ def _multiply_adds(operation, path, inputs, output):
     if isinstance(operation, layers.Dense):
         return math.prod(output) * inputs[0][-1]
     if isinstance(operation, layers.EinsumDense):
-        return _einsum(operation.equation, [inputs[0], operation.kernel.shape])
+        kernel, *_ = operation.weights
+        return _einsum(operation.equation, [inputs[0], kernel.shape])
     if kind == "Einsum":
         return _einsum(operation.subscripts, inputs)
     if kind in ("Matmul", "Dot"):

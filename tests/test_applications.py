@@ -76,11 +76,11 @@ def test_cost_with_and_without_attention():
     assert cost["image_size"] == 64
     assert len(cost["sites"]) == 11
     model = keras.applications.MobileNetV3Small(weights=None)
-    plain, attended = cost["plain"], cost["attended"]
+    plain, ours = cost["plain"], cost["with_attention"]
     assert plain["parameters"] == count_parameters(model)
     assert plain["multiply_adds"] == count_multiply_adds(model, (64, 64, 3))
-    more = [row for row in attended["layers"] if row.name.endswith("_se")]
+    more = [row for row in ours["layers"] if row.name.endswith("_se")]
     assert len(more) == 11
     for key in ("parameters", "multiply_adds"):
-        assert attended[key] - plain[key] == sum(getattr(row, key) for row in more)
+        assert ours[key] - plain[key] == sum(getattr(row, key) for row in more)
     assert application_cost("MobileNetV3Small", where=["conv_bn"])["image_size"] == 224

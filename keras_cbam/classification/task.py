@@ -14,18 +14,17 @@ from keras_cbam.data.image_sources import ArrayImages
 from keras_cbam.data.labelled_images import LabelledImages
 from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.errors import TrainingError
-from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.trainer import fit, train
-from keras_cbam.visualization.attention_maps import has_attention
 from keras_cbam.visualization.figures import (
     plot_attention,
     plot_confusion_matrix,
     plot_grad_cam,
     plot_learning_curves,
 )
+from keras_cbam.visualization.layer_maps import has_attention
 
 # Test images on which the reloaded models are compared with the model in memory.
 SAMPLE_SIZE = 64
@@ -60,8 +59,7 @@ class ClassificationTask:
             if arguments.recipe == "paper":
                 return getattr(models, arguments.backbone)(**given)
             given |= {"where": arguments.where, "weights": arguments.weights}
-            with downloading_weights():
-                model = attention_classifier(arguments.backbone, **given)
+            model = attention_classifier(arguments.backbone, **given)
         except TypeError as error:
             raise ValueError(
                 f"{arguments.backbone} does not take these arguments: {error}. "

@@ -15,7 +15,6 @@ from keras_cbam.detection.evaluate import measure, predict_detections, without_k
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.metrics.coco_metrics import precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
-from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
@@ -61,8 +60,7 @@ class DetectionTask:
         args = self.arguments
         classes = len(data.class_names)
         network = (args.backbone, args.attention, args.weights)
-        with downloading_weights():
-            return build_detector(args.detector, classes, args.image_size, *network)
+        return build_detector(args.detector, classes, args.image_size, *network)
 
     def phases(self, model, steps):
         arguments = self.arguments

@@ -1,6 +1,6 @@
 """What a model learned and attends to, as arrays and as figures."""
 
-from keras_cbam.visualization.attention_maps import AttentionScores, attention_maps
+from keras_cbam.visualization.class_maps import grad_cam
 from keras_cbam.visualization.figures import (
     compare_grad_cam,
     plot_attention,
@@ -8,7 +8,7 @@ from keras_cbam.visualization.figures import (
     plot_grad_cam,
     plot_learning_curves,
 )
-from keras_cbam.visualization.grad_cam import grad_cam
+from keras_cbam.visualization.layer_maps import AttentionScores, attention_maps
 
 __all__ = [
     "AttentionScores",

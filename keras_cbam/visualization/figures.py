@@ -1,18 +1,33 @@
-"""Figures of Matplotlib. Each function returns a `Figure` and shows nothing on screen."""
+"""Draws what a model learned and attends to, as figures of Matplotlib.
 
+Each function returns a `matplotlib.figure.Figure` and opens no window.
+"""
+
+import typing
+from collections.abc import Mapping, Sequence
+
+import keras
 import numpy as np
 
+from keras_cbam._types import Where
 from keras_cbam.visualization import panels
-from keras_cbam.visualization.attention_maps import attention_maps
-from keras_cbam.visualization.grad_cam import class_activation, class_of_each
+from keras_cbam.visualization.class_maps import ClassIndex, class_activation, class_of_each
 from keras_cbam.visualization.images import as_images, displayed
+from keras_cbam.visualization.layer_maps import attention_maps, is_untrained
+
+if typing.TYPE_CHECKING:
+    import matplotlib.figure
 
 # A confusion matrix of more classes has no numbers in its cells.
 LARGEST_NUMBERED_MATRIX = 20
 
 
-def plot_attention(model, image, layers=None):
+def plot_attention(
+    model: keras.Model, image: typing.Any, layers: Where | None = None
+) -> "matplotlib.figure.Figure":
     """Shows what a model attends to: spatial maps over the image, and the strongest channels.
+
+    Attention that starts as an identity and was not trained yet has flat maps; the figure says so.
 
     Args:
         model: `keras.Model` with attention layers and one input of images.
@@ -41,11 +56,17 @@ def plot_attention(model, image, layers=None):
     columns, height = 1 + len(rows[0]), panels.attention_height(rows[0])
     figure = panels.new_figure(2.5 * columns, height * len(rows))
     for part, image, maps in zip(panels.split(figure, len(rows)), images, rows):
-        panels.draw_attention(part, displayed(image), maps)
+        panels.draw_attention(part, displayed(image), maps, is_untrained(model))
     return figure
 
 
-def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
+def plot_grad_cam(
+    model: keras.Model,
+    image: typing.Any,
+    class_index: ClassIndex = None,
+    layer: str | keras.layers.Layer | None = None,
+    class_names: Sequence[str] | None = None,
+) -> "matplotlib.figure.Figure":
     """Shows where a model sees a class: the image, and its Grad-CAM map over it.
 
     The arguments and the figure are those of `compare_grad_cam`, for one model.
@@ -58,7 +79,13 @@ def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
     return compare_grad_cam({"Grad-CAM": model}, image, class_index, layer, class_names)
 
 
-def compare_grad_cam(models, images, class_index=None, layer=None, class_names=None):
+def compare_grad_cam(
+    models: Mapping[str, keras.Model] | Sequence[keras.Model],
+    images: typing.Any,
+    class_index: ClassIndex = None,
+    layer: str | keras.layers.Layer | None = None,
+    class_names: Sequence[str] | None = None,
+) -> "matplotlib.figure.Figure":
     """Shows Grad-CAM maps of several models side by side, as figure 4 of the paper has them.
 
     Args:
@@ -86,7 +113,7 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
 
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.3 and figure 4
     """
-    if not isinstance(models, dict):
+    if not isinstance(models, Mapping):
         models = {model.name: model for model in models}
     if not models:
         raise ValueError(f"There is no model to compare. Received: models={models!r}")
@@ -109,7 +136,10 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
     return figure
 
 
-def plot_learning_curves(history, metrics=("loss", "accuracy")):
+def plot_learning_curves(
+    history: keras.callbacks.History | Mapping[str, Sequence[float]],
+    metrics: Sequence[str] = ("loss", "accuracy"),
+) -> "matplotlib.figure.Figure":
     """Shows metrics over the epochs, of the training and the validation data.
 
     Args:
@@ -126,7 +156,8 @@ def plot_learning_curves(history, metrics=("loss", "accuracy")):
     >>> len(figure.axes)
     2
     """
-    history = getattr(history, "history", history)
+    if isinstance(history, keras.callbacks.History):
+        history = history.history
     figure = panels.new_figure(4.5 * len(metrics), 3.6)
     (axes,) = figure.subplots(1, len(metrics), squeeze=False)
     for axis, metric in zip(axes, metrics):
@@ -147,7 +178,9 @@ def plot_learning_curves(history, metrics=("loss", "accuracy")):
     return figure
 
 
-def plot_confusion_matrix(matrix, class_names=None):
+def plot_confusion_matrix(
+    matrix: typing.Any, class_names: Sequence[str] | None = None
+) -> "matplotlib.figure.Figure":
     """Shows which classes are taken for which: colours are parts of each true class.
 
     Args:

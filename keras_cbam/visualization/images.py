@@ -1,6 +1,8 @@
-"""Images as a model takes them, and as they are shown."""
+"""Turns images into the arrays that a model takes, and into the RGB images that figures show."""
 
 import operator
+import typing
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -11,30 +13,63 @@ from keras_cbam.errors import positive_integer
 from keras_cbam.insertion.graph import data_format
 
 
-def to_float32(tensor):
+def to_float32(tensor: typing.Any) -> np.ndarray:
     """A tensor of any backend as a float32 array."""
-    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 
-def model_inputs(model, images):
-    """Images, or a list or dict of several inputs, as float32 arrays that fit a model."""
-    tensors = getattr(model, "inputs", None)
-    if not tensors:
-        is_batch = isinstance(images, (list, tuple)) and all(np.ndim(one) == 3 for one in images)
-        return _as_array(images) if is_batch else keras.tree.map_structure(_as_array, images)
+def model_inputs(model: keras.Model, images: typing.Any) -> tuple[typing.Any, tuple[int, ...]]:
+    """Float32 arrays that fit a model, and the spatial sizes of the images as they came.
+
+    The images are those of `attention_maps`; the sizes are those of the input of the most axes.
+    """
+    tensors = getattr(model, "inputs", None) or []
     is_first = data_format(model) == "channels_first"
-    if len(tensors) == 1 and not isinstance(images, dict):
-        return _fitted(_as_array(images), tensors[0], is_first)
-    own = model.input if isinstance(model.input, dict) else {one.name: one for one in tensors}
+    if hasattr(images, "element_spec"):
+        images = _joined(images)
+    if _is_one_input(images, len(tensors)):
+        arrays = _as_array(images)
+        inputs = _fitted(arrays, tensors[0], is_first) if tensors else arrays
+    elif not tensors:
+        arrays = inputs = keras.tree.map_structure(_as_array, images)
+    else:
+        is_named = isinstance(images, dict)
+        own = {tensor.name: tensor for tensor in tensors}
+        own = model.input if is_named and isinstance(model.input, dict) else own
+        arrays = _by_name(images, own, model.name)
+        inputs = {name: _fitted(array, own[name], is_first) for name, array in arrays.items()}
+        inputs = inputs if is_named else list(inputs.values())
+    shape = max((array.shape for array in keras.tree.flatten(arrays)), key=len)
+    return inputs, shape[1:] if len(shape) < 3 else shape[2:] if is_first else shape[1:-1]
+
+
+def _joined(dataset):
+    """The arrays of a `tf.data.Dataset` of batches, or of pairs of a batch and its labels."""
+    if dataset.cardinality() == -1:
+        raise ValueError(f"The dataset must end, use `take(batches)`. Received: {dataset!r}")
+    parts = [one[0] if isinstance(one, tuple) else one for one in dataset.as_numpy_iterator()]
+    if not parts:
+        raise ValueError(f"There is no image. Received: {dataset!r}")
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _is_one_input(images, count):
+    if count:
+        return count == 1 and not isinstance(images, dict)
+    is_nested = isinstance(images, (dict, list, tuple))
+    return not is_nested or all(np.ndim(image) == 3 for image in images)
+
+
+def _by_name(images, own, model_name):
+    """`{name of the input: array}` of the images for the inputs `own` of a model."""
     given = images
-    if isinstance(images, (list, tuple)) and len(images) == len(tensors):
-        given = {one.name: array for one, array in zip(tensors, images)}
-        own = {one.name: one for one in tensors}
+    if isinstance(images, (list, tuple)) and len(images) == len(own):
+        given = dict(zip(own, images))
     if not isinstance(given, dict) or given.keys() != own.keys():
         shape = getattr(given, "shape", None)
         received = f"the keys {sorted(given)}" if isinstance(given, dict) else repr(given)[:80]
         raise ValueError(
-            f"The model {model.name!r} has {len(own)} inputs: pass `images` as a list or dict with "
+            f"The model {model_name!r} has {len(own)} inputs: pass `images` as a list or dict with "
             f"an array for each of {list(own)}. "
             f"Received: {received if shape is None else f'an array of shape {tuple(shape)}'}"
         )
@@ -44,8 +79,7 @@ def model_inputs(model, images):
         raise ValueError(
             f"The inputs must have the same number of examples. Received: arrays of shapes {shapes}"
         )
-    fitted = {name: _fitted(array, own[name], is_first) for name, array in arrays.items()}
-    return fitted if isinstance(images, dict) else list(fitted.values())
+    return arrays
 
 
 def _as_array(images):
@@ -93,7 +127,7 @@ def _fitted(array, tensor, is_first):
     return ops.convert_to_numpy(resized)
 
 
-def batches(inputs, batch_size):
+def batches(inputs: typing.Any, batch_size: int) -> Iterator[typing.Any]:
     """The inputs in parts of at most `batch_size` examples."""
     positive_integer("batch_size", batch_size)
     count = len(keras.tree.flatten(inputs)[0])
@@ -102,27 +136,20 @@ def batches(inputs, batch_size):
         yield keras.tree.map_structure(operator.itemgetter(part), inputs)
 
 
-def image_size(model, images):
-    """Height and width of the first of the inputs that is a batch of images, as they came."""
-    one = not isinstance(images, dict) and len(getattr(model, "inputs", None) or [0]) == 1
-    shapes = [np.shape(array) for array in ([images] if one else keras.tree.flatten(images))]
-    for shape in shapes:
-        if len(shape) == 4:
-            return shape[2:] if data_format(model) == "channels_first" else shape[1:3]
-    raise ValueError(
-        "There is no batch of images, (batch, height, width, channels), among the inputs. "
-        f"Received: shapes {shapes}"
-    )
+def resized_map(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A float map of any number of axes at another size, by linear filtering."""
+    for axis, length in enumerate(size):
+        lines = np.moveaxis(values, axis, -1)
+        image = Image.fromarray(lines.reshape(-1, lines.shape[-1]).astype("float32"))
+        resized = np.asarray(image.resize((length, image.height), Image.Resampling.BILINEAR))
+        values = np.moveaxis(resized.reshape(*lines.shape[:-1], length), -1, axis)
+    return values
 
 
-def resized_map(values, size):
-    """A float map `(rows, columns)` at another size `(height, width)`, by bilinear filtering."""
-    image = Image.fromarray(values.astype("float32"))
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def as_images(model, images):
+def as_images(model: keras.Model, images: typing.Any) -> list[np.ndarray]:
     """One image, a batch, or a list of them, as a list of arrays `(height, width, channels)`."""
+    if hasattr(images, "element_spec"):
+        images = _joined(images)
     if len(getattr(model, "inputs", None) or [0]) != 1:
         raise ValueError(
             "Images can be drawn of models with one input; use `attention_maps` or `grad_cam` "
@@ -140,7 +167,7 @@ def as_images(model, images):
     return [np.atleast_3d(image) for image in images]
 
 
-def displayed(image):
+def displayed(image: np.ndarray) -> np.ndarray:
     """An image of integers in [0, 255], or of any floats, as RGB in [0, 1]."""
     if image.shape[-1] not in (1, 3, 4):
         raise ValueError(

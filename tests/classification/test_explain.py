@@ -9,7 +9,7 @@ from PIL import Image
 from keras_cbam import CBAM
 from keras_cbam.classification.explain import explain_images, explain_run
 from keras_cbam.errors import DataError, ModelError
-from keras_cbam.visualization.grad_cam import class_activation
+from keras_cbam.visualization.class_maps import class_activation
 from tests.classification.runs import cut_short, framed_images, network, save_image, write_run
 from tests.visualization.models import classifier
 

@@ -1,14 +1,13 @@
 """Backbones of detectors, from pixels to feature maps."""
 
-import inspect
-
 import keras
 import keras_cv
 import numpy as np
 
-from keras_cbam.applications import attention_backbone, find_application
+from keras_cbam.applications import attention_backbone, preprocessing_of
 from keras_cbam.detection.models.backbone_of_any_model import detection_backbone, pyramid_backbone
 from keras_cbam.errors import one_of
+from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.models.building import attended, conv, norm, preprocessed
 from keras_cbam.models.resnet import residual_block
@@ -47,8 +46,7 @@ def application_backbone(
 
 
 def _from_pixels(name, input_shape, attention, weights, **kwargs):
-    preprocess = inspect.getmodule(find_application(name)).preprocess_input
-    pixels = preprocess(keras.Input(input_shape, name="pixels"))
+    pixels = preprocessing_of(name)(keras.Input(input_shape, name="pixels"))
     return attention_backbone(
         name, attention=attention, weights=weights, input_tensor=pixels, **kwargs
     )
@@ -135,7 +133,9 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
     backbone = backbone_from_graph(keras_cv.models.Backbone, graph, {}, graph.dtype_policy)
     if weights is not None:
-        _carry_over(keras.applications.VGG16(weights=weights), backbone)
+        with downloading_weights():
+            vgg16 = keras.applications.VGG16(weights=weights)
+        _carry_over(vgg16, backbone)
     return backbone
 
 

@@ -1,11 +1,14 @@
-"""The attention maps of a model, as arrays."""
+"""Collects the attention maps of a model's layers, as arrays."""
 
 import collections
 import typing
 
+import keras
 import numpy as np
 
 from keras_cbam._compat import inner_layers
+from keras_cbam._types import Where
+from keras_cbam.errors import listed
 from keras_cbam.insertion.graph import choose
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.spatial_attention import SpatialAttention
@@ -25,7 +28,9 @@ class AttentionScores(typing.NamedTuple):
     spatial: np.ndarray | None
 
 
-def attention_maps(model, images, layers=None, batch_size=32):
+def attention_maps(
+    model: keras.Model, images: typing.Any, layers: Where | None = None, batch_size: int = 32
+) -> dict[str, AttentionScores]:
     """The maps of every attention layer of a model, from one forward pass in inference mode.
 
     Layers in nested, subclassed and reloaded models are found too.
@@ -33,10 +38,11 @@ def attention_maps(model, images, layers=None, batch_size=32):
     Args:
         model: `keras.Model` with attention layers of this package.
         images: array `(batch, height, width, channels)` of pixels as the model takes them; for a
-            model of several inputs their list or dict. Greyscale becomes RGB, and other sizes are
-            resized, where the model takes nothing else.
-        layers: regular expression on layer names, collection of names, or predicate on the layer.
-            Defaults to `None`: all attention layers.
+            model of several inputs their list or dict; or a `tf.data.Dataset` of batches, with or
+            without labels. Greyscale becomes RGB, and other sizes are resized, where the model
+            takes nothing else.
+        layers: regular expression that matches a whole layer name, collection of names, or
+            predicate on the layer. Defaults to `None`: all attention layers.
         batch_size: int, images at once. Defaults to `32`.
 
     Returns:
@@ -54,7 +60,7 @@ def attention_maps(model, images, layers=None, batch_size=32):
     >>> maps["block_16_project_BN_cbam"].spatial.shape
     (2, 7, 7, 1)
     """
-    inputs = model_inputs(model, images)
+    inputs, _ = model_inputs(model, images)
     # First: a subclassed model may make its layers when it is built.
     ensure_built(model, inputs)
     chosen = _chosen(model, layers)
@@ -68,8 +74,7 @@ def attention_maps(model, images, layers=None, batch_size=32):
             calls[name] += 1
     if not parts:
         raise ValueError(
-            f"The model calls none of its attention layers: {', '.join(chosen)}. "
-            f"Received: {model!r}"
+            f"The model calls none of its attention layers: {listed(chosen)}. Received: {model!r}"
         )
     maps = {}
     for (name, number), scores in parts.items():
@@ -80,9 +85,16 @@ def attention_maps(model, images, layers=None, batch_size=32):
     return maps
 
 
-def has_attention(model):
+def has_attention(model: keras.Model) -> bool:
     """Whether a model has attention layers of this package."""
     return any(isinstance(layer, AttentionLayer) for layer in inner_layers(model))
+
+
+def is_untrained(model: keras.Model) -> bool:
+    """Whether a model's attention layers are the identities that they started as."""
+    scales = [getattr(layer, "identity_scale", None) for layer in inner_layers(model)]
+    values = [to_float32(scale) for scale in scales if scale is not None]
+    return bool(values) and not np.any(values)
 
 
 def _chosen(model, layers):
@@ -98,7 +110,7 @@ def _chosen(model, layers):
         possible, found = found, choose(found, layers, "layers")
         if not found:
             raise ValueError(
-                f"No attention layer matches. The model has {', '.join(possible)}. "
+                f"No attention layer matches. The model has {listed(possible)}. "
                 f"Received: layers={layers!r}"
             )
     counts = collections.Counter(layer.name for layer in found.values())
@@ -108,8 +120,8 @@ def _chosen(model, layers):
 def _watch(seen, name, layer):
     """A hook that adds the name and the channel and spatial scores of each call to `seen`."""
 
-    def hook(call, inputs, training=None, return_attention_scores=False):
-        outputs, scores = call(inputs, training=training, return_attention_scores=True)
+    def hook(call, inputs, training=None, return_attention_scores=False, **kwargs):
+        outputs, scores = call(inputs, training=training, return_attention_scores=True, **kwargs)
         pair = scores
         if not isinstance(scores, tuple):
             pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)

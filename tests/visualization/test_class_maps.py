@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_cbam import CBAM, attention_classifier
 from keras_cbam.visualization import grad_cam
-from keras_cbam.visualization.grad_cam import class_activation
+from keras_cbam.visualization.class_maps import class_activation
 from tests.checks import BACKEND
 from tests.visualization.models import (
     KINDS,
@@ -303,7 +303,7 @@ def test_models_that_are_no_classifiers():
         grad_cam(keras.Model(inputs, flat), images)
     signal = keras.Input((8, 3))
     dense = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(signal))
-    with pytest.raises(ValueError, match=r"no batch of images"):
+    with pytest.raises(ValueError, match=r"with a layer of feature maps \(batch, steps, channels\)"):
         grad_cam(keras.Model(signal, dense), np.zeros((2, 8, 3)))
 
 
