@@ -73,7 +73,7 @@ def is_compiled_around(tensor):
     With JAX, whether the tensor is one that is traced.
     """
     if keras.backend.backend() == "jax":
-        import jax
+        import jax.core
 
         return isinstance(tensor, jax.core.Tracer)
     if keras.backend.backend() != "tensorflow":

@@ -3,13 +3,19 @@
 import base64
 import dataclasses
 import html
+import os
 import pathlib
 import string
+import typing
+from collections.abc import Sequence
+
+import keras
 
 from keras_cbam.classification.evaluate import input_size, load_classifier, preprocessing
 from keras_cbam.classification.predict import image_batches, likeliest_classes
 from keras_cbam.data.listing import find_images
 from keras_cbam.errors import printable
+from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.class_maps import class_activation
 from keras_cbam.visualization.figure_files import (
@@ -54,7 +60,13 @@ class Explanation:
     figure: pathlib.Path
 
 
-def explain_run(run, paths, output, class_index=None, overwrite=False):
+def explain_run(
+    run: SavedRun | str | os.PathLike,
+    paths: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    class_index: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, typing.Any]:
     """Explains images by a saved classifier, see `explain_images`, prepared as in its training.
 
     Args:
@@ -80,15 +92,15 @@ def explain_run(run, paths, output, class_index=None, overwrite=False):
 
 
 def explain_images(
-    model,
-    paths,
-    output,
-    class_index=None,
-    class_names=None,
-    overwrite=False,
-    resize="square",
-    title=None,
-):
+    model: keras.Model,
+    paths: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    class_index: int | None = None,
+    class_names: Sequence[str] | None = None,
+    overwrite: bool = False,
+    resize: str = "square",
+    title: str | None = None,
+) -> tuple[list[Explanation], list[str]]:
     """Writes `<name>_explained.png` for each image, and a page that holds them all.
 
     A PNG has the image, its Grad-CAM map, the likeliest classes and the attention maps.

@@ -1,5 +1,7 @@
 """The task `classification`: what the trainer is told of image classifiers."""
 
+import typing
+
 import keras
 import numpy as np
 
@@ -11,13 +13,13 @@ from keras_cbam.classification.evaluate import load_images, measure
 from keras_cbam.classification.recipes import recipe_phases
 from keras_cbam.data.batches import evaluation_batches, reading, training_batches
 from keras_cbam.data.image_sources import ArrayImages
-from keras_cbam.data.labelled_images import LabelledImages
+from keras_cbam.data.labelled_images import ImageData, LabelledImages
 from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.errors import TrainingError
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.run_folder import resumable
-from keras_cbam.training.trainer import fit, train
+from keras_cbam.training.trainer import Run, fit, train
 from keras_cbam.visualization.figures import (
     plot_attention,
     plot_confusion_matrix,
@@ -134,7 +136,7 @@ class ClassificationTask:
 
 
 @with_signature(ClassifierArguments)
-def train_classifier(**arguments):
+def train_classifier(**arguments: typing.Any) -> Run:
     """Trains an image classifier with attention, and writes what is needed to use it.
 
     For the recipes see `recipe_phases`. The same arguments, `seed` among them, give the same
@@ -163,7 +165,9 @@ def train_classifier(**arguments):
     return train(_task(arguments))
 
 
-def fit_classifier(model, data, **arguments):
+def fit_classifier(
+    model: keras.Model, data: ImageData, **arguments: typing.Any
+) -> dict[str, list[float]]:
     """Trains your own classifier by a recipe; writes nothing.
 
     Args:
