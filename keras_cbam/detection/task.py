@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import typing
 
 import keras
 
@@ -19,7 +20,7 @@ from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
-from keras_cbam.training.trainer import train
+from keras_cbam.training.trainer import Run, train
 from keras_cbam.visualization.figures import plot_learning_curves
 
 CLIPNORM = 10.0
@@ -131,7 +132,7 @@ class DetectionTask:
 
 
 @with_signature(DetectorArguments)
-def train_detector(**arguments):
+def train_detector(**arguments: typing.Any) -> Run:
     """Trains a detector with attention, and writes what is needed to use it.
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
