@@ -63,20 +63,20 @@ def hooked(hooks: Iterable[tuple[typing.Any, Callable[..., typing.Any]]]) -> Ite
     with contextlib.ExitStack() as stack:
         for operation, hook in hooks:
             call = functools.partial(hook, operation.call)
-            stack.enter_context(replaced(operation, "call", call))
+            stack.enter_context(replaced(operation, call=call))
         yield
 
 
 @contextlib.contextmanager
-def replaced(operation: object, name: str, value: object) -> Iterator[None]:
-    """Within the block, an operation has another value of an attribute."""
+def replaced(operation: object, **values: typing.Any) -> Iterator[None]:
+    """Within the block, an operation has other values of attributes."""
     # Past `__setattr__`, by which Keras tracks what layers hold.
     attributes = vars(operation)
-    before = attributes.get(name)
-    attributes[name] = value
+    before = {name: attributes[name] for name in values if name in attributes}
+    attributes.update(values)
     try:
         yield
     finally:
-        del attributes[name]
-        if before is not None:
-            attributes[name] = before
+        for name in values:
+            del attributes[name]
+        attributes.update(before)

@@ -1,19 +1,19 @@
 """Grad-CAM: maps of where a classifier sees a class, as arrays."""
 
-import typing
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_cbam.visualization.feature_gradients import FeatureGradients
+from keras_cbam.visualization.feature_gradients import FeatureGradients, Target
 from keras_cbam.visualization.images import batches, model_inputs, resized_map
 
 # One for all images, or one for each; None for the predicted ones.
 ClassIndex = int | Sequence[int] | np.ndarray | None
 
 
-class ClassActivation(typing.NamedTuple):
+class ClassActivation(NamedTuple):
     """Grad-CAM maps, the classes that they are of, and the probabilities of all classes."""
 
     maps: np.ndarray
@@ -23,9 +23,9 @@ class ClassActivation(typing.NamedTuple):
 
 def grad_cam(
     model: keras.Model,
-    images: typing.Any,
+    images: Any,
     class_index: ClassIndex = None,
-    layer: str | keras.layers.Layer | None = None,
+    layer: Target = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Where images speak for a class: gradient-weighted class activation maps.
@@ -79,9 +79,9 @@ def grad_cam(
 
 def class_activation(
     model: keras.Model,
-    images: typing.Any,
+    images: Any,
     class_index: ClassIndex = None,
-    layer: str | keras.layers.Layer | None = None,
+    layer: Target = None,
     batch_size: int = 32,
 ) -> ClassActivation:
     """As `grad_cam`, with the classes and their probabilities: a `ClassActivation`."""

@@ -1,7 +1,8 @@
 """Runs a classifier, and takes the gradients of its class scores to the feature maps of a layer."""
 
+import functools
 import math
-import typing
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +23,8 @@ _PASSING = (layers.Dropout, layers.Flatten, layers.Identity, layers.Reshape)
 # Functions and operations that turn logits to probabilities; TensorFlow has its own `softmax_v2`.
 _SQUASHING = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
 _SMALLEST = 1e-30
+# A layer, its name or its path; None for the last one.
+Target = str | keras.layers.Layer | None
 
 
 class FeatureGradients:
@@ -34,13 +37,7 @@ class FeatureGradients:
         rank: int, number of spatial axes of the feature maps.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        batch: typing.Any,
-        layer: str | keras.layers.Layer | None,
-        rank: int,
-    ) -> None:
+    def __init__(self, model: keras.Model, batch: Any, layer: Target, rank: int) -> None:
         ensure_built(model, batch)
         self.model, self.rank = model, rank
         self.operations = find_operations(model)
@@ -51,7 +48,7 @@ class FeatureGradients:
         self.target = self._last(calls) if layer is None else self._named(layer, with_maps)
         self.is_first = self._is_channels_first(self.target)
         self.maps_shape = tuple(outputs[self.target].shape[1:])
-        self.target_calls = sum(operation is self.target for operation, _ in calls)
+        self.target_calls = [operation for operation, _ in calls].count(self.target)
         self.end = _squashing_end(calls)
         self.is_single = scores.shape[1] == 1
         self.classes = 2 if self.is_single else scores.shape[1]
@@ -66,15 +63,13 @@ class FeatureGradients:
         """`(operation, outputs)` of every call, inner before outer; and the scores."""
         calls = []
 
-        def recorded(operation):
-            def hook(call, *args, **kwargs):
-                outputs = call(*args, **kwargs)
-                calls.append((operation, outputs))
-                return outputs
+        def record(operation, call, *args, **kwargs):
+            outputs = call(*args, **kwargs)
+            calls.append((operation, outputs))
+            return outputs
 
-            return hook
-
-        with hooked([(one, recorded(one)) for one in self.operations.values()]):
+        operations = self.operations.values()
+        with hooked([(one, functools.partial(record, one)) for one in operations]):
             scores = self.model(batch, training=False)
         if len(getattr(scores, "shape", ())) != 2:
             received = [tuple(one.shape) for one in keras.tree.flatten(scores)]
@@ -127,9 +122,7 @@ class FeatureGradients:
         own_format = getattr(operation, "data_format", None)
         return (own_format or data_format(self.model)) == "channels_first"
 
-    def __call__(
-        self, batch: typing.Any, classes: typing.Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, batch: Any, classes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Feature maps, gradients to them of logits of `classes` or the likeliest, all logits."""
 
         def score(change):
@@ -160,12 +153,12 @@ class FeatureGradients:
         features, gradient = (np.moveaxis(one, 1, -1) if self.is_first else one for one in maps)
         return features, gradient, logits
 
-    def _logits(self, batch, at_target) -> typing.Any:
+    def _logits(self, batch, at_target) -> Any:
         hooks = [(self.target, at_target)]
         if self.end is not None:
-            hooks.append((self.end, _without_squashing(self.end)))
+            hooks.append((self.end, functools.partial(_without_squashing, self.end)))
         with hooked(hooks):
-            scores: typing.Any = ops.cast(self.model(batch, training=False), "float32")
+            scores: Any = ops.cast(self.model(batch, training=False), "float32")
         if self.is_single:
             # Their softmax is the sigmoid of the score.
             return ops.concatenate([-scores / 2, scores / 2], axis=1)
@@ -204,22 +197,18 @@ def _squashing_end(calls):
     return None
 
 
-def _without_squashing(operation):
-    """A hook under which the operation leaves out its softmax or sigmoid."""
-
-    def hook(call, *args, **kwargs):
-        if getattr(operation, "activation", None) is None:
-            return [*args, *kwargs.values()][0]
-        with replaced(operation, "activation", keras.activations.linear):
-            return call(*args, **kwargs)
-
-    return hook
+def _without_squashing(operation, call, *args, **kwargs):
+    """Calls the operation without its softmax or sigmoid."""
+    if getattr(operation, "activation", None) is None:
+        return [*args, *kwargs.values()][0]
+    with replaced(operation, activation=keras.activations.linear):
+        return call(*args, **kwargs)
 
 
-def _gradient(function, point) -> typing.Any:
+def _gradient(function, point) -> Any:
     """The gradient of a function of one array, and what it returns beside its value."""
     backend = keras.backend.backend()
-    given: typing.Any = ops.convert_to_tensor(point)
+    given: Any = ops.convert_to_tensor(point)
     if backend == "tensorflow":
         import tensorflow as tf
 

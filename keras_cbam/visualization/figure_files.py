@@ -4,9 +4,9 @@ import io
 import os
 import pathlib
 import re
-import typing
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from keras_cbam.errors import DataError, printable, quoted
 
@@ -14,7 +14,7 @@ from keras_cbam.errors import DataError, printable, quoted
 STEM_LENGTH = 50
 
 
-def as_png(figure: typing.Any) -> bytes:
+def as_png(figure: Any) -> bytes:
     """The bytes of a PNG file of a Matplotlib figure."""
     drawn = io.BytesIO()
     with warnings.catch_warnings():
@@ -47,9 +47,7 @@ def write_files(files: Mapping[pathlib.Path, bytes]) -> None:
         path.write_bytes(content)
 
 
-def refuse_to_lose_files(
-    files: Sequence[pathlib.Path], images: Iterable[str], overwrite: bool
-) -> None:
+def refuse_to_lose_files(files: list[pathlib.Path], images: Iterable[str], overwrite: bool) -> None:
     """Refuses files of one folder that would replace an image or, without `overwrite`, any file."""
     folder = files[0].parent
     if folder.exists() and not folder.is_dir():

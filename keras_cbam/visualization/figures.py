@@ -3,8 +3,8 @@
 Each function returns a `matplotlib.figure.Figure` and opens no window.
 """
 
-import typing
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,19 +12,19 @@ import numpy as np
 from keras_cbam._types import Where
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.class_maps import ClassIndex, class_activation, class_of_each
+from keras_cbam.visualization.feature_gradients import Target
 from keras_cbam.visualization.images import as_images, displayed
 from keras_cbam.visualization.layer_maps import attention_maps, is_untrained
+from keras_cbam.visualization.panels import ClassNames
 
-if typing.TYPE_CHECKING:
-    import matplotlib.figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A confusion matrix of more classes has no numbers in its cells.
 LARGEST_NUMBERED_MATRIX = 20
 
 
-def plot_attention(
-    model: keras.Model, image: typing.Any, layers: Where | None = None
-) -> "matplotlib.figure.Figure":
+def plot_attention(model: keras.Model, image: Any, layers: Where | None = None) -> "Figure":
     """Shows what a model attends to: spatial maps over the image, and the strongest channels.
 
     Attention that starts as an identity and was not trained yet has flat maps; the figure says so.
@@ -62,11 +62,11 @@ def plot_attention(
 
 def plot_grad_cam(
     model: keras.Model,
-    image: typing.Any,
+    image: Any,
     class_index: ClassIndex = None,
-    layer: str | keras.layers.Layer | None = None,
-    class_names: Sequence[str] | None = None,
-) -> "matplotlib.figure.Figure":
+    layer: Target = None,
+    class_names: ClassNames = None,
+) -> "Figure":
     """Shows where a model sees a class: the image, and its Grad-CAM map over it.
 
     The arguments and the figure are those of `compare_grad_cam`, for one model.
@@ -81,11 +81,11 @@ def plot_grad_cam(
 
 def compare_grad_cam(
     models: Mapping[str, keras.Model] | Sequence[keras.Model],
-    images: typing.Any,
+    images: Any,
     class_index: ClassIndex = None,
-    layer: str | keras.layers.Layer | None = None,
-    class_names: Sequence[str] | None = None,
-) -> "matplotlib.figure.Figure":
+    layer: Target = None,
+    class_names: ClassNames = None,
+) -> "Figure":
     """Shows Grad-CAM maps of several models side by side, as figure 4 of the paper has them.
 
     Args:
@@ -137,9 +137,9 @@ def compare_grad_cam(
 
 
 def plot_learning_curves(
-    history: keras.callbacks.History | Mapping[str, Sequence[float]],
+    history: keras.callbacks.History | Mapping[str, Any],
     metrics: Sequence[str] = ("loss", "accuracy"),
-) -> "matplotlib.figure.Figure":
+) -> "Figure":
     """Shows metrics over the epochs, of the training and the validation data.
 
     Args:
@@ -156,8 +156,7 @@ def plot_learning_curves(
     >>> len(figure.axes)
     2
     """
-    if isinstance(history, keras.callbacks.History):
-        history = history.history
+    history = history.history if isinstance(history, keras.callbacks.History) else history
     figure = panels.new_figure(4.5 * len(metrics), 3.6)
     (axes,) = figure.subplots(1, len(metrics), squeeze=False)
     for axis, metric in zip(axes, metrics):
@@ -178,9 +177,7 @@ def plot_learning_curves(
     return figure
 
 
-def plot_confusion_matrix(
-    matrix: typing.Any, class_names: Sequence[str] | None = None
-) -> "matplotlib.figure.Figure":
+def plot_confusion_matrix(matrix: Any, class_names: ClassNames = None) -> "Figure":
     """Shows which classes are taken for which: colours are parts of each true class.
 
     Args:

@@ -1,6 +1,7 @@
 """Collects the attention maps of a model's layers, as arrays."""
 
 import collections
+import functools
 import typing
 
 import keras
@@ -67,7 +68,8 @@ def attention_maps(
     parts = collections.defaultdict(list)
     for batch in batches(inputs, batch_size):
         seen, calls = [], collections.Counter()
-        with hooked([(layer, _watch(seen, name, layer)) for name, layer in chosen.items()]):
+        watched = {one: functools.partial(_watch, seen, name, one) for name, one in chosen.items()}
+        with hooked(watched.items()):
             model(batch, training=False)
         for name, scores in seen:
             parts[name, calls[name]].append(scores)
@@ -117,15 +119,11 @@ def _chosen(model, layers):
     return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
 
 
-def _watch(seen, name, layer):
-    """A hook that adds the name and the channel and spatial scores of each call to `seen`."""
-
-    def hook(call, inputs, training=None, return_attention_scores=False, **kwargs):
-        outputs, scores = call(inputs, training=training, return_attention_scores=True, **kwargs)
-        pair = scores
-        if not isinstance(scores, tuple):
-            pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
-        seen.append((name, [None if gate is None else to_float32(gate) for gate in pair]))
-        return (outputs, scores) if return_attention_scores else outputs
-
-    return hook
+def _watch(seen, name, layer, call, inputs, training=None, return_attention_scores=False, **masks):
+    """Calls the layer, and adds its name and its channel and spatial scores to `seen`."""
+    outputs, scores = call(inputs, training=training, return_attention_scores=True, **masks)
+    pair = scores
+    if not isinstance(scores, tuple):
+        pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
+    seen.append((name, [None if gate is None else to_float32(gate) for gate in pair]))
+    return (outputs, scores) if return_attention_scores else outputs

@@ -1,17 +1,19 @@
 """Draws the parts of figures: images, maps over them, bars."""
 
 import textwrap
-import typing
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_cbam.visualization.images import resized_map
 from keras_cbam.visualization.layer_maps import AttentionScores
 
-if typing.TYPE_CHECKING:
-    from matplotlib.figure import Figure, FigureBase
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
+ClassNames = Sequence[str] | None
+Maps = Mapping[str, AttentionScores]
 # Perceptually even, and legible for colour-blind readers.
 COLOUR_MAP = "viridis"
 # The first two of Okabe and Ito's colours that stay distinct for colour-blind readers.
@@ -48,7 +50,7 @@ def split(figure: "Figure", rows: int, heights: Sequence[float] | None = None) -
     return figure.subfigures(rows, 1, squeeze=False, height_ratios=heights)[:, 0]
 
 
-def class_label(index: int, class_names: Sequence[str] | None) -> str:
+def class_label(index: int, class_names: ClassNames) -> str:
     """The name of a class, or its number."""
     return f"class {index}" if class_names is None else str(class_names[index])
 
@@ -63,7 +65,7 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, LINE_LENGTH)
 
 
-def check_class_names(class_names: Sequence[str] | None, classes: int) -> None:
+def check_class_names(class_names: ClassNames, classes: int) -> None:
     """Raises ValueError unless there are no names, or one for each class."""
     if class_names is not None and len(class_names) != classes:
         raise ValueError(
@@ -72,7 +74,7 @@ def check_class_names(class_names: Sequence[str] | None, classes: int) -> None:
         )
 
 
-def last_of_each_size(maps: Mapping[str, AttentionScores]) -> dict[str, AttentionScores]:
+def last_of_each_size(maps: Maps) -> dict[str, AttentionScores]:
     """The attention maps of the last layer at each resolution, or else number of channels."""
     last = {}
     for name, scores in maps.items():
@@ -83,7 +85,7 @@ def last_of_each_size(maps: Mapping[str, AttentionScores]) -> dict[str, Attentio
     return {name: maps[name] for name in last.values()}
 
 
-def attention_height(maps: Mapping[str, AttentionScores]) -> float:
+def attention_height(maps: Maps) -> float:
     """Inches that `draw_attention` needs."""
     return sum(_row_heights(maps).values()) + 0.2
 
@@ -96,9 +98,7 @@ def _row_heights(maps):
     }
 
 
-def draw_attention(
-    figure: "FigureBase", image: np.ndarray, maps: Mapping[str, AttentionScores], is_untrained: bool
-) -> None:
+def draw_attention(figure: Any, image: np.ndarray, maps: Maps, is_untrained: bool) -> None:
     """Draws an RGB image in [0, 1], the spatial maps of layers over it, and below them channels."""
     if is_untrained:
         figure.suptitle("identity: not trained yet", fontsize=10)
@@ -140,7 +140,7 @@ def _set_title(axis, title):
     axis.set_title(title, fontsize=8, parse_math=False)
 
 
-def draw_bars(axis: typing.Any, values: typing.Any, labels: Sequence[str], quantity: str) -> None:
+def draw_bars(axis: Any, values: Any, labels: Sequence[str], quantity: str) -> None:
     """Horizontal bars, the first on top."""
     positions = np.arange(len(values))
     axis.barh(positions, values, color=TRAINING_COLOUR)
@@ -151,19 +151,15 @@ def draw_bars(axis: typing.Any, values: typing.Any, labels: Sequence[str], quant
     axis.locator_params(axis="x", nbins=4)
 
 
-def draw_image(axis: typing.Any, image: np.ndarray, title: str) -> None:
+def draw_image(axis: Any, image: np.ndarray, title: str) -> None:
     axis.imshow(image, interpolation="nearest")
     axis.set_axis_off()
     _set_title(axis, title)
 
 
 def draw_overlay(
-    axis: typing.Any,
-    image: np.ndarray,
-    values: np.ndarray,
-    title: str,
-    limits: tuple[float, float] | None = None,
-) -> typing.Any:
+    axis: Any, image: np.ndarray, values: np.ndarray, title: str, limits: Any = None
+) -> Any:
     """Draws a map over an RGB image in grey, colours up to `limits`; returns what was drawn."""
     low, high = limits or (float(values.min()), float(values.max()))
     if high - low < 1e-6:
@@ -177,9 +173,7 @@ def draw_overlay(
     return drawn
 
 
-def draw_colour_bar(
-    figure: "FigureBase", drawn: typing.Any, axes: typing.Any, quantity: str, **place: typing.Any
-) -> typing.Any:
+def draw_colour_bar(figure: Any, drawn: Any, axes: Any, quantity: str, **place: Any) -> Any:
     """Draws the colour bar of what was drawn beside some axes; returns its own axis."""
     bar = figure.colorbar(drawn, ax=axes, **place)
     bar.set_label(quantity, fontsize=8)
