@@ -34,7 +34,7 @@ sys.exit(f"imported: {{found}}" if found else code)
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["--help"], 0, "detect    train a detector with attention"),
+        (["--help"], 0, "train a detector with attention"),
         (["--version"], 0, f"keras-cbam {keras_cbam.__version__}"),
         (["train", "--help"], 0, "--backbone-argument NAME=VALUE"),
         (["detect", "--help"], 0, "--detector"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keras_cbam.classification.export import export_run as export_run
     from keras_cbam.classification.predict import predict_run as predict_run
     from keras_cbam.classification.task import ClassificationTask as ClassificationTask
+    from keras_cbam.classification.task import compare as compare
     from keras_cbam.classification.task import fit_classifier as fit_classifier
     from keras_cbam.classification.task import train_classifier as train_classifier
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from keras_cbam.detection.ops.boxes import encode_boxes as encode_boxes
     from keras_cbam.detection.predict import predict_run as predict_run
     from keras_cbam.detection.task import DetectionTask as DetectionTask
+    from keras_cbam.detection.task import compare as compare
     from keras_cbam.detection.task import train_detector as train_detector
 
 import_lazily(__name__)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from keras_cbam._lazy import import_lazily
 
 if TYPE_CHECKING:
+    from keras_cbam.training.comparison import Comparison as Comparison
+    from keras_cbam.training.comparison import compare_trainings as compare_trainings
     from keras_cbam.training.saved_run import SavedRun as SavedRun
     from keras_cbam.training.saved_run import find_run as find_run
     from keras_cbam.training.task import Phase as Phase

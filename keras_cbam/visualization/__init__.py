@@ -1,6 +1,7 @@
 """What a model learned and attends to, as arrays and as figures."""
 
 from keras_cbam.visualization.class_maps import grad_cam
+from keras_cbam.visualization.comparison_figure import plot_comparison
 from keras_cbam.visualization.figures import (
     compare_grad_cam,
     plot_attention,
@@ -9,14 +10,19 @@ from keras_cbam.visualization.figures import (
     plot_learning_curves,
 )
 from keras_cbam.visualization.layer_maps import AttentionScores, attention_maps
+from keras_cbam.visualization.localization import area_share, energy_inside, pointing_game
 
 __all__ = [
     "AttentionScores",
+    "area_share",
     "attention_maps",
     "compare_grad_cam",
+    "energy_inside",
     "grad_cam",
     "plot_attention",
+    "plot_comparison",
     "plot_confusion_matrix",
     "plot_grad_cam",
     "plot_learning_curves",
+    "pointing_game",
 ]
