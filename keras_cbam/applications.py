@@ -2,7 +2,6 @@
 
 import collections
 import inspect
-import numbers
 import os
 import sys
 import typing
@@ -13,7 +12,7 @@ import keras
 from keras_cbam._types import Attention, Where
 from keras_cbam.attention import ATTENTION, snake_case
 from keras_cbam.cost import cost_table
-from keras_cbam.errors import WeightsError, near_names, positive_integer
+from keras_cbam.errors import WeightsError, at_least, near_names, number, require
 from keras_cbam.files.weight_files import (
     count_h5_layers,
     downloading_weights,
@@ -39,11 +38,9 @@ def application_names() -> list[str]:
 def find_application(name: str) -> Callable[..., keras.Model]:
     """The function of `keras.applications` of that name, in any case of letters."""
     names = {one.lower(): one for one in application_names()}
-    if str(name).lower() not in names:
-        raise ValueError(
-            f"Unknown model of keras.applications. {near_names(name, names.values())} "
-            f"Received: name={name!r}"
-        )
+    near = near_names(name, names.values())
+    is_known = str(name).lower() in names
+    require(is_known, f"Unknown model of keras.applications. {near}", f"name={name!r}")
     return getattr(keras.applications, names[str(name).lower()])
 
 
@@ -94,11 +91,9 @@ def attention_backbone(
     """
     application = find_application(name)
     file = weights if isinstance(weights, (str, os.PathLike)) and weights != "imagenet" else None
-    if weights not in (None, "imagenet") and not (file and os.path.isfile(file)):
-        raise ValueError(
-            '`weights` must be "imagenet", None or the path of a file. '
-            f"Received: weights={weights!r}"
-        )
+    is_right = weights in (None, "imagenet") or (file and os.path.isfile(file))
+    message = '`weights` must be "imagenet", None or the path of a file.'
+    require(is_right, message, f"weights={weights!r}")
     application_kwargs.setdefault("include_top", False)
     with downloading_weights():
         model = application(weights=None if file else weights, **application_kwargs)
@@ -162,16 +157,13 @@ def attention_classifier(
     (None, 5)
     """
     preprocess = preprocessing_of(name)
-    if positive_integer("num_classes", num_classes) < 2:
-        raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes!r}")
-    if not isinstance(dropout, numbers.Real) or not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout!r}")
-    for argument in _SET_BY_CLASSIFIER:
-        if argument in application_kwargs:
-            raise ValueError(
-                f"`{argument}` is set by `attention_classifier`; use `attention_backbone` for a "
-                f"model of your own. Received: {argument}={application_kwargs[argument]!r}"
-            )
+    at_least(2)("num_classes", num_classes)
+    number(below=1)("dropout", dropout)
+    for argument in application_kwargs.keys() & set(_SET_BY_CLASSIFIER):
+        raise ValueError(
+            f"`{argument}` is set by `attention_classifier`; use `attention_backbone` for a "
+            f"model of your own. Received: {argument}={application_kwargs[argument]!r}"
+        )
     application_kwargs["input_shape"] = input_shape
     backbone = attention_backbone(
         name, attention, where, weights, start_as_identity, **application_kwargs

@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from keras_cbam._compat import inner_layers, node_of, own_trainable_variables, run_through_graph
+from keras_cbam.errors import require
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -130,16 +131,16 @@ def _inputs(model, input_shape):
     channels = 0 if data_format(model) == "channels_first" else -1
 
     def fits(shape, own):
-        is_shape = isinstance(shape, (tuple, list)) and len(shape) == len(own)
-        return (
-            is_shape and None not in shape and (not own or own[channels] in (None, shape[channels]))
-        )
+        if not isinstance(shape, (tuple, list)) or len(shape) != len(own) or None in shape:
+            return False
+        return not own or own[channels] in (None, shape[channels])
 
-    if len(shapes) != len(own_shapes) or not all(map(fits, shapes, own_shapes)):
-        raise ValueError(
-            "`input_shape` must give every size of the inputs except the batch, with the channels "
-            f"of the model, whose inputs are {own_shapes}. Received: input_shape={input_shape!r}"
-        )
+    require(
+        len(shapes) == len(own_shapes) and all(map(fits, shapes, own_shapes)),
+        "`input_shape` must give every size of the inputs except the batch, with the channels of "
+        f"the model, whose inputs are {own_shapes}.",
+        f"input_shape={input_shape!r}",
+    )
     return [keras.KerasTensor((1, *s), dtype=t.dtype) for t, s in zip(model.inputs, shapes)]
 
 

@@ -73,20 +73,26 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[-1]
 
 
-def listed(names: Iterable[str]) -> str:
-    """The names for the end of a message, not more than 40 of them."""
+def require(is_met: typing.Any, requirement: str, received: object) -> None:
+    """Raises ValueError, `<requirement> Received: <received>`, unless the requirement is met."""
+    if not is_met:
+        raise ValueError(f"{requirement} Received: {received}")
+
+
+def listed(names: Iterable[str], most: int = 40) -> str:
+    """The names for the end of a message, at most so many of them."""
     names = list(names)
-    more = f" and {len(names) - 40} more" if len(names) > 40 else ""
-    return ", ".join(names[:40]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
-def near_names(name: object, names: Iterable[str]) -> str:
-    """A sentence that suggests the names nearest to a misspelt one, or lists all if none is."""
+def near_names(name: object, names: Iterable[str], most: int = 40) -> str:
+    """A sentence that suggests the names nearest to a misspelt one, or lists `most` if none is."""
     known = {one.lower(): one for one in names}
     near = difflib.get_close_matches(str(name).lower(), known, n=3)
     if near:
         return f"Did you mean {' or '.join(repr(known[one]) for one in near)}?"
-    return f"Known: {listed(map(repr, known.values()))}."
+    return f"Known: {listed(map(repr, known.values()), most)}."
 
 
 def is_number(value: object) -> typing.TypeGuard[float]:

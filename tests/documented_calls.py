@@ -44,9 +44,12 @@ from keras_cbam.classification import (
 )
 from keras_cbam.data import load_data, load_part
 from keras_cbam.visualization import (
+    area_share,
     compare_grad_cam,
+    energy_inside,
     plot_confusion_matrix,
     plot_learning_curves,
+    pointing_game,
 )
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
@@ -169,6 +172,9 @@ def visualization(folder: pathlib.Path) -> None:
     assert grad_cam(model, IMAGES).shape == (4, 32, 32)
     grad_cam(model, dataset, class_index=[0, 1, 2, 0], layer="second")
     grad_cam(model, IMAGES, class_index=np.array([0, 1, 2, 0]), layer=model.get_layer("first"))
+    boxes = [[0, 0, 0.5, 1]] * 4
+    assert 0 <= pointing_game(grad_cam(model, IMAGES), boxes) <= 1
+    print(energy_inside(grad_cam(model, IMAGES), boxes), area_share(spatial[..., 0], boxes))
     plot_attention(model, IMAGES[0]).savefig(folder / "attention.png")
     plot_grad_cam(model, IMAGES[0], class_index=1, class_names=["cat", "dog", "hen"])
     compare_grad_cam({"plain": small_network(), "CBAM": model}, IMAGES[:2])

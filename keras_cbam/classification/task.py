@@ -1,6 +1,8 @@
 """The task `classification`: what the trainer is told of image classifiers."""
 
+import os
 import typing
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -18,7 +20,7 @@ from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.errors import TrainingError
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
-from keras_cbam.training.comparison import compare_trainings
+from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.trainer import Run, fit, train
 from keras_cbam.visualization.figures import (
@@ -200,7 +202,13 @@ def _task(given):
     return ClassificationTask(ClassifierArguments.given(earlier, **given))
 
 
-def compare(attention=None, seeds=None, output=None, resume=None, **arguments):
+def compare(
+    attention: Sequence[str] | None = None,
+    seeds: int | None = None,
+    output: str | os.PathLike | None = None,
+    resume: str | os.PathLike | None = None,
+    **arguments: typing.Any,
+) -> Comparison:
     """Compares the test accuracy of classifiers with each kind of attention.
 
     For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the

@@ -2,7 +2,9 @@
 
 import contextlib
 import math
+import os
 import typing
+from collections.abc import Sequence
 
 import keras
 
@@ -17,7 +19,7 @@ from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.metrics.coco_metrics import precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
 from keras_cbam.training.arguments import with_signature
-from keras_cbam.training.comparison import compare_trainings
+from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
@@ -168,7 +170,13 @@ def train_detector(**arguments: typing.Any) -> Run:
         return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
 
 
-def compare(attention=None, seeds=None, output=None, resume=None, **arguments):
+def compare(
+    attention: Sequence[str] | None = None,
+    seeds: int | None = None,
+    output: str | os.PathLike | None = None,
+    resume: str | os.PathLike | None = None,
+    **arguments: typing.Any,
+) -> Comparison:
     """Compares the test AP at an overlap of 0.5 of detectors with each kind of attention.
 
     For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the

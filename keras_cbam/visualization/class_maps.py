@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_cbam.errors import require
 from keras_cbam.visualization.feature_gradients import FeatureGradients, Target
 from keras_cbam.visualization.images import batches, model_inputs, resized_map
 
@@ -90,11 +91,12 @@ def class_activation(
     network, parts, done = None, [], 0
     for batch in batches(inputs, batch_size):
         network = network or FeatureGradients(model, batch, layer, len(size))
-        if chosen is not None and not np.isin(chosen, range(network.classes)).all():
-            raise ValueError(
-                f"`class_index` must be from 0 to {network.classes - 1}, the classes of the model. "
-                f"Received: class_index={class_index!r}"
-            )
+        last = network.classes - 1
+        require(
+            chosen is None or np.isin(chosen, range(last + 1)).all(),
+            f"`class_index` must be from 0 to {last}, the classes of the model.",
+            f"class_index={class_index!r}",
+        )
         classes = None if chosen is None else chosen[done : done + batch_size]
         done += batch_size
         features, gradient, logits = network(batch, classes)
@@ -114,14 +116,9 @@ def class_of_each(class_index: ClassIndex, count: int) -> np.ndarray | None:
     if class_index is None:
         return None
     indices = np.asarray(class_index)
-    if indices.ndim > 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(
-            "`class_index` must be an integer, a sequence of integers or None. "
-            f"Received: class_index={class_index!r}"
-        )
-    if indices.ndim and len(indices) != count:
-        raise ValueError(
-            "`class_index` must have one class for each of the images. "
-            f"Received: class_index={class_index!r}, {len(indices)} classes for {count} images"
-        )
+    received = f"class_index={class_index!r}, {indices.size} classes for {count} images"
+    is_right = indices.ndim < 2 and np.issubdtype(indices.dtype, np.integer)
+    require(is_right, "`class_index` must be an integer, a sequence of integers or None.", received)
+    is_right = indices.ndim == 0 or len(indices) == count
+    require(is_right, "`class_index` must have one class for each of the images.", received)
     return np.broadcast_to(indices, count)

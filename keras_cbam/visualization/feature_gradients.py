@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_cbam.errors import listed, near_names
+from keras_cbam.errors import listed, near_names, require
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, replaced
 from keras_cbam.visualization.images import to_float32
@@ -44,7 +44,7 @@ class FeatureGradients:
         calls, scores = self._record(keras.tree.map_structure(lambda array: array[:1], batch))
         # Of several calls, the last one counts.
         outputs = dict(calls)
-        with_maps = {operation for operation, one in outputs.items() if self._are_maps(one)}
+        with_maps = [operation for operation, one in outputs.items() if self._are_maps(one)]
         self.target = self._last(calls) if layer is None else self._named(layer, with_maps)
         self.is_first = self._is_channels_first(self.target)
         self.maps_shape = tuple(outputs[self.target].shape[1:])
@@ -53,11 +53,8 @@ class FeatureGradients:
         self.is_single = scores.shape[1] == 1
         self.classes = 2 if self.is_single else scores.shape[1]
         # Probabilities, by an operation that cannot be left out: their logarithms are logits.
-        self.are_probabilities = (
-            self.end is None
-            and not self.is_single
-            and bool((scores >= 0).all() and np.allclose(scores.sum(), 1, atol=1e-2))
-        )
+        is_one = (scores >= 0).all() and np.allclose(scores.sum(), 1, atol=1e-2)
+        self.are_probabilities = self.end is None and not self.is_single and is_one
 
     def _record(self, batch):
         """`(operation, outputs)` of every call, inner before outer; and the scores."""
@@ -71,12 +68,12 @@ class FeatureGradients:
         operations = self.operations.values()
         with hooked([(one, functools.partial(record, one)) for one in operations]):
             scores = self.model(batch, training=False)
-        if len(getattr(scores, "shape", ())) != 2:
-            received = [tuple(one.shape) for one in keras.tree.flatten(scores)]
-            raise ValueError(
-                "Grad-CAM needs a model with one output of class scores, (batch, classes). "
-                f"Received: a model with outputs of the shapes {received} for one image"
-            )
+        shapes = [tuple(one.shape) for one in keras.tree.flatten(scores)]
+        require(
+            len(getattr(scores, "shape", ())) == 2,
+            "Grad-CAM needs a model with one output of class scores, (batch, classes).",
+            f"a model with outputs of the shapes {shapes} for one image",
+        )
         return calls, to_float32(scores)
 
     def _are_maps(self, outputs):
@@ -144,11 +141,8 @@ class FeatureGradients:
         shape = (len(keras.tree.flatten(batch)[0]), *self.maps_shape)
         gradient, (features, logits) = _gradient(score, np.zeros(shape, "float32"))
         logits = to_float32(logits)
-        if not np.isfinite(logits).all():
-            raise ValueError(
-                "The scores of the model are not finite. "
-                f"Received: {np.count_nonzero(~np.isfinite(logits))} such scores"
-            )
+        count = np.count_nonzero(~np.isfinite(logits))
+        require(not count, "The scores of the model are not finite.", f"{count} such scores")
         maps = [to_float32(features), to_float32(gradient)]
         features, gradient = (np.moveaxis(one, 1, -1) if self.is_first else one for one in maps)
         return features, gradient, logits

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_cbam._types import Where
+from keras_cbam.errors import require
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.class_maps import ClassIndex, class_activation, class_of_each
 from keras_cbam.visualization.feature_gradients import Target
@@ -115,8 +116,7 @@ def compare_grad_cam(
     """
     if not isinstance(models, Mapping):
         models = {model.name: model for model in models}
-    if not models:
-        raise ValueError(f"There is no model to compare. Received: models={models!r}")
+    require(models, "There is no model to compare.", f"models={models!r}")
     images = as_images(next(iter(models.values())), images)
     classes = class_of_each(class_index, len(images))
     figure = panels.new_figure(2.4 * (1 + len(models)) + 0.8, 2.6 * len(images) + 0.3)
@@ -196,10 +196,10 @@ def plot_confusion_matrix(matrix: Any, class_names: ClassNames = None) -> "Figur
     >>> figure = plot_confusion_matrix([[8, 2], [1, 9]], ["cat", "dog"])
     """
     counts = np.asarray(matrix)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
-        raise ValueError(f"`matrix` must be square. Received: an array of shape {counts.shape}")
-    if not np.isfinite(counts).all() or (counts < 0).any():
-        raise ValueError("`matrix` must hold numbers of images. Received: negative or not finite")
+    is_square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] and counts.size
+    require(is_square, "`matrix` must be square.", f"an array of shape {counts.shape}")
+    is_count = np.isfinite(counts).all() and (counts >= 0).all()
+    require(is_count, "`matrix` must hold numbers of images.", "negative or not finite ones")
     classes = len(counts)
     panels.check_class_names(class_names, classes)
     images = counts.sum(axis=1, keepdims=True)

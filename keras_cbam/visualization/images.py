@@ -1,24 +1,24 @@
 """Turns images into the arrays that a model takes, and into the RGB images that figures show."""
 
 import operator
-import typing
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from PIL import Image
 
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import positive_integer, require
 from keras_cbam.insertion.graph import data_format
 
 
-def to_float32(tensor: typing.Any) -> np.ndarray:
+def to_float32(tensor: Any) -> np.ndarray:
     """A tensor of any backend as a float32 array."""
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 
-def model_inputs(model: keras.Model, images: typing.Any) -> tuple[typing.Any, tuple[int, ...]]:
+def model_inputs(model: keras.Model, images: Any) -> tuple[Any, tuple[int, ...]]:
     """Float32 arrays that fit a model, and the spatial sizes of the images as they came.
 
     The images are those of `attention_maps`; the sizes are those of the input of the most axes.
@@ -45,11 +45,9 @@ def model_inputs(model: keras.Model, images: typing.Any) -> tuple[typing.Any, tu
 
 def _joined(dataset):
     """The arrays of a `tf.data.Dataset` of batches, or of pairs of a batch and its labels."""
-    if dataset.cardinality() == -1:
-        raise ValueError(f"The dataset must end, use `take(batches)`. Received: {dataset!r}")
+    require(dataset.cardinality() != -1, "The dataset must end, use `take(batches)`.", dataset)
     parts = [one[0] if isinstance(one, tuple) else one for one in dataset.as_numpy_iterator()]
-    if not parts:
-        raise ValueError(f"There is no image. Received: {dataset!r}")
+    require(parts, "There is no image.", dataset)
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
@@ -65,38 +63,34 @@ def _by_name(images, own, model_name):
     given = images
     if isinstance(images, (list, tuple)) and len(images) == len(own):
         given = dict(zip(own, images))
-    if not isinstance(given, dict) or given.keys() != own.keys():
-        shape = getattr(given, "shape", None)
-        received = f"the keys {sorted(given)}" if isinstance(given, dict) else repr(given)[:80]
-        raise ValueError(
-            f"The model {model_name!r} has {len(own)} inputs: pass `images` as a list or dict with "
-            f"an array for each of {list(own)}. "
-            f"Received: {received if shape is None else f'an array of shape {tuple(shape)}'}"
-        )
-    arrays = {name: _as_array(array) for name, array in given.items()}
+    received = f"the keys {sorted(given)}" if isinstance(given, dict) else repr(given)[:80]
+    if isinstance(given, np.ndarray):
+        received = f"an array of shape {given.shape}"
+    is_right = isinstance(given, dict) and given.keys() == own.keys()
+    require(
+        is_right,
+        f"The model {model_name!r} has {len(own)} inputs: pass `images` as a list or dict with an "
+        f"array for each of {list(own)}.",
+        received,
+    )
+    arrays = {name: _as_array(given[name]) for name in given}
     shapes = [array.shape for array in arrays.values()]
-    if len({shape[:1] for shape in shapes}) != 1:
-        raise ValueError(
-            f"The inputs must have the same number of examples. Received: arrays of shapes {shapes}"
-        )
+    is_equal = len({shape[:1] for shape in shapes}) == 1
+    require(is_equal, "The inputs must have the same number of examples.", f"the shapes {shapes}")
     return arrays
 
 
 def _as_array(images):
-    if isinstance(images, (list, tuple)) and len({np.shape(image) for image in images}) > 1:
-        raise ValueError(
-            "The images of one batch must have one size. "
-            f"Received: images of the shapes {sorted({np.shape(image) for image in images})}"
-        )
-    if not isinstance(images, (np.ndarray, list, tuple)):
+    if isinstance(images, (list, tuple)):
+        shapes = {np.shape(image) for image in images}
+        require(len(shapes) < 2, "The images of one batch must have one size.", sorted(shapes))
+    elif not isinstance(images, np.ndarray):
         images = ops.convert_to_numpy(images)
     array = np.asarray(images)
-    if array.dtype.kind not in "iu" and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"Images must be numbers. Received: images of dtype {array.dtype}")
-    if not array.size:
-        raise ValueError(f"There is no image. Received: images of shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError("Images must be finite. Received: images with NaN or infinite values")
+    is_number = array.dtype.kind in "iu" or np.issubdtype(array.dtype, np.floating)
+    require(is_number, "Images must be numbers.", f"images of dtype {array.dtype}")
+    require(array.size, "There is no image.", f"images of shape {array.shape}")
+    require(np.isfinite(array).all(), "Images must be finite.", "NaN or infinite values")
     return array.astype("float32")
 
 
@@ -104,20 +98,15 @@ def _fitted(array, tensor, is_first):
     """The array with the channels and the size of a model's input tensor."""
     shape = tensor.shape
     shown = "(" + ", ".join(["batch", *map(str, shape[1:])]) + ")"
-    if array.ndim != len(shape):
-        raise ValueError(
-            f"The inputs must be a batch of shape {shown}. Received: images of shape {array.shape}"
-        )
+    received = f"images of shape {array.shape}"
+    require(array.ndim == len(shape), f"The inputs must be a batch of shape {shown}.", received)
     if len(shape) != 4:
         return array
     axis = 1 if is_first else 3
     if array.shape[axis] == 1 and shape[axis] == 3:
         array = np.repeat(array, 3, axis=axis)
-    if shape[axis] not in (None, array.shape[axis]):
-        raise ValueError(
-            f"Images must have {shape[axis]} channels for the inputs {shown}. "
-            f"Received: images of shape {array.shape}"
-        )
+    is_right = shape[axis] in (None, array.shape[axis])
+    require(is_right, f"Images must have {shape[axis]} channels for the inputs {shown}.", received)
     space = slice(2, 4) if is_first else slice(1, 3)
     size = tuple(own or given for own, given in zip(shape[space], array.shape[space]))
     if size == array.shape[space]:
@@ -127,7 +116,7 @@ def _fitted(array, tensor, is_first):
     return ops.convert_to_numpy(resized)
 
 
-def batches(inputs: typing.Any, batch_size: int) -> Iterator[typing.Any]:
+def batches(inputs: Any, batch_size: int) -> Iterator[Any]:
     """The inputs in parts of at most `batch_size` examples."""
     positive_integer("batch_size", batch_size)
     count = len(keras.tree.flatten(inputs)[0])
@@ -146,34 +135,33 @@ def resized_map(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return values
 
 
-def as_images(model: keras.Model, images: typing.Any) -> list[np.ndarray]:
+def as_images(model: keras.Model, images: Any) -> list[np.ndarray]:
     """One image, a batch, or a list of them, as a list of arrays `(height, width, channels)`."""
     if hasattr(images, "element_spec"):
         images = _joined(images)
-    if len(getattr(model, "inputs", None) or [0]) != 1:
-        raise ValueError(
-            "Images can be drawn of models with one input; use `attention_maps` or `grad_cam` "
-            f"for a model with several. Received: the model {model.name!r} with "
-            f"{len(model.inputs)} inputs"
-        )
+    count = len(getattr(model, "inputs", None) or [0])
+    require(
+        count == 1,
+        "Images can be drawn of models with one input; use `attention_maps` or `grad_cam` for a "
+        "model with several.",
+        f"the model {model.name!r} with {count} inputs",
+    )
     if not isinstance(images, (list, tuple)):
         images = [images] if np.ndim(images) < 4 else list(np.asarray(images))
     shapes = [np.shape(image) for image in images]
-    if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
-        raise ValueError(
-            "An image must have the shape (height, width) or (height, width, channels), a batch "
-            f"(batch, height, width, channels). Received: {shapes or 'no image'}"
-        )
+    require(
+        shapes and all(len(shape) in (2, 3) for shape in shapes),
+        "An image must have the shape (height, width) or (height, width, channels), a batch "
+        "(batch, height, width, channels).",
+        shapes or "no image",
+    )
     return [np.atleast_3d(image) for image in images]
 
 
 def displayed(image: np.ndarray) -> np.ndarray:
     """An image of integers in [0, 255], or of any floats, as RGB in [0, 1]."""
-    if image.shape[-1] not in (1, 3, 4):
-        raise ValueError(
-            "An image must have 1, 3 or 4 channels, (height, width, channels). "
-            f"Received: an array of shape {image.shape}"
-        )
+    is_image = image.shape[-1] in (1, 3, 4)
+    require(is_image, "An image must have 1, 3 or 4 channels.", f"shape {image.shape}")
     pixels = _as_array(image[..., :3])
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_cbam._compat import inner_layers
 from keras_cbam._types import Where
-from keras_cbam.errors import listed
+from keras_cbam.errors import listed, require
 from keras_cbam.insertion.graph import choose
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.spatial_attention import SpatialAttention
@@ -74,10 +74,7 @@ def attention_maps(
         for name, scores in seen:
             parts[name, calls[name]].append(scores)
             calls[name] += 1
-    if not parts:
-        raise ValueError(
-            f"The model calls none of its attention layers: {listed(chosen)}. Received: {model!r}"
-        )
+    require(parts, f"The model calls none of its attention layers: {listed(chosen)}.", model)
     maps = {}
     for (name, number), scores in parts.items():
         # A further call must not take the name of another layer.
@@ -103,18 +100,12 @@ def _chosen(model, layers):
     """`{name: layer}` of the attention layers asked for; the name is the path if it must be."""
     operations = find_operations(model).items()
     found = {path: layer for path, layer in operations if isinstance(layer, AttentionLayer)}
-    if not found:
-        raise ValueError(
-            "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
-            f"`insert_attention(model)`. Received: {model!r}"
-        )
+    message = "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
+    require(found, f"{message}`insert_attention(model)`.", model)
     if layers is not None:
         possible, found = found, choose(found, layers, "layers")
-        if not found:
-            raise ValueError(
-                f"No attention layer matches. The model has {listed(possible)}. "
-                f"Received: layers={layers!r}"
-            )
+        message = f"No attention layer matches. The model has {listed(possible)}."
+        require(found, message, f"layers={layers!r}")
     counts = collections.Counter(layer.name for layer in found.values())
     return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
 

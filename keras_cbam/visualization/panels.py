@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_cbam.errors import require
 from keras_cbam.visualization.images import resized_map
 from keras_cbam.visualization.layer_maps import AttentionScores
 
@@ -67,11 +68,9 @@ def wrapped(text: str) -> str:
 
 def check_class_names(class_names: ClassNames, classes: int) -> None:
     """Raises ValueError unless there are no names, or one for each class."""
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(
-            f"`class_names` must have a name for each of the {classes} classes. "
-            f"Received: {len(class_names)} names"
-        )
+    count = classes if class_names is None else len(class_names)
+    message = f"`class_names` must have a name for each of the {classes} classes."
+    require(count == classes, message, f"{count} names")
 
 
 def last_of_each_size(maps: Maps) -> dict[str, AttentionScores]:
