@@ -60,7 +60,10 @@ def test_any_room(tmp_path, monkeypatch):
     assert not hasattr(room, "TYPE")
 
 
-ROOMS = ("classification", "data", "detection", "insertion", "layers", "models", "training")
+ROOMS = (
+    *("classification", "data", "detection", "insertion", "layers", "models", "serving"),
+    *("training", "visualization"),
+)
 
 
 def test_rooms_are_attributes_and_names_are_at_the_top():
@@ -81,7 +84,7 @@ for name in ("attention_maps", "grad_cam", "plot_attention", "insert_attention",
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("room", [*ROOMS, "visualization"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_no_public_name_is_that_of_a_module(room):
     package = importlib.import_module(f"keras_cbam.{room}")
     assert package.__all__
@@ -90,7 +93,7 @@ def test_no_public_name_is_that_of_a_module(room):
     assert not modules & set(keras_cbam.__all__)
 
 
-@pytest.mark.parametrize("room", ["", *(f".{room}" for room in (*ROOMS, "visualization"))])
+@pytest.mark.parametrize("room", ["", *(f".{room}" for room in ROOMS)])
 def test_type_checkers_see_every_name(room):
     package = importlib.import_module(f"keras_cbam{room}")
     tree = ast.parse(inspect.getsource(package))

@@ -1,4 +1,4 @@
-"""Labelled images, from wherever they are, to batches."""
+"""Reads labelled images, from wherever they are, and makes batches of them."""
 
 from typing import TYPE_CHECKING
 

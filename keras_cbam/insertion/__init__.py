@@ -1,4 +1,4 @@
-"""Where attention goes in a Functional graph, and a copy of the graph with it in."""
+"""Finds where attention goes in a Functional graph, and copies the graph with attention in it."""
 
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.insertion.remove import remove_attention

@@ -1,4 +1,4 @@
-"""The Keras layers."""
+"""The attention layers: CBAM, its two gates alone, and BAM."""
 
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.bam import BAM

@@ -1,4 +1,4 @@
-"""What a model learned and attends to, as arrays and as figures."""
+"""Shows what a model learned and attends to, as arrays and as figures."""
 
 from keras_cbam.visualization.class_maps import grad_cam
 from keras_cbam.visualization.comparison_figure import plot_comparison
