@@ -90,10 +90,13 @@ def has_attention(model: keras.Model) -> bool:
 
 
 def is_untrained(model: keras.Model) -> bool:
-    """Whether a model's attention layers are the identities that they started as."""
-    scales = [getattr(layer, "identity_scale", None) for layer in inner_layers(model)]
-    values = [to_float32(scale) for scale in scales if scale is not None]
-    return bool(values) and not np.any(values)
+    """Whether all attention layers of a model are still the identities that they started as."""
+    found = [one for one in find_operations(model).values() if isinstance(one, AttentionLayer)]
+    scales = [
+        [getattr(part, "identity_scale", None) for part in inner_layers(one)] for one in found
+    ]
+    values = [[to_float32(scale) for scale in own if scale is not None] for own in scales]
+    return bool(values) and all(own and not np.any(own) for own in values)
 
 
 def _chosen(model, layers):
