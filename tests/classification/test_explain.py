@@ -117,8 +117,8 @@ def test_an_untrained_identity_is_told(model, photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr("keras_cbam.visualization.panels.draw_attention", draw)
     identity = insert_attention(classifier(attention=None, size=(16, 16)), where=["first"])
-    for number, network in enumerate((identity, model)):
-        explain_images(network, photos[:1], tmp_path / str(number))
+    for number, one in enumerate((identity, model)):
+        explain_images(one, photos[:1], tmp_path / str(number))
     assert told == [True, False]
 
 
