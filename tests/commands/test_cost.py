@@ -25,14 +25,14 @@ def test_cost_of_layers_and_as_json(capsys):
     cost = json.loads(capsys.readouterr().out)
     assert cost["sites"] == ["conv_pw_13_relu"]
     lines = [line.split() for line in text.splitlines()]
-    for row in cost["attended"]["layers"]:
+    for row in cost["with_attention"]["layers"]:
         # Keras numbers the names of unnamed layers anew in each model.
         if row["name"].startswith("conv"):
             shape = str(tuple(row["output_shape"])).split()
             counts = [f"{row[key]:,}" for key in ("parameters", "multiply_adds")]
             assert [row["name"], *shape, *counts] in lines
-    total = sum(row["parameters"] for row in cost["attended"]["layers"])
-    assert total == cost["attended"]["parameters"]
+    total = sum(row["parameters"] for row in cost["with_attention"]["layers"])
+    assert total == cost["with_attention"]["parameters"]
     assert f"{total:,}" in text
 
 

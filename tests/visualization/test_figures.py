@@ -119,6 +119,7 @@ def test_attention_that_is_an_identity(tmp_path):
         pictures(1)[0],
     )
     saved(figure, tmp_path / "attention.png")
+    assert {part.get_suptitle() for part in figure.subfigs} == {""}
     same = classifier(attention=lambda name: CBAM(start_as_identity=True, name=name))
     for layer in same.layers:
         if isinstance(layer, CBAM):
@@ -126,6 +127,9 @@ def test_attention_that_is_an_identity(tmp_path):
             layer.spatial_attention.identity_scale.assign(0.0)
     figure = plot_attention(same, pictures(1)[0])
     saved(figure, tmp_path / "attention.png")
+    assert {part.get_suptitle() for part in figure.subfigs} == {"identity: not trained yet"}
+    mixed = keras.Model(same.input, CBAM(name="paper")(same.get_layer("gate_2").output))
+    assert {part.get_suptitle() for part in plot_attention(mixed, pictures(1)[0]).subfigs} == {""}
     overlays = [axis.images[1] for axis in figure.axes if "gate_" in axis.get_title()]
     assert {overlay.get_clim() for overlay in overlays} == {(0.5, 1.5)}
 

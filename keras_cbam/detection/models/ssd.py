@@ -1,9 +1,13 @@
 """SSD, with attention before the classifiers."""
 
+import typing
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_cbam._types import Attention
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
 from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
@@ -77,17 +81,17 @@ class SSD(Detector):
 
     def __init__(
         self,
-        backbone,
-        num_classes,
-        attention=None,
-        extra_filters=(512, 256, 256, 256),
-        extra_padding="valid",
-        scales=None,
-        aspect_ratios=None,
-        head_kernel_size=3,
-        use_batch_norm=False,
-        **kwargs,
-    ):
+        backbone: typing.Any,
+        num_classes: int,
+        attention: Attention = None,
+        extra_filters: Sequence[int] = (512, 256, 256, 256),
+        extra_padding: str = "valid",
+        scales: Sequence[float] | None = None,
+        aspect_ratios: Sequence[Sequence[float]] | None = None,
+        head_kernel_size: int = 3,
+        use_batch_norm: bool = False,
+        **kwargs: typing.Any,
+    ) -> None:
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
         if not isinstance(extra_filters, (tuple, list)):
