@@ -106,9 +106,7 @@ def _chosen(model, layers):
     message = "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
     require(found, f"{message}`insert_attention(model)`.", model)
     if layers is not None:
-        possible, found = found, choose(found, layers, "layers")
-        message = f"No attention layer matches. The model has {listed(possible)}."
-        require(found, message, f"layers={layers!r}")
+        found = choose(found, layers, "layers")
     counts = collections.Counter(layer.name for layer in found.values())
     return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
 
