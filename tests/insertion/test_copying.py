@@ -198,7 +198,7 @@ def test_class_that_its_config_does_not_rebuild_is_refused(make):
     )
     with pytest.raises(ValueError, match=message):
         insert_attention(model)
-    plain = insert_attention(keras.Model(model.inputs, model.outputs))
+    plain = insert_attention(keras.Model(model.input, model.output))
     np.testing.assert_array_equal(call(plain), call(model))
 
 

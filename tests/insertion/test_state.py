@@ -241,6 +241,8 @@ def test_a_model_inside_keeps_its_flag_beside_a_frozen_one():
     assert copy.get_layer("first").get_layer("residual").trainable
 
 
+# Keras tells so of the input layer of every Functional model.
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_attention_after_a_quantized_layer(mode, policy):
