@@ -4,8 +4,8 @@ That is a name of `ATTENTION`, a config, a layer, a layer class, or a callable t
 these for a site; `None` is no attention.
 
 Whether the new layer starts as an identity: the builder's argument `start_as_identity` decides,
-except that a key in a config (or in a `functools.partial` of a class), what a layer that a callable
-returns has, and a given layer's `True` are kept. A given layer's `False` may be its default only.
+except that a key in a config, an argument in a `functools.partial` of a class, what a layer that a
+callable returns has, and a given layer's `True` are kept. A given layer's `False` may be its default.
 """
 
 import functools
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_cbam._types import Attention
-from keras_cbam.errors import near_names
+from keras_cbam.errors import boolean, first_line, near_names
 from keras_cbam.layers.bam import BAM
 from keras_cbam.layers.cbam import CBAM
 from keras_cbam.layers.channel_attention import ChannelAttention
@@ -40,14 +40,34 @@ class Template(NamedTuple):
     keeps_start: bool
 
 
+# What a config may have: the first two, and what `serialize_keras_object` adds.
+KEYS = {"class_name", "config", "module", "registered_name", "build_config", "shared_object_id"}
+
+
 def snake_case(layer_class: type) -> str:
     """The name that Keras gives to a layer of the class, without a number."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer_class.__name__).lower()
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer_class.__name__)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _class_of(attention):
     """The class of a `functools.partial`; or what is given."""
     return attention.func if isinstance(attention, functools.partial) else attention
+
+
+def _of_class(attention):
+    """A layer of a class or of a `functools.partial` of one, and the names of what it is given."""
+    try:
+        given = ()
+        if isinstance(attention, functools.partial):
+            signature = inspect.signature(attention.func)
+            given = signature.bind_partial(*attention.args, **attention.keywords).arguments
+        return attention(), given
+    except TypeError as error:
+        raise ValueError(
+            f"The class of `attention` cannot be called so: {first_line(error)}. "
+            f"Received: attention={attention!r}"
+        ) from error
 
 
 def is_choice(attention: Any) -> bool:
@@ -74,11 +94,11 @@ def attention_template(attention: Any, is_chosen: bool = False) -> Template | No
         return attention
     layer, name, given = attention, None, ()
     if isinstance(_class_of(attention), type):
-        layer, given = attention(), getattr(attention, "keywords", {})
+        layer, given = _of_class(attention)
     elif isinstance(attention, (str, Mapping)):
         config: Any = {"class_name": attention} if isinstance(attention, str) else attention
         name, given = config.get("class_name"), config.get("config") or {}
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not isinstance(given, Mapping) or config.keys() - KEYS:
             layer = None
         elif name in ATTENTION:
             layer_class, arguments = ATTENTION[name]
@@ -93,8 +113,9 @@ def attention_template(attention: Any, is_chosen: bool = False) -> Template | No
         given = ("start_as_identity",)
     if not isinstance(layer, keras.layers.Layer):
         raise ValueError(
-            "`attention` must be a name, a dict with 'class_name' and 'config', a layer, a layer "
-            f"class, or a callable that returns one of these. Received: attention={attention!r}"
+            "`attention` must be a name, a dict with 'class_name' and 'config' only, a layer, a "
+            "layer class, or a callable that returns one of these. "
+            f"Received: attention={attention!r}"
         )
     return Template(layer, name or snake_case(type(layer)), "start_as_identity" in given)
 
@@ -110,6 +131,7 @@ def layer_for_site(
 
     `dtype` and `data_format` replace those of the attention unless they are `None`.
     """
+    boolean("start_as_identity", start_as_identity)
     is_chosen = is_choice(attention)
     template = attention_template(_chosen(attention, site) if is_chosen else attention, is_chosen)
     if template is None:
@@ -118,7 +140,7 @@ def layer_for_site(
     if "start_as_identity" not in config and start_as_identity:
         raise ValueError(
             f"{layer_class.__name__} has no argument `start_as_identity`: insert it with "
-            f"`start_as_identity=False`. Received: attention={attention!r}"
+            f"`start_as_identity=False`. Received: attention={template.layer!r}"
         )
     given = {"dtype": dtype, "data_format": data_format}
     given["start_as_identity"] = None if template.keeps_start else start_as_identity

@@ -88,11 +88,18 @@ def listed(names: Iterable[str], most: int = 40) -> str:
 
 def near_names(name: object, names: Iterable[str], most: int = 40) -> str:
     """A sentence that suggests the names nearest to a misspelt one, or lists `most` if none is."""
-    known = {one.lower(): one for one in names}
+    known, names = {}, list(names)
+    for one in names:
+        known.setdefault(one.lower(), []).append(one)
     near = difflib.get_close_matches(str(name).lower(), known, n=3)
     if near:
-        return f"Did you mean {' or '.join(repr(known[one]) for one in near)}?"
-    return f"Known: {listed(map(repr, known.values()), most)}."
+        return f"Did you mean {' or '.join(repr(one) for key in near for one in known[key])}?"
+    return known_names(names, most)
+
+
+def known_names(names: Iterable[str], most: int = 40) -> str:
+    """A sentence that lists the names, at most so many of them."""
+    return f"Known: {listed(map(repr, names), most)}."
 
 
 def is_number(value: object) -> typing.TypeGuard[float]:

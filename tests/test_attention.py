@@ -118,6 +118,9 @@ def test_a_template_serves_many_sites():
         (3, "Received: attention=3"),
         (int, re.escape("Received: attention=<class 'int'>")),
         ({"class_name": ["cbam"]}, "'class_name' and 'config'"),
+        ({"class_name": "cbam", "kernel_size": 3}, "'class_name' and 'config' only"),
+        ({"class_name": "cbam", "config": 3}, "'class_name' and 'config' only"),
+        (keras.layers.Conv2D, "cannot be called so: .*missing 2 required"),
         ({"class_name": "function", "config": "relu", "module": "keras.activations"}, "a layer"),
         (lambda site: 3, "Received: attention=3"),
         (lambda: lambda site: "cbam", "a layer class, or a callable"),
@@ -128,6 +131,20 @@ def test_a_template_serves_many_sites():
 def test_unknown_attention(attention, message):
     with pytest.raises(ValueError, match=message):
         layer_for_site(attention, "site")
+
+
+@pytest.mark.parametrize("start", [None, "yes"])
+def test_the_start_must_be_a_boolean(start):
+    with pytest.raises(ValueError, match="`start_as_identity` must be True or False"):
+        layer_for_site("cbam", "site", start_as_identity=start)
+
+
+@pytest.mark.parametrize("is_positional", [True, False])
+def test_the_start_in_a_partial_is_kept(is_positional):
+    attention = functools.partial(BAM, start_as_identity=False)
+    if is_positional:
+        attention = functools.partial(BAM, 16, 4, "add", "sigmoid", False)
+    assert not layer_for_site(attention, "site").start_as_identity
 
 
 @pytest.mark.parametrize(

@@ -15,3 +15,7 @@ def test_names_of_which_none_is_near():
 def test_long_lists_are_cut():
     assert listed(["a", "b"]) == "a, b"
     assert listed(map(str, range(150))).endswith(", 38, 39 and 110 more")
+
+
+def test_names_that_differ_in_case_only():
+    assert near_names("conv", ["conv1", "Conv1"]) == "Did you mean 'conv1' or 'Conv1'?"

@@ -143,10 +143,11 @@ def _argument_names(kind):
 def _kept(backbone, kind):
     """The constructor's arguments that are plain attributes; layers belong to another graph."""
     names = _argument_names(kind)
-    return {k: v for k, v in vars(backbone).items() if k in names and _is_plain(v)}
+    return {k: v for k, v in vars(backbone).items() if k in names and is_plain(v)}
 
 
-def _is_plain(value):
+def is_plain(value: object) -> bool:
+    """Whether it is a number, a string, a bool, `None`, or a list or dict of such."""
     if isinstance(value, (list, tuple, dict)):
-        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+        return all(map(is_plain, value.values() if isinstance(value, dict) else value))
     return value is None or isinstance(value, (bool, int, float, str))

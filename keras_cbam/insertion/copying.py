@@ -4,6 +4,7 @@
 layers as the old ones were called, and at last carries over what `state.py` finds in each.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Collection
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import keras
 
 from keras_cbam._compat import inner_layers, node_of, run_through_graph
-from keras_cbam.insertion.backbones import backbone_graph, copied_backbone, library_class
+from keras_cbam.insertion.backbones import backbone_graph, copied_backbone, is_plain, library_class
 from keras_cbam.insertion.graph import (
     first_argument,
     is_functional,
@@ -70,7 +71,7 @@ class Copier:
             backbone = self.copy_layer(layer.backbone)
             task = type(layer).from_config({**layer.get_config(), "backbone": backbone})
             task.name = layer.name
-            return task
+            return _with_attributes(layer, task)
         if is_functional(layer) and library_class(type(layer)):
             return copied_backbone(layer, self._copy_functional(backbone_graph(layer)))
         if is_functional(layer):
@@ -186,4 +187,20 @@ def _rebuilt(model, **graph):
             f"Received: model {model.name!r} of class {kind.__name__}"
         ) from error
     copy.name = model.name
+    return _with_attributes(model, copy)
+
+
+def _with_attributes(model, copy):
+    """The copy with the plain attributes that the model's class, or its user, has set."""
+    for name, value in vars(model).items():
+        is_own = not name.startswith("_") and name not in _attributes_of_keras()
+        if is_own and is_plain(value) and vars(copy).get(name, model) != value:
+            setattr(copy, name, value)
     return copy
+
+
+@functools.cache
+def _attributes_of_keras():
+    model = keras.Sequential([keras.Input((1,))])
+    model.compile(loss="mse")
+    return set(vars(model))

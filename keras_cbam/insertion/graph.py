@@ -12,7 +12,7 @@ import keras
 
 from keras_cbam._compat import inner_layers, node_of
 from keras_cbam._types import Where
-from keras_cbam.errors import near_names
+from keras_cbam.errors import known_names, near_names
 from keras_cbam.insertion.backbones import library_class
 from keras_cbam.layers.attention_layer import AttentionLayer
 
@@ -143,11 +143,12 @@ def choose(possible: dict, where: Where, argument: str = "where") -> dict[str, A
     for wanted, test in (tests or {None: lambda *names: False}).items():
         found = {path: layer for path, layer in possible.items() if test(path, layer.name)}
         if not found:
-            names = dict.fromkeys([*possible, *(layer.name for layer in possible.values())])
+            names = list(dict.fromkeys([*possible, *(one.name for one in possible.values())]))
+            by_name = "" if wanted is None else f" {wanted!r} by its whole name or path"
+            hint = known_names(names, 10) if wanted is None else near_names(wanted, names, 10)
             raise ValueError(
                 f"None of the {len(possible)} layers that `{argument}` could choose matches"
-                f"{'' if wanted is None else f' {wanted!r} by its whole name or path'}. "
-                f"{near_names(wanted, list(names), most=10)} Received: {argument}={where!r}"
+                f"{by_name}. {hint} Received: {argument}={where!r}"
             )
         chosen.update(found)
     return chosen

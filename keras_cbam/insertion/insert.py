@@ -43,8 +43,10 @@ def insert_attention(
 
     Returns:
         A `keras.Model` with the model's inputs and outputs. Models around new attention are
-        trainable, and all other layers keep their flags. A subclass of Functional keeps its class.
-        So does a task with its preprocessor and head, which is compiled as its class does it, and
+        trainable, and all other layers keep their flags. (To unfreeze the layers of such a model,
+        set its `trainable` to `False` and then to `True`: with TensorFlow, Keras ignores a value
+        that it has already.) A subclass of Functional keeps its class.
+        So does a task with its preprocessor and head, which is compiled again by its own class, and
         a backbone, with the attention in its pyramid levels, which is saved as its graph.
 
     Raises:

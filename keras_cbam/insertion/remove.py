@@ -11,20 +11,20 @@ from keras_cbam.layers.attention_layer import AttentionLayer
 def remove_attention(model: keras.Model, where: Where = "auto") -> keras.Model:
     """Copies a model without its attention layers: undoes `insert_attention`.
 
-    The copy is as of `insert_attention`: unless the other layers were trained since the insertion,
+    The copy is one like that of `insert_attention`: unless the other layers were trained since,
     it computes exactly what the model did before.
 
     Args:
         model: see `insert_attention`.
         where: the layers to leave out. `"auto"` for every attention layer of this package; else,
-            as of `insert_attention`, a choice among all layers whose output has the shape of their
+            as for `insert_attention`, a choice among all layers whose output has the shape of their
             one input. Defaults to `"auto"`.
 
     Returns:
         See `insert_attention`; all flags are kept.
 
     Raises:
-        ValueError: as of `insert_attention`, or if the attention scores of a layer are used in the
+        ValueError: as for `insert_attention`, or if the attention scores of a layer are used in the
             model.
 
     Example:

@@ -1,5 +1,7 @@
 """Carries over what layers keep into their copies: flags, variables, tables and files."""
 
+import os
+import pathlib
 import tempfile
 
 import numpy as np
@@ -39,7 +41,7 @@ def _matches(pair, parts):
         others = {id(inner) for part in own_parts for inner in inner_layers(part)}
         rests.append([inner for inner in inner_layers(layer) if id(inner) not in others])
     if len(rests[0]) != len(rests[1]):
-        # An attribute that was set from outside is not in the copy. It may name what has no state.
+        # A layer in an attribute that was set from outside is not in the copy. It may lack state.
         rests = [[rest[0], *filter(_has_state, rest[1:])] for rest in rests]
     return _zipped(pair[0], *rests)
 
@@ -60,13 +62,22 @@ def _copy_state(source, copy):
     copy.load_own_variables({k: np.array(ops.convert_to_numpy(v)) for k, v in store.items()})
     if hasattr(source, "save_assets"):
         with tempfile.TemporaryDirectory() as folder:
-            source.save_assets(folder)
-            copy.load_assets(folder)
+            # A table that was not adapted yet cannot be loaded, and need not be.
+            if _assets(source, f"{folder}/source") != _assets(copy, f"{folder}/copy"):
+                copy.load_assets(f"{folder}/source")
     # Keras saves no random seeds, and merges adapters.
     for variable, variable_copy in variables:
         # By way of NumPy: on JAX the copy would share an array that training frees.
         variable_copy.assign(np.array(ops.convert_to_numpy(variable)))
         variable_copy.trainable = variable.trainable
+
+
+def _assets(layer, folder):
+    """The contents of the files that a layer writes into a new folder, by their names."""
+    os.mkdir(folder)
+    layer.save_assets(folder)
+    files = [path for path in pathlib.Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 def _own_variables(layer):

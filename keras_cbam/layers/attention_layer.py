@@ -144,7 +144,7 @@ class AttentionLayer(keras.layers.Layer):
     # The weights are never autocast: attention maps are computed in the accumulation dtype.
 
     def add_parameter(self, name: str, *shape: int) -> keras.Variable:
-        """A new kernel or bias, by the end of its name."""
+        """Adds a kernel or a bias: the end of its name says which."""
         kind = name.rpartition("_")[2]
         initializer = clone_initializer(getattr(self, f"{kind}_initializer"))
         options = {"regularizer": getattr(self, f"{kind}_regularizer"), "autocast": False}
@@ -197,7 +197,7 @@ class AttentionLayer(keras.layers.Layer):
         )
 
     def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
-        """Of all kernels, for one example of that shape (without the batch)."""
+        """Counts those of all kernels, for one example of that shape (without the batch)."""
         channels = input_shape[self.channel_axis(len(input_shape) + 1) - 1]
         numbers = {True: len(self.pooling), False: math.prod(input_shape) // channels}
         kernels = [weight for weight in self.weights if weight.name.endswith("kernel")]

@@ -13,7 +13,7 @@ from keras_cbam.insertion.graph import data_format
 from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, replaced
 from keras_cbam.visualization.images import to_float32
 
-# Never the default target: use a model's inner layers, and padding moves the positions.
+# Layers that are not a target by default: models have inner layers, and padding moves positions.
 _PASSED_OVER = (
     *(keras.Model, layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
     *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),

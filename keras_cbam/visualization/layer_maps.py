@@ -25,8 +25,9 @@ class AttentionScores(typing.NamedTuple):
         spatial: float32 array `(batch, height, width, 1)`, or `None` without a spatial gate.
     """
 
-    channel: np.ndarray | None
-    spatial: np.ndarray | None
+    # Not `np.ndarray | None`, so that type checkers take what is drawn of a known layer.
+    channel: typing.Any
+    spatial: typing.Any
 
 
 def attention_maps(

@@ -166,6 +166,21 @@ def test_subclass_of_sequential_keeps_its_class():
     np.testing.assert_array_equal(call(copy), call(model))
 
 
+class HidesItsArgument(keras.Model):
+    def __init__(self, *args, **kwargs):
+        self_gamma = kwargs.pop("gamma", 1.0)
+        super().__init__(*args, **kwargs)
+        self.gamma = self_gamma
+
+
+def test_subclass_keeps_plain_attributes():
+    model = HidesItsArgument(*graph(), gamma=4.0)
+    model.betas = [1, 2]
+    model.compile("sgd", "mse")
+    copy = insert_attention(model)
+    assert (copy.gamma, copy.betas, copy.compiled) == (4.0, [1, 2], False)
+
+
 class MakesItsGraph(keras.Model):
     def __init__(self, filters=4, **kwargs):
         self.filters = filters

@@ -145,7 +145,7 @@ def test_where(where, expected):
             "could choose matches 'conv_1' by its whole name.*Did you mean 'conv1'",
         ),
         (lambda layer: False, "could choose matches. Known: 'conv1', .* and 75 more. Received"),
-        ([], "could choose matches. Known: 'conv1'"),
+        ([], "could choose matches. Known: 'conv1', .* and 75 more. Received"),
         ("(", "not a valid regular expression"),
         (None, "Received: where=None"),
         (3, "Received: where=3"),

@@ -36,6 +36,13 @@ def predicted(model, data):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="strings and their tables are TensorFlow's")
+@pytest.mark.parametrize("layer_class", [keras.layers.StringLookup, keras.layers.IntegerLookup])
+def test_tables_that_were_not_adapted_yet(layer_class):
+    copy = insert_attention(text_model(layer_class()), where="a")
+    assert copy.get_layer("a_cbam").trainable
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="strings and their tables are TensorFlow's")
 @pytest.mark.parametrize(
     ("make", "data"),
     [
