@@ -1,17 +1,22 @@
 """Labelled images as `tf.data.Dataset`s of batches."""
 
 import contextlib
+import typing
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from keras_cbam.data.class_names import AUGMENTATIONS
 from keras_cbam.data.crops import training_crop
 from keras_cbam.data.image_files import decoding
-from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
+from keras_cbam.data.labelled_images import LabelledImages
+from keras_cbam.data.order import ONE_DEVICE, Devices, epoch_order, share
 from keras_cbam.errors import one_of
 
 
-def batched(rows, batch_size, read, signature):
+def batched(
+    rows: typing.Any, batch_size: int, read: Callable[..., typing.Any], signature: typing.Any
+) -> typing.Any:
     """Reads rows in batches, several at a time and ahead of their use, in the given order.
 
     Args:
@@ -44,8 +49,14 @@ def batched(rows, batch_size, read, signature):
 
 
 def training_batches(
-    part, batch_size, seed, epoch, augment="flip", first_step=0, devices=ONE_DEVICE
-):
+    part: LabelledImages,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    augment: str = "flip",
+    first_step: int = 0,
+    devices: Devices = ONE_DEVICE,
+) -> typing.Any:
     """Batches of images and labels, shuffled by `seed` and `epoch` alone, and augmented.
 
     An image that cannot be decoded is replaced by the next one of its batch that can.
@@ -90,7 +101,9 @@ def training_batches(
     return batched(rows, batch_size // devices.processes, read, _signature(part))
 
 
-def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
+def evaluation_batches(
+    part: LabelledImages, batch_size: int, devices: Devices = ONE_DEVICE
+) -> typing.Any:
     """Batches of images and labels in the given order, as those of `training_batches`.
 
     Predictions for images in `part.images.failures` are of others, and not to be counted.
@@ -126,7 +139,7 @@ def _signature(part):
 
 
 @contextlib.contextmanager
-def reading(*sources):
+def reading(*sources: typing.Any) -> Iterator[None]:
     """Within the block, batches of `FileImages` or `ArrayImages` are read: every use is in one.
 
     Raises:

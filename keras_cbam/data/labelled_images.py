@@ -3,9 +3,11 @@
 import dataclasses
 import hashlib
 import os
+import typing
 
 import numpy as np
 
+from keras_cbam.data.image_sources import ArrayImages, FileImages
 from keras_cbam.errors import DataError, quoted
 
 # The one part of data that have no parts.
@@ -22,17 +24,17 @@ class LabelledImages:
         labels: int32 array `(images,)`, indices into the names of the classes.
     """
 
-    images: object
+    images: ArrayImages | FileImages
     labels: np.ndarray
 
     def __len__(self):
         return len(self.labels)
 
-    def select(self, indices):
+    def select(self, indices: np.ndarray) -> "LabelledImages":
         """The `LabelledImages` of an int array of indices."""
         return LabelledImages(self.images.select(indices), self.labels[indices])
 
-    def arrays(self):
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """The images and labels as arrays, without the images that cannot be decoded."""
         pixels, kept = self.images.read(np.arange(len(self)))
         return pixels, self.labels[kept]
@@ -55,10 +57,10 @@ class ImageData:
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
-    class_names: list
-    skipped: list
+    class_names: list[str]
+    skipped: list[str]
 
-    def identity(self):
+    def identity(self) -> str:
         """A digest in hex of labels, class names, and paths and sizes or some of the arrays."""
         parts = self._parts()
         digest = hashlib.sha256(repr(self.class_names).encode())
@@ -70,12 +72,12 @@ class ImageData:
                 digest.update(fact)
         return digest.hexdigest()
 
-    def all_skipped(self):
+    def all_skipped(self) -> list[str]:
         """`skipped`, and a line for each image that could not be decoded so far."""
         found = [line for part in self._parts() for line in part.images.failure_lines()]
         return [*self.skipped, *found]
 
-    def describe(self):
+    def describe(self) -> dict[str, typing.Any]:
         """What the report of a training says of the data."""
         return {
             "name": self.name,
@@ -89,7 +91,7 @@ class ImageData:
             "skipped": self.all_skipped(),
         }
 
-    def sources(self):
+    def sources(self) -> list[ArrayImages | FileImages]:
         """The image sources of all parts, for `reading`."""
         return [part.images for part in self._parts()]
 

@@ -1,13 +1,17 @@
 """What a detector finds in a set of images, and how good that is."""
 
 import contextlib
+import os
+import typing
 import warnings
 
+import keras
 import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.detection.arguments import DetectorArguments
 from keras_cbam.detection.data.batches import detection_batches
+from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.loading import input_size, load_run
@@ -15,6 +19,7 @@ from keras_cbam.detection.metrics.coco_metrics import coco_metrics
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
 from keras_cbam.errors import ModelError, one_of, quoted
 from keras_cbam.training.arguments import existing_path
+from keras_cbam.training.saved_run import SavedRun
 
 BATCH_SIZE = 16
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -29,7 +34,9 @@ def without_known_warnings():
         yield
 
 
-def predict_detections(model, detection_set, image_size, batch_size=BATCH_SIZE):
+def predict_detections(
+    model: keras.Model, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
+) -> typing.Any:
     """What a detector finds in images of any size, in pixels of each.
 
     Args:
@@ -95,7 +102,9 @@ def _in_own_pixels(model, predictions, sizes, image_size):
     return detections
 
 
-def evaluate_detector(model, detection_set, image_size, batch_size=BATCH_SIZE):
+def evaluate_detector(
+    model: keras.Model, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
+) -> dict[str, typing.Any]:
     """COCO's and VOC 2007's metrics of a detector.
 
     Args:
@@ -141,7 +150,12 @@ def measure(model, detection_set, detections, image_size):
     }
 
 
-def evaluate_run(run, data=None, split=None, batch_size=None):
+def evaluate_run(
+    run: SavedRun | str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    split: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, typing.Any]:
     """Measures the detector of a run.
 
     Args:

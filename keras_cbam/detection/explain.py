@@ -3,20 +3,30 @@
 import json
 import os
 import pathlib
+import typing
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 
 from keras_cbam.data.listing import find_images
 from keras_cbam.detection.figures import plot_detections
 from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.predict import found_in_files, image_entry
+from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization import panels
 from keras_cbam.visualization.figure_files import as_png, figure_names, refuse_to_lose_files
 
 DETECTIONS = "detections.json"
 
 
-def explain_run(run, paths, output, overwrite=False, threshold=0.5):
+def explain_run(
+    run: SavedRun | str | os.PathLike,
+    paths: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    overwrite: bool = False,
+    threshold: float = 0.5,
+) -> dict[str, typing.Any]:
     """Draws what the detector of a run finds in images, see `detect_in_images`.
 
     Args:
@@ -40,7 +50,14 @@ def explain_run(run, paths, output, overwrite=False, threshold=0.5):
     return {**found, "skipped": [*skipped, *found["skipped"]], "written": written}
 
 
-def detect_in_images(model, paths, output, class_names=None, threshold=0.5, overwrite=False):
+def detect_in_images(
+    model: keras.Model,
+    paths: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    class_names: Sequence[str] | None = None,
+    threshold: float = 0.5,
+    overwrite: bool = False,
+) -> tuple[list, list[str]]:
     """Writes one PNG for each image, `<name>_detected.png`, and `detections.json` of them all.
 
     Args:

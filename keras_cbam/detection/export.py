@@ -1,8 +1,10 @@
 """The verb `export`: a trained detector in a format of serving, checked in a fresh process."""
 
 import dataclasses
+import os
 import pathlib
 import tempfile
+import typing
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
 from keras_cbam.serving.runtimes import load_artefact
 from keras_cbam.serving.saved_model import ENDPOINT
 from keras_cbam.training.precision import allowed_difference
+from keras_cbam.training.saved_run import SavedRun
 
 # What the boxes are computed by: in integers, coordinates would be rounded to several pixels.
 IN_FLOAT32 = (
@@ -72,14 +75,14 @@ class DetectorExport:
 
 
 def export_run(
-    run,
-    format,  # noqa: A002
-    output,
-    quantize="none",
-    data=None,
-    samples=256,
-    overwrite=False,
-):
+    run: SavedRun | str | os.PathLike,
+    format: str,  # noqa: A002
+    output: str | os.PathLike,
+    quantize: str = "none",
+    data: str | os.PathLike | None = None,
+    samples: int = 256,
+    overwrite: bool = False,
+) -> typing.Any:
     """Writes the detector of a run in a format of serving, and compares what it finds with Keras.
 
     The artefact takes float32 `pixels` in [0, 255], `(batch, height, width, 3)`, and returns what

@@ -1,10 +1,15 @@
 """Figures of detectors. Each function returns a `Figure` and shows nothing on screen."""
 
 import colorsys
+import typing
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from keras_cbam.visualization import panels
+
+if typing.TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Columns of images in a figure.
 COLUMNS = 4
@@ -18,7 +23,13 @@ _LETTERS, _LETTER_WIDTH, _LINE_HEIGHT = 7, 0.62, 1.5
 _INCH = 72
 
 
-def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
+def plot_detections(
+    images: typing.Any,
+    detections: typing.Any,
+    class_names: Sequence[str],
+    truth: typing.Any = None,
+    threshold: float = 0.5,
+) -> "Figure":
     """Images with the boxes that were found in them, and above these with the true ones.
 
     Args:
@@ -125,7 +136,7 @@ def _place(box, size, shape, taken):
     return min(places, key=covered)
 
 
-def plot_precision_recall(curves):
+def plot_precision_recall(curves: Mapping[str, typing.Any]) -> "Figure":
     """Precision by recall of each class, at an overlap of .5 of boxes, and their mean.
 
     Args:

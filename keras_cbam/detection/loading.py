@@ -13,7 +13,7 @@ from keras_cbam.training.saved_run import SavedRun, find_run
 _DETECTORS = (Detector, keras_cv.models.RetinaNet, keras_cv.models.YOLOV8Detector)
 
 
-def load_detector(path):
+def load_detector(path: str | os.PathLike) -> tuple[keras.Model, list[str] | None]:
     """Loads a trained detector, not compiled; code in the file is not run.
 
     Args:

@@ -1,5 +1,9 @@
 """What a detector finds in image files."""
 
+import os
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
@@ -7,10 +11,13 @@ from keras_cbam.data.listing import find_images
 from keras_cbam.detection.evaluate import BATCH_SIZE, find_objects
 from keras_cbam.detection.loading import input_size, load_run
 from keras_cbam.errors import DataError, printable
+from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization import panels
 
 
-def predict_run(run, paths):
+def predict_run(
+    run: SavedRun | str | os.PathLike, paths: Sequence[str | os.PathLike]
+) -> dict[str, typing.Any]:
     """Finds objects in images.
 
     Args:

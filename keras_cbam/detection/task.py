@@ -2,10 +2,13 @@
 
 import contextlib
 import math
+import os
+import typing
+from collections.abc import Sequence
 
 import keras
 
-from keras_cbam.attention import attention_layer
+from keras_cbam.attention import layer_for_site
 from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.detection.arguments import DetectorArguments
 from keras_cbam.detection.comparison import check_detections
@@ -15,13 +18,12 @@ from keras_cbam.detection.evaluate import measure, predict_detections, without_k
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.metrics.coco_metrics import precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
-from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.training.arguments import with_signature
-from keras_cbam.training.comparison import compare_trainings
+from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
-from keras_cbam.training.trainer import train
+from keras_cbam.training.trainer import Run, train
 from keras_cbam.visualization.figures import plot_learning_curves
 
 CLIPNORM = 10.0
@@ -48,7 +50,7 @@ class DetectionTask:
     def __init__(self, arguments):
         check_backbone(arguments.backbone)
         if arguments.attention is not None and not callable(arguments.attention):
-            attention_layer(arguments.attention, "site", start_as_identity=False)
+            layer_for_site(arguments.attention, "site", start_as_identity=False)
         self.arguments = arguments
 
     def load(self):
@@ -62,8 +64,7 @@ class DetectionTask:
         args = self.arguments
         classes = len(data.class_names)
         network = (args.backbone, args.attention, args.weights)
-        with downloading_weights():
-            return build_detector(args.detector, classes, args.image_size, *network)
+        return build_detector(args.detector, classes, args.image_size, *network)
 
     def phases(self, model, steps):
         arguments = self.arguments
@@ -134,7 +135,7 @@ class DetectionTask:
 
 
 @with_signature(DetectorArguments)
-def train_detector(**arguments):
+def train_detector(**arguments: typing.Any) -> Run:
     """Trains a detector with attention, and writes what is needed to use it.
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
@@ -169,7 +170,13 @@ def train_detector(**arguments):
         return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
 
 
-def compare(attention=None, seeds=None, output=None, resume=None, **arguments):
+def compare(
+    attention: Sequence[str] | None = None,
+    seeds: int | None = None,
+    output: str | os.PathLike | None = None,
+    resume: str | os.PathLike | None = None,
+    **arguments: typing.Any,
+) -> Comparison:
     """Compares the test AP at an overlap of 0.5 of detectors with each kind of attention.
 
     For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the

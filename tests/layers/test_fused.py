@@ -220,8 +220,8 @@ def steep(x):
 
 
 class Doubled(CBAM):
-    def refine(self, inputs, training=None):
-        outputs, scores = super().refine(inputs, training)
+    def refine(self, inputs, training=None, mask=None):
+        outputs, scores = super().refine(inputs, training, mask)
         return 2 * outputs, scores
 
 

@@ -19,7 +19,9 @@ _PREFIX = "instances_"
 _LARGEST = 1e9
 
 
-def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
+def coco_folder(
+    folder: str | os.PathLike, seed: int = 0, test_fraction: float = 0.2, strict: bool = False
+) -> DetectionData:
     """Images and boxes of a folder in COCO's layout.
 
     Boxes are clipped to their image. What cannot be used is left out and counted in

@@ -1,5 +1,8 @@
 """The images of a `DetectionSet`, which have sizes of their own, read by their indices."""
 
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -25,7 +28,7 @@ class SizedImages(FileImages):
     (480, 640, 3)
     """
 
-    def __init__(self, paths, sizes, strict=False):
+    def __init__(self, paths: Sequence[str], sizes: typing.Any, strict: bool = False) -> None:
         # There is no one size.
         super().__init__(paths, 0, strict=strict)
         self.sizes = sizes

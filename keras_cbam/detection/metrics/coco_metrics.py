@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import typing
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -13,7 +14,7 @@ NAMES += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
 OVERLAP = 0.5
 
 
-def coco_metrics(ground_truth, detections):
+def coco_metrics(ground_truth: typing.Any, detections: typing.Any) -> dict[str, typing.Any]:
     """COCO's twelve metrics, and the average precision of each class.
 
     AP is the mean over the classes and over the overlaps .5, .55, ... .95 of boxes; AP50 and AP75
@@ -55,7 +56,7 @@ def coco_metrics(ground_truth, detections):
     return metrics
 
 
-def precision_recall(ground_truth, detections):
+def precision_recall(ground_truth: typing.Any, detections: typing.Any) -> dict[str, typing.Any]:
     """The precision of each class at the recalls 0, 0.01, ... 1, for an overlap of .5 of boxes.
 
     It is the best at this or a higher recall, 0 if that is not reached: a curve's mean is AP50.

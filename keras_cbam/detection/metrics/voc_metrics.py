@@ -1,12 +1,16 @@
 """PASCAL VOC 2007's metric of a detector."""
 
+import typing
+
 import numpy as np
 from pycocotools import mask
 
 from keras_cbam.detection.metrics.coco_metrics import OVERLAP, check_length, with_sides
 
 
-def voc_metrics(ground_truth, detections, overlap=OVERLAP):
+def voc_metrics(
+    ground_truth: typing.Any, detections: typing.Any, overlap: float = OVERLAP
+) -> dict[str, typing.Any]:
     """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
 
     Each detection of a class, by falling confidence, is held against the object that it overlaps

@@ -1,18 +1,19 @@
 """A feature pyramid for the detectors of keras_cv, from any Functional network."""
 
 import collections
+import typing
+from collections.abc import Sequence
 
 import keras
 import keras_cv
 
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.insertion.copying import Copier
-from keras_cbam.insertion.flat import Source, flat_calls
-from keras_cbam.insertion.graph import data_format, require_searchable
+from keras_cbam.insertion.graph import Source, data_format, flat_calls, require_searchable
 from keras_cbam.visualization.calls import unused
 
 
-def detection_backbone(model, levels=(3, 4, 5)):
+def detection_backbone(model: keras.Model, levels: Sequence[int] = (3, 4, 5)) -> typing.Any:
     """Copies a network, with attention or without, as a backbone of keras_cv for its detectors.
 
     Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are the

@@ -1,7 +1,12 @@
 """Detectors by name, for the command and the benchmark."""
 
+import os
+import typing
+
+import keras
 import keras_cv
 
+from keras_cbam._types import Attention
 from keras_cbam.applications import application_names
 from keras_cbam.detection.arguments import DETECTORS, SMALL, refuse_weights_of_small
 from keras_cbam.detection.models.base import level_numbers
@@ -39,8 +44,13 @@ def check_backbone(name):
 
 
 def build_detector(
-    detector, num_classes, image_size, backbone=SMALL, attention="cbam", weights=None
-):
+    detector: str,
+    num_classes: int,
+    image_size: int,
+    backbone: str = SMALL,
+    attention: Attention = "cbam",
+    weights: str | os.PathLike | None = None,
+) -> keras.Model:
     """A detector for square images, uncompiled.
 
     Args:
@@ -102,7 +112,9 @@ def build_detector(
     return keras_cv.models.RetinaNet(anchor_generator=anchors, **shared)
 
 
-def compile_detector(model, optimizer, jit_compile=False):
+def compile_detector(
+    model: keras.Model, optimizer: typing.Any, jit_compile: bool | str = False
+) -> None:
     """Compiles a detector of `build_detector` with the losses of its paper.
 
     Args:

@@ -1,5 +1,8 @@
 """Faster R-CNN with a feature pyramid."""
 
+import typing
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -77,19 +80,19 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone,
-        num_classes,
-        filters=256,
-        anchor_scale=8.0,
-        aspect_ratios=(0.5, 1.0, 2.0),
-        num_proposals=(1000, 300),
-        sampled_anchors=256,
-        sampled_proposals=128,
-        head_units=1024,
-        use_layer_norm=False,
-        seed=None,
-        **kwargs,
-    ):
+        backbone: typing.Any,
+        num_classes: int,
+        filters: int = 256,
+        anchor_scale: float = 8.0,
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        num_proposals: tuple[int, int] = (1000, 300),
+        sampled_anchors: int = 256,
+        sampled_proposals: int = 128,
+        head_units: int = 1024,
+        use_layer_norm: bool = False,
+        seed: int | None = None,
+        **kwargs: typing.Any,
+    ) -> None:
         super().__init__(backbone, num_classes, **kwargs)
         self.filters = positive_integer("filters", filters)
         (self.anchor_scale,) = positive_numbers("anchor_scale", (anchor_scale,))

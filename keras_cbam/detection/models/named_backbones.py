@@ -1,16 +1,20 @@
 """Backbones of detectors, from pixels to feature maps."""
 
-import inspect
+import os
+import typing
+from collections.abc import Sequence
 
 import keras
 import keras_cv
 import numpy as np
 
-from keras_cbam.applications import attention_backbone, find_application
+from keras_cbam._types import Attention
+from keras_cbam.applications import attention_backbone, preprocessing_of
 from keras_cbam.detection.models.backbone_of_any_model import detection_backbone, pyramid_backbone
 from keras_cbam.errors import one_of
+from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.insertion.backbones import backbone_from_graph
-from keras_cbam.models.building import attended, conv, norm, preprocessed
+from keras_cbam.models.building import conv, norm, preprocessed, with_attention
 from keras_cbam.models.resnet import residual_block
 
 # Filters and residual blocks of the stages, and filters and convolutions of the blocks.
@@ -20,8 +24,13 @@ _VGG16_UNITS = 1024
 
 
 def application_backbone(
-    name, input_shape=(300, 300, 3), attention=None, weights="imagenet", levels=(3, 4, 5), **kwargs
-):
+    name: str,
+    input_shape: tuple[int, int, int] = (300, 300, 3),
+    attention: Attention = None,
+    weights: str | os.PathLike | None = "imagenet",
+    levels: Sequence[int] = (3, 4, 5),
+    **kwargs: typing.Any,
+) -> typing.Any:
     """A network of `keras.applications`, from raw pixels to a feature pyramid.
 
     Args:
@@ -47,14 +56,17 @@ def application_backbone(
 
 
 def _from_pixels(name, input_shape, attention, weights, **kwargs):
-    preprocess = inspect.getmodule(find_application(name)).preprocess_input
-    pixels = preprocess(keras.Input(input_shape, name="pixels"))
+    pixels = preprocessing_of(name)(keras.Input(input_shape, name="pixels"))
     return attention_backbone(
         name, attention=attention, weights=weights, input_tensor=pixels, **kwargs
     )
 
 
-def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
+def small_backbone(
+    input_shape: tuple[int, int, int] = (96, 96, 3),
+    attention: Attention = None,
+    levels: Sequence[int] = (3, 4, 5),
+) -> typing.Any:
     """A residual network for images of about 100 pixels, from random weights.
 
     Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two: one of
@@ -80,11 +92,16 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
             strides = 2 if stage > 1 and block == 0 else 1
             convolutions = [(filters, 3, strides, 1), (filters, 3, 1, 1)]
             x = residual_block(x, f"layer{stage}_{block}", convolutions, strides)
-    model = attended(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
+    model = with_attention(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
     return detection_backbone(model, levels)
 
 
-def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", levels=(4, 5)):
+def ssd_mobilenet(
+    input_shape: tuple[int, int, int] = (300, 300, 3),
+    alpha: float = 1.0,
+    weights: str | os.PathLike | None = "imagenet",
+    levels: Sequence[int] = (4, 5),
+) -> typing.Any:
     """The MobileNet of SSD: units 11 and 13, with strides of 16 and 32 pixels.
 
     Args:
@@ -95,7 +112,9 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
     return pyramid_backbone(model, levels)
 
 
-def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
+def ssd_vgg16(
+    input_shape: tuple[int, int, int] = (300, 300, 3), weights: str | None = "imagenet"
+) -> typing.Any:
     """The VGG16 of SSD300: normalized conv4_3, and the fully connected layers as convolutions.
 
     fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is
@@ -135,7 +154,9 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
     backbone = backbone_from_graph(keras_cv.models.Backbone, graph, {}, graph.dtype_policy)
     if weights is not None:
-        _carry_over(keras.applications.VGG16(weights=weights), backbone)
+        with downloading_weights():
+            vgg16 = keras.applications.VGG16(weights=weights)
+        _carry_over(vgg16, backbone)
     return backbone
 
 

@@ -1,16 +1,20 @@
 """SSD, with attention before the classifiers."""
 
+import typing
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_cbam._types import Attention
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
 from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
 from keras_cbam.errors import one_of, positive_integer
-from keras_cbam.models.building import attended
+from keras_cbam.models.building import with_attention
 
 # The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.
 SSD300_SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
@@ -77,17 +81,17 @@ class SSD(Detector):
 
     def __init__(
         self,
-        backbone,
-        num_classes,
-        attention=None,
-        extra_filters=(512, 256, 256, 256),
-        extra_padding="valid",
-        scales=None,
-        aspect_ratios=None,
-        head_kernel_size=3,
-        use_batch_norm=False,
-        **kwargs,
-    ):
+        backbone: typing.Any,
+        num_classes: int,
+        attention: Attention = None,
+        extra_filters: Sequence[int] = (512, 256, 256, 256),
+        extra_padding: str = "valid",
+        scales: Sequence[float] | None = None,
+        aspect_ratios: Sequence[Sequence[float]] | None = None,
+        head_kernel_size: int = 3,
+        use_batch_norm: bool = False,
+        **kwargs: typing.Any,
+    ) -> None:
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
         if not isinstance(extra_filters, (tuple, list)):
@@ -125,7 +129,7 @@ class SSD(Detector):
             raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
         sizes = [level.shape[1:3] for level in levels]
         self.default_boxes = default_boxes(self.image_size, sizes, self.scales, self.aspect_ratios)
-        self.head = attended(
+        self.head = with_attention(
             keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
             attention,
             r"^source_\d+$",

@@ -1,7 +1,10 @@
 """StairNet: SSD with top-down feature combining."""
 
+import typing
+
 import keras
 
+from keras_cbam._types import Attention
 from keras_cbam.detection.models.extra_feature_maps import top_down
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.errors import positive_integer
@@ -33,8 +36,14 @@ class StairNet(SSD):
     _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")
 
     def __init__(
-        self, backbone, num_classes, attention=None, filters=256, separable=False, **kwargs
-    ):
+        self,
+        backbone: typing.Any,
+        num_classes: int,
+        attention: Attention = None,
+        filters: int = 256,
+        separable: bool = False,
+        **kwargs: typing.Any,
+    ) -> None:
         # The parent's constructor builds with these.
         self.filters = positive_integer("filters", filters)
         self.separable = bool(separable)

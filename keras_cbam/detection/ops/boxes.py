@@ -1,5 +1,7 @@
 """Boxes as a detector regresses them: offsets from anchors."""
 
+import typing
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,7 +11,7 @@ VARIANCES = np.array([0.1, 0.1, 0.2, 0.2], "float32")
 LARGEST_LOG_RATIO = 4.135166556742356
 
 
-def encode_boxes(boxes, anchors):
+def encode_boxes(boxes: typing.Any, anchors: typing.Any) -> typing.Any:
     """The offsets of boxes from anchors: what a detector learns.
 
     With centers `(x, y)` and sizes `(w, h)`, of the anchor with index a: `((x - x_a) / w_a, (y -
@@ -38,7 +40,7 @@ def encode_boxes(boxes, anchors):
     return offsets / VARIANCES
 
 
-def decode_boxes(offsets, anchors):
+def decode_boxes(offsets: typing.Any, anchors: typing.Any) -> typing.Any:
     """The inverse of `encode_boxes`, in pixels.
 
     A box is at most 62.5 times as wide or high as its anchor: wild predictions stay finite.
