@@ -4,8 +4,8 @@ That is a name of `ATTENTION`, a config, a layer, a layer class, or a callable t
 these for a site; `None` is no attention.
 
 Whether the new layer starts as an identity: the builder's argument `start_as_identity` decides,
-except that a key in a config, an argument in a `functools.partial` of a class, what a layer that a
-callable returns has, and a given layer's `True` are kept. A given layer's `False` may be its default.
+except that a key in a config, an argument in a `functools.partial` of a class, what a layer that
+a callable returns has, and a given layer's `True` are kept. Its `False` may be a default.
 """
 
 import functools
