@@ -35,9 +35,7 @@ def profile(model):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's profiler")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name", [pytest.param("ResNet50", marks=pytest.mark.slow), "MobileNetV2"]
-)
+@pytest.mark.parametrize("name", [pytest.param("ResNet50", marks=pytest.mark.slow), "MobileNetV2"])
 def test_agrees_with_the_profiler_of_tensorflow(name):
     model = application(name)
     assert count_multiply_adds(model) == pytest.approx(profile(model), rel=0.01)
