@@ -238,6 +238,7 @@ def hub_backbone(name):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -11,6 +11,11 @@ from keras import ops
 from keras_cbam import find_sites, insert_attention, remove_attention
 from tests.insertion.test_backbones import IMAGES, keras_cv_backbone, keras_hub_backbone
 
+# Of the libraries, on PyTorch.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`shuffle=True` was passed"),
+    pytest.mark.filterwarnings("ignore:(?s).*The structure of `inputs` doesn't match"),
+]
 PIXELS = 255 * IMAGES
 MODELS = [
     "image_classifier",
