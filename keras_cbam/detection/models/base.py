@@ -7,15 +7,13 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_cbam.detection.ops.suppression import suppress_in_groups
+from keras_cbam.detection.ops.suppression import suppressed_in_classes
 from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
     """A detector: a subclass gives `call`, `targets` with weights, and `candidates` with scores."""
 
-    # Candidates (a box with a class) that a detection is chosen from, per detection.
-    _CANDIDATES = 2
     # The losses of the papers, by the name of the raw prediction; Huber's is smooth L1.
     _LOSSES = {
         "box": keras.losses.Huber(),
@@ -123,20 +121,8 @@ class Detector(keras.Model):
             Dict, padded with -1: `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels;
             `"classes"`, `"confidence"` `(batch, max_detections)`; `"num_detections"` `(batch,)`.
         """
-        boxes, probabilities = self.candidates(predictions)
-        pairs = ops.reshape(probabilities, (-1, probabilities.shape[1] * self.num_classes))
-        count = min(self._CANDIDATES * self.max_detections, pairs.shape[1])
-        confidence, index = ops.top_k(pairs, count)
-        index = ops.cast(index, "int32")
-        # A box for each class, or one for all.
-        is_one = len(boxes.shape) == 3
-        boxes = boxes if is_one else ops.reshape(boxes, (-1, pairs.shape[1], 4))
-        rows = index // self.num_classes if is_one else index
-        return suppress_in_groups(
-            ops.take_along_axis(boxes, rows[..., None], axis=1),
-            confidence,
-            index % self.num_classes,
-            self.image_size,
+        return suppressed_in_classes(
+            *self.candidates(predictions),
             iou_threshold=self.iou_threshold,
             confidence_threshold=self.confidence_threshold,
             max_detections=self.max_detections,

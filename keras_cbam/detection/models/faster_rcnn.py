@@ -141,9 +141,7 @@ class FasterRCNN(Detector):
             for own, anchors in zip(offsets, self.anchors, strict=True)
         ]
         count = self.num_proposals[0 if training else 1]
-        proposals, is_proposal = select_proposals(
-            boxes, logits, count, self._PROPOSAL_IOU, self.image_size
-        )
+        proposals, is_proposal = select_proposals(boxes, logits, count, self._PROPOSAL_IOU)
         return {
             "features": features,
             "proposals": proposals,

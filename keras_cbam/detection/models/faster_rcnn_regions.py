@@ -1,11 +1,13 @@
 """The regions of Faster R-CNN: the networks that propose and classify them; what these learn."""
 
+import math
+
 import keras
 from keras import ops
 
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes, sample_matches
-from keras_cbam.detection.ops.suppression import suppress_in_groups
+from keras_cbam.detection.ops.suppression import best_of_rows, suppress
 
 # From which IoU an anchor is positive, and below which it is negative; and that of regions.
 _ANCHOR_IOU = (0.7, 0.3)
@@ -28,30 +30,20 @@ def region_proposal_network(filters, anchors, dtype):
     return keras.Model(inputs, rows, name="region_proposal")
 
 
-def select_proposals(boxes, logits, count, iou_threshold, image_size):
+def select_proposals(boxes, logits, count, iou_threshold):
     """The best anchors after non-maximum suppression in each level, and which are no padding."""
-    best, confidence, levels = [], [], []
-    for level, scores in enumerate(logits):
-        most = min(2 * count, scores.shape[1])
-        scores, index = ops.top_k(scores[..., 0], most)
-        index = ops.cast(index, "int32")
-        best.append(ops.take_along_axis(boxes[level], index[..., None], axis=1))
-        # Confidences that are 0 have no group.
-        confidence.append(ops.maximum(ops.sigmoid(scores), 1e-7))
-        levels.append(ops.full_like(index, level))
-    best, confidence, levels = (
-        ops.stop_gradient(ops.concatenate(each, axis=1)) for each in (best, confidence, levels)
-    )
-    proposals = suppress_in_groups(
-        best,
-        confidence,
-        levels,
-        image_size,
-        iou_threshold=iou_threshold,
-        confidence_threshold=float("-inf"),
-        max_detections=min(count, best.shape[1]),
-    )
-    return proposals["boxes"], proposals["classes"] >= 0
+    most = min(2 * count, max(scores.shape[1] for scores in logits))
+    best, rated = [], []
+    for own, scores in zip(boxes, logits):
+        found, scores, _ = best_of_rows(own[:, None], scores[:, None, :, 0], most)
+        best.append(found)
+        rated.append(scores)
+    best, rated = (ops.stop_gradient(ops.stack(each, axis=1)) for each in (best, rated))
+    kept = suppress(best, rated > -math.inf, iou_threshold, count)
+    count = min(count, sum(scores.shape[1] for scores in logits))
+    best, rated, _ = best_of_rows(best, ops.where(kept, rated, -math.inf), count)
+    is_proposal = rated > -math.inf
+    return ops.where(is_proposal[..., None], best, -1.0), is_proposal
 
 
 def region_head(shape, num_classes, units, use_layer_norm, dtype):
