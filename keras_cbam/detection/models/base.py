@@ -21,6 +21,8 @@ class Detector(keras.Model):
     }
     # The arguments of a subclass besides those of this class; each is an attribute.
     _ARGUMENTS = ()
+    # Arguments that earlier files lack, and what those were made with.
+    _EARLIER = {}
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class Detector(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
+        config = {**cls._EARLIER, **config}
         for name in ("backbone", "attention"):
             if isinstance(config.get(name), dict) and "registered_name" in config[name]:
                 config[name] = keras.saving.deserialize_keras_object(

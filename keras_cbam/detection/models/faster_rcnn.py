@@ -7,6 +7,7 @@ from keras import ops
 from keras_cbam.detection.models.base import Detector, level_numbers, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
 from keras_cbam.detection.models.faster_rcnn_regions import (
+    SmoothL1,
     anchor_targets,
     proposal_targets,
     region_head,
@@ -14,7 +15,7 @@ from keras_cbam.detection.models.faster_rcnn_regions import (
     select_proposals,
 )
 from keras_cbam.detection.ops.anchors import level_anchors
-from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes
+from keras_cbam.detection.ops.boxes import VARIANCES, clip_boxes, decode_boxes
 from keras_cbam.detection.ops.roi_align import roi_align
 from keras_cbam.errors import positive_integer
 
@@ -28,8 +29,9 @@ class FasterRCNN(Detector):
 
     Anchors are positive from an IoU of 0.7 with a box on, or where theirs is the largest with one,
     and negative below 0.3; proposals are positive from 0.5 on. The loss is the sum of four means:
-    cross-entropies over the sampled anchors and proposals, and smooth L1 of the positive ones' four
-    offsets. `compile` also takes `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
+    cross-entropies over the sampled anchors and proposals, and smooth L1, with a beta of 1/9, of
+    the positive ones' four offsets, as torchvision has them. `compile` also takes
+    `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
 
     Args:
         backbone: `keras_cv.models.Backbone` for images of a known size, with consecutive pyramid
@@ -45,6 +47,8 @@ class FasterRCNN(Detector):
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
         use_layer_norm: bool, whether these are normalized. Without it, from random weights and with
             Adam at rates from 1e-3 on, many units can get stuck at zero. Defaults to `False`.
+        rpn_variances: four floats that the offsets from anchors are divided by, see `encode_boxes`.
+            Defaults to `(1.0, 1.0, 1.0, 1.0)`.
         seed: int, of the samples. Defaults to `None`: random.
         **kwargs: see `SSD`, as for the arguments of a call.
 
@@ -65,11 +69,14 @@ class FasterRCNN(Detector):
 
     _ARGUMENTS = (
         *("filters", "anchor_scale", "aspect_ratios", "num_proposals", "sampled_anchors"),
-        *("sampled_proposals", "head_units", "use_layer_norm", "seed"),
+        *("sampled_proposals", "head_units", "use_layer_norm", "rpn_variances", "seed"),
     )
+    # Those of files that were saved before there was the argument.
+    _EARLIER = {"rpn_variances": VARIANCES}
     _LOSSES = {
         **Detector._LOSSES,
-        "rpn_box": keras.losses.Huber(),
+        "box": SmoothL1(),
+        "rpn_box": SmoothL1(),
         "rpn_classification": keras.losses.BinaryCrossentropy(from_logits=True),
     }
     _PROPOSAL_IOU = 0.7
@@ -87,6 +94,7 @@ class FasterRCNN(Detector):
         sampled_proposals=128,
         head_units=1024,
         use_layer_norm=False,
+        rpn_variances=(1.0, 1.0, 1.0, 1.0),
         seed=None,
         **kwargs,
     ):
@@ -106,6 +114,7 @@ class FasterRCNN(Detector):
         self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)
         self.head_units = positive_integer("head_units", head_units)
         self.use_layer_norm = bool(use_layer_norm)
+        self.rpn_variances = positive_numbers("rpn_variances", rpn_variances)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         numbers = level_numbers(backbone)
@@ -137,7 +146,7 @@ class FasterRCNN(Detector):
         found = [self.region_proposal(level, training=training) for level in features]
         offsets, logits = ([level[name] for level in found] for name in ("offsets", "objectness"))
         boxes = [
-            clip_boxes(decode_boxes(own, anchors), *self.image_size)
+            clip_boxes(decode_boxes(own, anchors, self.rpn_variances), *self.image_size)
             for own, anchors in zip(offsets, self.anchors, strict=True)
         ]
         count = self.num_proposals[0 if training else 1]
@@ -163,7 +172,12 @@ class FasterRCNN(Detector):
 
     def targets(self, boxes, classes, predictions):
         rpn_targets, rpn_weights = anchor_targets(
-            np.concatenate(self.anchors), boxes, classes, self.sampled_anchors, self.seed_generator
+            np.concatenate(self.anchors),
+            boxes,
+            classes,
+            self.sampled_anchors,
+            self.seed_generator,
+            self.rpn_variances,
         )
         proposals = predictions["proposals"], predictions["is_proposal"]
         regions, head_targets, head_weights = proposal_targets(

@@ -1,6 +1,7 @@
 """The regions of Faster R-CNN: the networks that propose and classify them; what these learn."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,6 +9,25 @@ from keras import ops
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes, sample_matches
 from keras_cbam.detection.ops.suppression import best_of_rows, suppress
+
+
+@keras.saving.register_keras_serializable(package="keras_cbam")
+class SmoothL1(keras.losses.Loss):
+    """Smooth L1 with a beta, `|x| - beta / 2` from there on: the mean over the last axis.
+
+    Below beta it is `x ** 2 / (2 * beta)`: Huber's loss divided by its delta.
+    """
+
+    def __init__(self, beta: float = 1 / 9, name: str = "smooth_l1", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.beta = beta
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return keras.losses.huber(y_true, y_pred, delta=self.beta) / self.beta
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "beta": self.beta}
+
 
 # From which IoU an anchor is positive, and below which it is negative; and that of regions.
 _ANCHOR_IOU = (0.7, 0.3)
@@ -63,13 +83,15 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
     return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")
 
 
-def anchor_targets(anchors, boxes, classes, count, seed):
+def anchor_targets(anchors, boxes, classes, count, seed, variances):
     """Targets and weights, by the name of the loss, of a sample of each image's anchors."""
-    matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
+    matched, _, is_positive, is_negative = match_boxes(
+        anchors, boxes, classes, *_ANCHOR_IOU, keep_best="own"
+    )
     count = min(count, len(anchors))
     positives, negatives = sample_matches(is_positive, is_negative, count, 0.5, seed)
     targets = {
-        "rpn_box": encode_boxes(matched, anchors),
+        "rpn_box": encode_boxes(matched, anchors, variances),
         "rpn_classification": ops.cast(positives, "float32")[..., None],
     }
     return targets, _sample_weights("rpn_", positives, negatives)
@@ -81,7 +103,7 @@ def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
     regions = ops.concatenate([proposals, boxes], axis=1)
     is_region = ops.concatenate([is_proposal, classes >= 0], axis=1)
     matched, classes, is_positive, is_negative = match_boxes(
-        regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=False
+        regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=None
     )
     count = min(count, regions.shape[1])
     positives, negatives = sample_matches(
