@@ -41,6 +41,8 @@ class SSD(Detector):
             than feature maps. Defaults to `None`: SSD300's for six, else even from 0.17 to 1.05.
         aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands for
             its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for others.
+        steps: `"authors"`, pixels between default boxes as in the authors' code, see `box_step`; or
+            `"even"`, the size of the image by the positions. Defaults to `"authors"`.
         head_kernel_size: int, of the predicting convolutions. Defaults to `3`.
         use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`.
         **kwargs: `name`, `dtype`, and those of non-maximum suppression within a class:
@@ -68,9 +70,11 @@ class SSD(Detector):
     """
 
     _ARGUMENTS = (
-        *("extra_filters", "extra_padding", "scales", "aspect_ratios", "head_kernel_size"),
-        "use_batch_norm",
+        *("extra_filters", "extra_padding", "scales", "aspect_ratios", "steps"),
+        *("head_kernel_size", "use_batch_norm"),
     )
+    # Those of files that were saved before there was the argument.
+    _EARLIER = {"steps": "even"}
     # Negatives that learn for each positive.
     _NEGATIVES = 3
     _POSITIVE_IOU = 0.5
@@ -84,6 +88,7 @@ class SSD(Detector):
         extra_padding="valid",
         scales=None,
         aspect_ratios=None,
+        steps="authors",
         head_kernel_size=3,
         use_batch_norm=False,
         **kwargs,
@@ -100,6 +105,8 @@ class SSD(Detector):
         )
         one_of("valid", "same")("extra_padding", extra_padding)
         self.extra_padding = extra_padding
+        one_of("authors", "even")("steps", steps)
+        self.steps = steps
         self.head_kernel_size = positive_integer("head_kernel_size", head_kernel_size)
         self.use_batch_norm = use_batch_norm
         inputs = self.pyramid_inputs()
@@ -124,7 +131,9 @@ class SSD(Detector):
         if list(self.scales) != sorted(self.scales):
             raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
         sizes = [level.shape[1:3] for level in levels]
-        self.default_boxes = default_boxes(self.image_size, sizes, self.scales, self.aspect_ratios)
+        self.default_boxes = default_boxes(
+            self.image_size, sizes, self.scales, self.aspect_ratios, steps
+        )
         self.head = attended(
             keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
             attention,
