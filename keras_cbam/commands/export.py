@@ -1,10 +1,10 @@
 """Writes a saved model in a format of serving.
 
 A classifier becomes a SavedModel, LiteRT or ONNX file that takes pixels in [0, 255] and returns
-probabilities, both float32; a detector becomes a SavedModel, or a LiteRT file for one image, that
-returns boxes, classes and confidences. It is loaded by its own runtime in a fresh process and
-compared with Keras on images. LiteRT and ONNX need pip install keras_cbam[litert] or
-keras_cbam[onnx].
+probabilities, both float32; a detector becomes the same (LiteRT for one image) and returns boxes,
+classes, confidences and their number, after suppression. It is loaded by its own runtime in a
+fresh process and compared with Keras on images. LiteRT and ONNX need pip install
+keras_cbam[litert] or keras_cbam[onnx].
 """
 
 import dataclasses
@@ -33,6 +33,9 @@ _USE_DETECTOR = {
     "litert": """from ai_edge_litert.interpreter import Interpreter
   served = Interpreter({path!r}).get_signature_runner("serving_default")
   found = served(pixels=pixels[:1].astype("float32"))  # boxes, classes, confidence""",
+    "onnx": """import onnxruntime
+  served = onnxruntime.InferenceSession({path!r})
+  found = served.run(["boxes", "classes", "confidence"], {{"pixels": pixels.astype("float32")}})""",
 }
 
 

@@ -26,12 +26,13 @@ from keras_cbam.serving.conversion import (
     LITERT_IN_FLOAT32,
     in_float32,
     litert_of_saved_model,
+    onnx_of_saved_model,
 )
 from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
+from keras_cbam.serving.runtimes import load_artefact
 from keras_cbam.serving.saved_model import ENDPOINT
 from keras_cbam.training.precision import allowed_difference
 
-FORMATS = ("saved_model", "litert")
 # What the boxes are computed by: in integers, coordinates would be rounded to several pixels.
 IN_FLOAT32 = (
     *LITERT_IN_FLOAT32,
@@ -82,14 +83,14 @@ def export_run(
     """Writes the detector of a run in a format of serving, and compares what it finds with Keras.
 
     The artefact takes float32 `pixels` in [0, 255], `(batch, height, width, 3)`, and returns what
-    the model's `predict` does: `boxes`, `classes`, `confidence` and `num_detections`. A SavedModel
-    takes any number of images by its signatures `serve` and `serving_default`, a LiteRT file one
-    image. It is written whole or not at all, under TensorFlow.
+    the model's `predict` does: `boxes`, `classes`, `confidence` and `num_detections`. A SavedModel,
+    by its signatures `serve` and `serving_default`, and an ONNX file take any number of images, a
+    LiteRT file one image. It is written whole or not at all, under TensorFlow.
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
-        format: `"saved_model"` or, except for keras_cv's detectors, `"litert"`.
-        output: path of the folder (SavedModel) or file (`.tflite`) to write.
+        format: `"saved_model"` or, except for keras_cv's detectors, `"litert"` or `"onnx"`.
+        output: path of the folder (SavedModel) or file (`.tflite`, `.onnx`) to write.
         quantize: `"none"`; for LiteRT also `"float16"`, or `"int8"`, which learns the ranges of
             activations from training images and computes boxes in float32. Defaults to `"none"`.
         data: other data, see `load_detection_data`. Defaults to `None`: the run's.
@@ -113,16 +114,17 @@ def export_run(
     >>> export_run("run", "saved_model", "served/1").differences["unpaired"]
     0.0
     """
-    if format not in FORMATS:
-        raise ValueError(
-            f"Detectors are exported as {' or '.join(FORMATS)}. Received: format={format!r}"
-        )
     find_format(format, quantize, output)
+    if format == "onnx" and quantize != "none":
+        raise ValueError(
+            "Detectors are quantized in the format litert only. "
+            f"Received: format={format!r}, quantize={quantize!r}"
+        )
     positive_integer("samples", samples)
     output = pathlib.Path(output).absolute()
     refuse_to_lose_artefact(format, output, overwrite)
     run, model, _ = load_run(run)
-    if format == "litert" and not isinstance(model, Detector):
+    if format != "saved_model" and not isinstance(model, Detector):
         raise ModelError("The detectors of keras_cv are exported as saved_model only.")
     is_learned = quantize == "int8"
     # What is learned from is not compared.
@@ -202,9 +204,13 @@ def _write(model_file, file_format, path, quantize, calibration):
         return
     images = np.load(calibration) if quantize == "int8" else None
     with tempfile.TemporaryDirectory() as folder:
-        # Suppression converts for a known number of images.
-        _write_saved_model(in_float32(model), folder, 1)
-        litert_of_saved_model(folder, path, quantize, images, IN_FLOAT32)
+        if file_format == "onnx":
+            _write_saved_model(in_float32(model), folder, None)
+            pathlib.Path(path).write_bytes(onnx_of_saved_model(folder).SerializeToString())
+        else:
+            # Suppression converts for a known number of images.
+            _write_saved_model(in_float32(model), folder, 1)
+            litert_of_saved_model(folder, path, quantize, images, IN_FLOAT32)
 
 
 def _write_saved_model(model, folder, batch):
@@ -226,18 +232,9 @@ def _write_saved_model(model, folder, batch):
 
 
 def _predict(file_format, path, pixels, found):
-    if file_format == "saved_model":
-        import tensorflow as tf
-
-        loaded, batch = tf.saved_model.load(path), BATCH_SIZE
-        serve = loaded.serve
-    else:
-        from ai_edge_litert.interpreter import Interpreter
-
-        signature, batch = Interpreter(path).get_signature_runner(SIGNATURE), 1
-        serve = lambda pixels: signature(**{INPUT: pixels})  # noqa: E731
+    predict, batch = load_artefact(file_format, path), 1 if file_format == "litert" else BATCH_SIZE
     images = np.load(pixels).astype("float32")
-    parts = [serve(images[i : i + batch]) for i in range(0, len(images), batch)]
+    parts = [predict(images[i : i + batch]) for i in range(0, len(images), batch)]
     np.savez(found, **{key: np.concatenate([part[key] for part in parts]) for key in KEYS})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras_cbam._compat import inner_layers
 from keras_cbam.errors import ExportError
 from keras_cbam.files.fresh_process import FreshProcessError, answer, run_module
-from keras_cbam.serving.formats import INPUT, OUTPUT, SIGNATURE
+from keras_cbam.serving.formats import INPUT, SIGNATURE
 
 # In integers the first two crash LiteRT 2.3 where gates project descriptors of any number of
 # images; sums overflow: https://github.com/google-ai-edge/LiteRT/issues/4079.
@@ -104,19 +104,11 @@ def _examples(images):
 
 def write_onnx(model, file, quantize="none", activation=None, images=None):
     """Writes a float32 model as an ONNX file with float32 inputs, for any number of images."""
-    import onnx
-    import tensorflow as tf
-    import tf2onnx
+    from keras_cbam.serving.saved_model import write_saved_model
 
-    from keras_cbam.serving.saved_model import probabilities, tensor_spec
-
-    serve = probabilities(model, activation)
-    function = tf.function(lambda pixels: {OUTPUT: serve(pixels)})
-    converted, _ = tf2onnx.convert.from_function(
-        function, input_signature=[tensor_spec(model)], opset=_ONNX_OPSET
-    )
-    for tensor in (*converted.graph.input, *converted.graph.output):
-        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(model, folder, activation)
+        converted = onnx_of_saved_model(folder)
     if quantize == "float16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -124,7 +116,26 @@ def write_onnx(model, file, quantize="none", activation=None, images=None):
     if quantize == "int8":
         _write_onnx_int8(converted, file, images)
     else:
-        onnx.save(converted, str(file))
+        pathlib.Path(file).write_bytes(converted.SerializeToString())
+
+
+def onnx_of_saved_model(folder):
+    """The ONNX model of a SavedModel's signature, which takes any number of images."""
+    import tf2onnx
+
+    graph, inputs, outputs, names = tf2onnx.tf_loader.from_saved_model(
+        folder, None, None, ["serve"], [SIGNATURE], return_tensors_to_rename=True
+    )
+    converted, _ = tf2onnx.convert.from_graph_def(
+        graph,
+        input_names=inputs,
+        output_names=outputs,
+        opset=_ONNX_OPSET,
+        tensors_to_rename=names,
+    )
+    for tensor in (*converted.graph.input, *converted.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return converted
 
 
 def _write_onnx_int8(converted, file, images):

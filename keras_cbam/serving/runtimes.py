@@ -14,7 +14,7 @@ import numpy as np
 
 
 def load_artefact(file_format, path):
-    """Loads an artefact of a format as a function from float32 pixels to probabilities."""
+    """Loads an artefact of a format as a function from float32 pixels to its outputs by name."""
     return _LOADERS[file_format](os.fspath(path))
 
 
@@ -25,8 +25,8 @@ def _load_saved_model(path):
 
     # It holds `loaded`, as variables live no longer than that.
     def predict(pixels):
-        signature = loaded.signatures["serving_default"]
-        return signature(pixels=tf.constant(pixels))["probabilities"].numpy()
+        outputs = loaded.signatures["serving_default"](pixels=tf.constant(pixels))
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     return predict
 
@@ -36,14 +36,15 @@ def _load_litert(path):
 
     interpreter = Interpreter(path, num_threads=os.cpu_count())
     signature = interpreter.get_signature_runner("serving_default")
-    return lambda pixels: signature(pixels=pixels)["probabilities"]
+    return lambda pixels: signature(pixels=pixels)
 
 
 def _load_onnx(path):
     from onnxruntime import InferenceSession
 
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(["probabilities"], {"pixels": pixels})[0]
+    names = [output.name for output in session.get_outputs()]
+    return lambda pixels: dict(zip(names, session.run(names, {"pixels": pixels})))
 
 
 _LOADERS = {"saved_model": _load_saved_model, "litert": _load_litert, "onnx": _load_onnx}
@@ -64,7 +65,10 @@ def _answer(predict, images, batch_size=None, output=None, seconds=None):
     pixels = np.load(images).astype("float32")
     if seconds is not None:
         return {"milliseconds": call_milliseconds(predict, pixels, seconds)}
-    batches = [predict(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)]
+    batches = [
+        predict(pixels[i : i + batch_size])["probabilities"]
+        for i in range(0, len(pixels), batch_size)
+    ]
     np.save(output, np.concatenate(batches))
     return {}
 

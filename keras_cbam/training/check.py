@@ -39,6 +39,7 @@ def _compare(task, folder, sample, tolerance):
 
     import keras_cbam  # noqa: F401  (registers the layers)
     from keras_cbam.files.model_files import load_keras_file
+    from keras_cbam.serving.formats import OUTPUT
     from keras_cbam.serving.runtimes import load_artefact
 
     module, name = task.split(":")
@@ -53,7 +54,7 @@ def _compare(task, folder, sample, tolerance):
     found = {MODEL: model.predict(images, verbose=0)}
     if (pathlib.Path(folder) / SAVED_MODEL).exists():
         serve = load_artefact("saved_model", f"{folder}/{SAVED_MODEL}")
-        found[SAVED_MODEL] = serve(images.astype("float32"))
+        found[SAVED_MODEL] = serve(images.astype("float32"))[OUTPUT]
     differences = {}
     for artefact, predictions in found.items():
         try:

@@ -43,7 +43,7 @@ def test_a_trained_run(trained_run, tmp_path):
     sizes = ((trained_run / "model.keras").stat().st_size, output.stat().st_size)
     assert result.size == sizes
     pixels = np.full((1, SIZE, SIZE, 3), 255, "float32")
-    assert load_artefact("onnx", output)(pixels).argmax() == 0
+    assert load_artefact("onnx", output)(pixels)["probabilities"].argmax() == 0
 
 
 @pytest.mark.slow

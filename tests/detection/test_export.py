@@ -34,7 +34,10 @@ def test_the_saved_model_finds_the_same(exported, finished):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"format": "onnx"}, "Detectors are exported as saved_model or litert"),
+        (
+            {"format": "onnx", "output": "a.onnx", "quantize": "int8"},
+            "Detectors are quantized in the format litert only",
+        ),
         ({"format": "litert"}, r"must end in \.tflite"),
         ({"quantize": "int8"}, "must be one of none for the format saved_model"),
     ],
@@ -43,6 +46,25 @@ def test_other_formats_are_refused_in_one_sentence(given, sentence, tmp_path):
     given = {"format": "saved_model", "output": tmp_path / "served", **given}
     with pytest.raises(ValueError, match=sentence):
         export_run("no run is read", **given)
+
+
+@pytest.mark.slow
+def test_onnx_finds_the_same(finished, tmp_path):
+    """And takes any number of images."""
+    runtime = pytest.importorskip("onnxruntime", reason="needs keras_cbam[onnx]")
+    pytest.importorskip("tf2onnx", reason="needs keras_cbam[onnx]")
+    file = tmp_path / "detector.onnx"
+    exported = export_run(finished.output, "onnx", file, samples=4)
+    assert exported.detections > 0
+    assert exported.differences["unpaired"] == 0
+    assert exported.differences["boxes"] < 0.01
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    images = finished.data.test.images.astype("float32")
+    for count in (1, 2):
+        expected = finished.model.predict(images[:count], verbose=0)
+        found = session.run(list(expected), {"pixels": images[:count]})
+        for (name, values), array in zip(expected.items(), found):
+            np.testing.assert_allclose(array, values, atol=1e-2, err_msg=name)
 
 
 @pytest.mark.slow

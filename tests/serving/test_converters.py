@@ -50,7 +50,7 @@ def check_predictions(name, file, expected, tolerance):
     predict = load_artefact(name, file)
     pixels = images().astype("float32")
     for count in (1, 5, 12):
-        actual = predict(pixels[:count])
+        actual = predict(pixels[:count])["probabilities"]
         assert actual.dtype == "float32"
         np.testing.assert_allclose(actual, expected[:count], atol=tolerance)
 
