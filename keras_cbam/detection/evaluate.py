@@ -11,7 +11,7 @@ from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.loading import input_size, load_run
-from keras_cbam.detection.metrics.coco_metrics import coco_metrics
+from keras_cbam.detection.metrics.coco_metrics import metrics_and_curves
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
 from keras_cbam.errors import ModelError, one_of, quoted
 from keras_cbam.training.arguments import existing_path
@@ -116,12 +116,12 @@ def evaluate_detector(model, detection_set, image_size, batch_size=BATCH_SIZE):
     >>> evaluate_detector(model, clothing_scenes(100, "test"), image_size=96)["AP50"]
     """
     detections = predict_detections(model, detection_set, image_size, batch_size)
-    measured = measure(model, detection_set.readable(), detections, image_size)
+    measured, _ = measure(model, detection_set.readable(), detections, image_size)
     return {**measured, "skipped": detection_set.all_skipped()}
 
 
 def measure(model, detection_set, detections, image_size):
-    """The metrics of `evaluate_detector`, of what `predict_detections` returned."""
+    """The metrics of `evaluate_detector`, of what `predict_detections` returned, and the curves."""
     classes = len(detection_set.class_names)
     highest = max((found["classes"].max(initial=-1) for found in detections), default=-1)
     if highest >= classes:
@@ -129,16 +129,13 @@ def measure(model, detection_set, detections, image_size):
             f"The model {model.name!r} must predict classes below {classes}, as the images of "
             f"{detection_set.name!r} have, received {highest}."
         )
-    metrics, voc = coco_metrics(detection_set, detections), voc_metrics(detection_set, detections)
+    metrics, curves = metrics_and_curves(detection_set, detections)
+    voc = voc_metrics(detection_set, detections)
     for name, values in metrics["per_class"].items():
         values["VOC07"] = voc["per_class"][name]
-    return {
-        **metrics,
-        "VOC07": voc["mAP"],
-        "images": len(detection_set),
-        "objects": int(sum((~ignored).sum() for ignored in detection_set.ignored)),
-        "image_size": image_size,
-    }
+    objects = int(sum((~ignored).sum() for ignored in detection_set.ignored))
+    counts = {"images": len(detection_set), "objects": objects, "image_size": image_size}
+    return {**metrics, "VOC07": voc["mAP"], **counts}, curves
 
 
 def evaluate_run(run, data=None, split=None, batch_size=None):

@@ -13,7 +13,6 @@ from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.evaluate import measure, predict_detections, without_known_warnings
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
-from keras_cbam.detection.metrics.coco_metrics import precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
 from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.training.arguments import with_signature
@@ -106,10 +105,12 @@ class DetectionTask:
     def measure(self, model, data, part="test"):
         detection_set, size = getattr(data, part), self.arguments.image_size
         found = predict_detections(model, detection_set, size, self.arguments.batch_size)
-        return measure(model, detection_set.readable(), found, size), found
+        measured, curves = measure(model, detection_set.readable(), found, size)
+        return measured, (found, curves)
 
     def artefacts(self, model, data, history, report, predictions):
         test = data.test.readable()
+        predictions, curves = predictions
 
         def detections():
             drawn = spread(len(test), IMAGES_DRAWN)
@@ -122,7 +123,7 @@ class DetectionTask:
         draws = (
             lambda: plot_learning_curves(history, of_training),
             detections,
-            lambda: plot_precision_recall(precision_recall(test, predictions)),
+            lambda: plot_precision_recall(curves),
         )
         return {
             name: lambda path, draw=draw: draw().savefig(path, dpi=100)

@@ -4,10 +4,9 @@ import math
 import os
 import xml.etree.ElementTree
 
-from defusedxml import DefusedXmlException, ElementTree
-
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
 from keras_cbam.detection.data.collector import Collector, in_parts
+from keras_cbam.detection.extra import library
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
 # VOC 2007 has all four lists; later years have no public test part.
@@ -100,9 +99,10 @@ def _add(collector, image, annotation, image_id):
 
 
 def _parse(path):
+    defused = library("defusedxml.ElementTree")
     try:
-        return ElementTree.parse(path, forbid_dtd=True).getroot()
-    except DefusedXmlException as error:
+        return defused.parse(path, forbid_dtd=True).getroot()
+    except library("defusedxml").DefusedXmlException as error:
         raise DataError(
             f"{quoted(path)} declares a document type or entities, which are not read."
         ) from error

@@ -1,12 +1,16 @@
 """PASCAL VOC 2007's metric of a detector."""
 
+from typing import Any
+
 import numpy as np
-from pycocotools import mask
 
-from keras_cbam.detection.metrics.coco_metrics import OVERLAP, check_length, with_sides
+from keras_cbam.detection.data.detection_set import DetectionSet
+from keras_cbam.detection.metrics.coco_metrics import OVERLAP, Detections, check_length
 
 
-def voc_metrics(ground_truth, detections, overlap=OVERLAP):
+def voc_metrics(
+    ground_truth: DetectionSet, detections: Detections, overlap: float = OVERLAP
+) -> dict[str, Any]:
     """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
 
     Each detection of a class, by falling confidence, is held against the object that it overlaps
@@ -64,12 +68,21 @@ def _average_precision(ground_truth, detections, kind, overlap):
     )
 
 
+def _overlaps(boxes, objects):
+    """Intersection by union of each box with each object."""
+    corners = np.maximum(boxes[:, None, :2], objects[:, :2])
+    opposite = np.minimum(boxes[:, None, 2:], objects[:, 2:])
+    shared = np.maximum(opposite - corners, 0).prod(axis=-1)
+    areas = [(each[:, 2:] - each[:, :2]).prod(axis=-1) for each in (boxes, objects)]
+    return shared / np.maximum(areas[0][:, None] + areas[1] - shared, np.finfo("float64").tiny)
+
+
 def _match(boxes, objects, ignored, overlap):
     """Which detections of an image, best first, are right, and which of them count."""
     right, counts = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     if not len(boxes) or not len(objects):
         return right, counts
-    overlaps = mask.iou(with_sides(boxes), with_sides(objects), [False] * len(objects))
+    overlaps = _overlaps(boxes.astype("float64"), objects.astype("float64"))
     is_found = np.zeros(len(objects), bool)
     for i, j in enumerate(overlaps.argmax(axis=1)):
         if overlaps[i, j] >= overlap:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.ops.suppression import suppressed_in_classes
 from keras_cbam.errors import is_number, positive_integer
 
@@ -177,21 +178,13 @@ def _pyramid(backbone):
             "Anchors depend on the size of the images: `backbone` must take one image `(batch, "
             f"height, width, channels)` of a known size. Received: input_shape={shape!r}"
         )
-    if not getattr(backbone, "pyramid_level_inputs", None):
+    levels = feature_levels(backbone)
+    if not levels:
         raise ValueError(
-            "`backbone` must have `pyramid_level_inputs`: `keras_cbam.detection."
-            f"detection_backbone` makes it of any Functional model. Received: backbone={backbone!r}"
+            "`backbone` must have `pyramid_outputs`: `keras_cbam.detection.detection_backbone` "
+            f"makes it of any Functional model. Received: backbone={backbone!r}"
         )
-    levels = [
-        backbone.get_layer(backbone.pyramid_level_inputs[f"P{level}"]).output
-        for level in level_numbers(backbone)
-    ]
-    return keras.Model(backbone.inputs, levels, name="pyramid")
-
-
-def level_numbers(backbone):
-    """The numbers of a backbone's pyramid levels in order: 3 for "P3"."""
-    return sorted(int(name[1:]) for name in backbone.pyramid_level_inputs)
+    return keras.Model(backbone.inputs, list(levels.values()), name="pyramid")
 
 
 def _summed(loss, default, name):

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cbam.detection.models.base import Detector, level_numbers, positive_numbers
+from keras_cbam.detection.models.backbone_of_any_model import feature_levels
+from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
 from keras_cbam.detection.models.faster_rcnn_regions import (
     SmoothL1,
@@ -34,8 +35,8 @@ class FasterRCNN(Detector):
     `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for images of a known size, with consecutive pyramid
-            levels, see `detection_backbone`. With one there is no pyramid.
+        backbone: backbone for images of a known size, with consecutive pyramid levels, see
+            `detection_backbone`. With one there is no pyramid.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
         anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`.
@@ -117,11 +118,10 @@ class FasterRCNN(Detector):
         self.rpn_variances = positive_numbers("rpn_variances", rpn_variances)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        numbers = level_numbers(backbone)
+        numbers = list(feature_levels(backbone))
         if numbers != list(range(numbers[0], numbers[-1] + 1)):
             raise ValueError(
-                "The pyramid levels of `backbone` must be consecutive. "
-                f"Received: {sorted(backbone.pyramid_level_inputs)}"
+                f"The pyramid levels of `backbone` must be consecutive. Received: levels {numbers}"
             )
         inputs = self.pyramid_inputs()
         levels = feature_pyramid(inputs, self.filters, self.dtype_policy)

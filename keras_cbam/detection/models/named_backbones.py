@@ -3,13 +3,15 @@
 import inspect
 
 import keras
-import keras_cv
 import numpy as np
 
 from keras_cbam.applications import attention_backbone, find_application
-from keras_cbam.detection.models.backbone_of_any_model import detection_backbone, pyramid_backbone
+from keras_cbam.detection.models.backbone_of_any_model import (
+    backbone_of_graph,
+    detection_backbone,
+    pyramid_backbone,
+)
 from keras_cbam.errors import one_of
-from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.models.building import attended, conv, norm, preprocessed
 from keras_cbam.models.resnet import residual_block
 
@@ -20,7 +22,13 @@ _VGG16_UNITS = 1024
 
 
 def application_backbone(
-    name, input_shape=(300, 300, 3), attention=None, weights="imagenet", levels=(3, 4, 5), **kwargs
+    name,
+    input_shape=(300, 300, 3),
+    attention=None,
+    weights="imagenet",
+    levels=(3, 4, 5),
+    library="keras_hub",
+    **kwargs,
 ):
     """A network of `keras.applications`, from raw pixels to a feature pyramid.
 
@@ -30,10 +38,11 @@ def application_backbone(
         attention: see `insert_attention`; starts as an identity. Defaults to `None`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
         levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
+        library: see `detection_backbone`. Defaults to `"keras_hub"`.
         **kwargs: of the function in `keras.applications`: `alpha=0.5`.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        A backbone, see `detection_backbone`, that takes pixels in [0, 255].
 
     Raises:
         ValueError: see `attention_backbone` and `detection_backbone`.
@@ -43,7 +52,7 @@ def application_backbone(
     >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, alpha=0.25)
     """
     model = _from_pixels(name, input_shape, attention, weights, **kwargs)
-    return detection_backbone(model, levels)
+    return detection_backbone(model, levels, library)
 
 
 def _from_pixels(name, input_shape, attention, weights, **kwargs):
@@ -54,7 +63,7 @@ def _from_pixels(name, input_shape, attention, weights, **kwargs):
     )
 
 
-def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
+def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5), library="keras_hub"):
     """A residual network for images of about 100 pixels, from random weights.
 
     Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two: one of
@@ -63,12 +72,12 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
         attention: see `insert_attention`; in each block, not as an identity. Defaults to `None`.
-        levels: see `application_backbone`, as for what is returned. Defaults to `(3, 4, 5)`.
+        levels, library: see `application_backbone`, as for what is returned.
 
     Example:
 
-    >>> small_backbone(attention="cbam", levels=(3, 4)).pyramid_level_inputs["P4"]
-    'layer3_1_relu'
+    >>> small_backbone(attention="cbam", levels=(3, 4)).pyramid_outputs["P4"].shape
+    (None, 6, 6, 128)
     """
     pixels = keras.Input(input_shape, name="pixels")
     x = preprocessed(pixels, include_preprocessing=True)
@@ -81,7 +90,7 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5)):
             convolutions = [(filters, 3, strides, 1), (filters, 3, 1, 1)]
             x = residual_block(x, f"layer{stage}_{block}", convolutions, strides)
     model = attended(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
-    return detection_backbone(model, levels)
+    return detection_backbone(model, levels, library)
 
 
 def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", levels=(4, 5)):
@@ -133,7 +142,7 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
     # Nothing is computed from the normalized feature map: the levels cannot be found.
     levels = {"P3": normalized, "P4": fc7}
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
-    backbone = backbone_from_graph(keras_cv.models.Backbone, graph, {}, graph.dtype_policy)
+    backbone = backbone_of_graph(graph, graph.dtype_policy)
     if weights is not None:
         _carry_over(keras.applications.VGG16(weights=weights), backbone)
     return backbone

@@ -27,8 +27,8 @@ class SSD(Detector):
     the matched boxes and of the three times as many worst others of each image.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, as
-            `ssd_vgg16`, `ssd_mobilenet` and `detection_backbone` return.
+        backbone: backbone for images `(height, width, 3)` of a known size, as `ssd_vgg16`,
+            `ssd_mobilenet` and `detection_backbone` return.
         num_classes: int, classes without background.
         attention: see `insert_attention`; it refines each feature map that predicts, and does not
             start as an identity. Defaults to `None`.

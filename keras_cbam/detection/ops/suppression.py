@@ -69,9 +69,9 @@ def best_of_rows(boxes: Any, scores: Any, count: int) -> tuple[Any, Any, Any]:
 def suppressed_in_classes(
     boxes: Any,
     probabilities: Any,
-    iou_threshold: float,
-    confidence_threshold: float,
-    max_detections: int,
+    iou_threshold: float = 0.45,
+    confidence_threshold: float = 0.01,
+    max_detections: int = 200,
 ) -> dict[str, Any]:
     """The detections of all detectors: the best boxes of which no two of a class overlap too much.
 
