@@ -14,6 +14,7 @@ from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.evaluate import measure, predict_detections, without_known_warnings
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
+from keras_cbam.errors import DataError, quoted
 from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.precision import jit_compile
@@ -52,9 +53,12 @@ class DetectionTask:
     def load(self):
         args = self.arguments
         # Scenes are of the size that the detector takes, and so are not resized.
-        return load_detection_data(
+        data = load_detection_data(
             args.data, args.seed, args.train_scenes, args.test_scenes, args.image_size, args.strict
         )
+        if not len(data.train):
+            raise DataError(f"{quoted(args.data)} must have a training part, received none.")
+        return data
 
     def build(self, data):
         args = self.arguments

@@ -92,8 +92,10 @@ class Collector:
         )
 
 
-def in_parts(parts, folder):
-    """Two or three parts as `DetectionData`; DataError if there is no box to train on."""
-    if not any(map(len, parts[0].boxes)):
+def in_parts(parts, folder, has_training=True):
+    """Up to three parts as `DetectionData`; DataError if there is no box to train on."""
+    if not has_training:
+        parts = [parts[0].select([]), *parts]
+    elif not any(map(len, parts[0].boxes)):
         raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
     return DetectionData(parts[0], parts[1], parts[-1])

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from keras_cbam.data.image_files import in_threads
+from keras_cbam.data.image_files import FORMATS, flatten, in_threads
 from keras_cbam.data.image_sources import FileImages
 from keras_cbam.errors import DataError, quoted
 
@@ -11,7 +11,8 @@ from keras_cbam.errors import DataError, quoted
 class SizedImages(FileImages):
     """Image files, each of a known size, decoded when they are asked for.
 
-    A file that cannot be decoded, or is not of its size, is a failure, see `FileImages`.
+    A file that cannot be decoded, or is not of its size, is a failure, see `FileImages`. Where EXIF
+    data turn an image, the boxes are for whichever of both, upright or as stored, has its size.
     `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
 
     Args:
@@ -46,6 +47,9 @@ class SizedImages(FileImages):
 
         def of_its_size(image, position):
             height, width = self.sizes[indices[position]]
+            if image.size == (height, width) != (width, height):
+                with Image.open(self.paths[indices[position]], formats=FORMATS) as stored:
+                    image = flatten(stored) if stored.size == (width, height) else image
             if image.size == (width, height):
                 return transform(image.convert("RGB"), position)
             self.failures[int(indices[position])] = (

@@ -10,7 +10,10 @@ from keras_cbam.detection.extra import library
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
 # VOC 2007 has all four lists; later years have no public test part.
-_PARTS = (("trainval", "test"), ("train", "val", "test"), ("train", "val"))
+_PARTS = (
+    *(("trainval", "test"), ("train", "val", "test"), ("train", "val")),
+    *(("val", "test"), ("val",), ("test",)),
+)
 
 
 def voc_folder(folder, strict=False):
@@ -39,19 +42,19 @@ def voc_folder(folder, strict=False):
     folder = os.fspath(folder)
     name = printable(os.path.basename(os.path.abspath(folder)))
     lists = os.path.join(folder, "ImageSets", "Main")
-    for parts in _PARTS:
-        paths = [os.path.join(lists, f"{part}.txt") for part in parts]
+    for parts_of in _PARTS:
+        paths = [os.path.join(lists, f"{part}.txt") for part in parts_of]
         if all(map(os.path.isfile, paths)):
             break
     else:
         raise DataError(
             f"The folder {quoted(folder)} must have the lists trainval.txt and test.txt, or "
-            "train.txt and val.txt, in 'ImageSets/Main'."
+            "train.txt and val.txt, in 'ImageSets/Main'; or val.txt or test.txt to measure on."
         )
     found = [_read(folder, path, strict) for path in paths]
     class_names = {key: key for key in found[0].class_names()}
     parts = [part.collect(name, class_names, path) for part, path in zip(found, paths)]
-    return in_parts(parts, folder)
+    return in_parts(parts, folder, has_training=parts_of[0].startswith("train"))
 
 
 def _read(folder, list_path, strict):

@@ -105,7 +105,8 @@ def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
     matched, classes, is_positive, is_negative = match_boxes(
         regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=None
     )
-    count = min(count, regions.shape[1])
+    # How many boxes are beside the proposals differs from batch to batch.
+    count = min(count, proposals.shape[1] + 1)
     positives, negatives = sample_matches(
         is_positive & is_region, is_negative & is_region, count, 0.25, seed
     )
