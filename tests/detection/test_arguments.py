@@ -115,7 +115,7 @@ for name in detection.__all__:
     getattr(detection, name)
 print(time.process_time() - start)
 import sys
-print(sorted({"keras_cv", "keras_hub", "pycocotools", "matplotlib"} & set(sys.modules)))
+print(sorted({"keras_cv", "keras_hub", "pycocotools"} & set(sys.modules)))
 """
 
 

@@ -105,11 +105,11 @@ def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
     matched, classes, is_positive, is_negative = match_boxes(
         regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=None
     )
-    # How many boxes are beside the proposals differs from batch to batch.
-    count = min(count, proposals.shape[1] + 1)
     positives, negatives = sample_matches(
         is_positive & is_region, is_negative & is_region, count, 0.25, seed
     )
+    # How many boxes are beside the proposals differs from batch to batch.
+    count = min(count, proposals.shape[1] + 1)
     ranks = ops.cast(positives, "float32") * 2 + ops.cast(negatives, "float32")
     index = ops.cast(ops.top_k(ranks, count)[1], "int32")
     regions, matched = (
