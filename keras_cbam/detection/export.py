@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -224,7 +225,7 @@ def _write_saved_model(model, folder, batch):
         return model.decode_predictions(raw, *more)
 
     signature = [tf.TensorSpec((batch, *model.backbone.input_shape[1:]), "float32", name=INPUT)]
-    archive = keras.export.ExportArchive()
+    archive: Any = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(ENDPOINT, serve, signature)
     archive.add_endpoint(SIGNATURE, serve, signature)
@@ -235,7 +236,11 @@ def _predict(file_format, path, pixels, found):
     predict, batch = load_artefact(file_format, path), 1 if file_format == "litert" else BATCH_SIZE
     images = np.load(pixels).astype("float32")
     parts = [predict(images[i : i + batch]) for i in range(0, len(images), batch)]
-    np.savez(found, **{key: np.concatenate([part[key] for part in parts]) for key in KEYS})
+    np.savez(
+        found,
+        allow_pickle=False,
+        **{key: np.concatenate([part[key] for part in parts]) for key in KEYS},
+    )
 
 
 if __name__ == "__main__":

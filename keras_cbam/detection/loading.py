@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from typing import Any
 
 import keras
 
@@ -13,7 +14,7 @@ from keras_cbam.errors import ModelError, quoted
 from keras_cbam.training.saved_run import SavedRun, find_run
 
 
-def load_detector(path):
+def load_detector(path: str | os.PathLike) -> tuple[Any, list[str] | None]:
     """Loads a trained detector, not compiled; code in the file is not run.
 
     Args:
@@ -33,11 +34,11 @@ def load_detector(path):
     return model, class_names
 
 
-def load_run(run):
+def load_run(run: Any) -> tuple[SavedRun, Any, list[str] | None]:
     """The `SavedRun` of a detector, or of a path, its model, and its class names or `None`."""
     run = run if isinstance(run, SavedRun) else find_run(run)
     _import_keras_cv(run.model_file)
-    model = run.load()
+    model: Any = run.load()
     if not isinstance(model, Detector) and keras_cv_losses(model) is None:
         raise ModelError(
             f"The model {quoted(os.fspath(run.model_file))} must be a detector of "
@@ -68,7 +69,7 @@ def _import_keras_cv(model_file):
             ) from error
 
 
-def input_size(model):
+def input_size(model: Any) -> int:
     """Side in pixels of the square images that a detector was made for."""
     shape = tuple(model.backbone.input_shape)
     if len(shape) != 4 or shape[1] is None or shape[1] != shape[2] or shape[3] != 3:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from typing import Any
 
 import keras
 
@@ -74,7 +75,7 @@ class DetectionTask:
         def compiled():
             all_steps = arguments.epochs * steps
             warmup = max(1, math.ceil(WARMUP * all_steps))
-            schedule = keras.optimizers.schedules.CosineDecay(
+            schedule: Any = keras.optimizers.schedules.CosineDecay(
                 initial_learning_rate=arguments.learning_rate / warmup,
                 decay_steps=max(1, all_steps - warmup),
                 warmup_target=arguments.learning_rate,

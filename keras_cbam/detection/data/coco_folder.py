@@ -21,7 +21,12 @@ _LARGEST = 1e9
 _KEYS = ("category_id", "bbox", "area", "iscrowd")
 
 
-def coco_folder(folder, seed=0, test_fraction=0.2, strict=False):
+def coco_folder(
+    folder: str | os.PathLike,
+    seed: int = 0,
+    test_fraction: float | None = 0.2,
+    strict: bool = False,
+) -> DetectionData:
     """Images and boxes of a folder in COCO's layout.
 
     Boxes are clipped to their image. What cannot be used is left out and counted in

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class DetectionSet:
 
     name: str
     class_names: list
-    images: object
+    images: Any
     sizes: np.ndarray
     boxes: list
     classes: list

@@ -17,7 +17,7 @@ def load_detection_data(
     test_scenes=500,
     image_size=96,
     strict=False,
-    test_fraction=0.2,
+    test_fraction: float | None = 0.2,
 ):
     """Loads images with boxes: a part to train on, one to validate with, and one to test on.
 

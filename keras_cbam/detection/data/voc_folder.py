@@ -6,6 +6,7 @@ import xml.etree.ElementTree
 
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
 from keras_cbam.detection.data.collector import Collector, in_parts
+from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.extra import library
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
@@ -16,7 +17,7 @@ _PARTS = (
 )
 
 
-def voc_folder(folder, strict=False):
+def voc_folder(folder: str | os.PathLike, strict: bool = False) -> DetectionData:
     """Images and boxes of a folder in the layout of VOC 2007.
 
     VOC counts pixels from 1, and its boxes include the last: `xmin, ymin, xmax, ymax` become the

@@ -1,15 +1,18 @@
 """What SSD, StairNet and Faster R-CNN have in common: losses, steps and decoded predictions."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.ops.suppression import suppressed_in_classes
 from keras_cbam.errors import is_number, positive_integer
+
+# Keras' functions have no types of their own.
+ops: Any = keras.ops
 
 
 class Detector(keras.Model):
@@ -86,7 +89,7 @@ class Detector(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x=None, y: Any = None, y_pred=None, sample_weight=None, training=True):
         if sample_weight is not None:
             raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
         # Keras looks at no label before the loss does.

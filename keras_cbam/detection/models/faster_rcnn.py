@@ -1,8 +1,9 @@
 """Faster R-CNN with a feature pyramid."""
 
+from typing import Any
+
 import keras
 import numpy as np
-from keras import ops
 
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.models.base import Detector, positive_numbers
@@ -19,6 +20,9 @@ from keras_cbam.detection.ops.anchors import level_anchors
 from keras_cbam.detection.ops.boxes import VARIANCES, clip_boxes, decode_boxes
 from keras_cbam.detection.ops.roi_align import roi_align
 from keras_cbam.errors import positive_integer
+
+# Keras' functions have no types of their own.
+ops: Any = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")

@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes, sample_matches
 from keras_cbam.detection.ops.suppression import best_of_rows, suppress
+
+# Keras' functions have no types of their own.
+ops: Any = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -23,7 +25,7 @@ class SmoothL1(keras.losses.Loss):
         self.beta = beta
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        return keras.losses.huber(y_true, y_pred, delta=self.beta) / self.beta
+        return ops.divide(keras.losses.huber(y_true, y_pred, delta=self.beta), self.beta)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "beta": self.beta}
@@ -42,7 +44,7 @@ def region_proposal_network(filters, anchors, dtype):
     )(inputs)
     rows = {}
     for name, values in (("objectness", 1), ("offsets", 4)):
-        small = keras.initializers.RandomNormal(stddev=0.01)
+        small: Any = keras.initializers.RandomNormal(stddev=0.01)
         outputs = keras.layers.Conv2D(
             anchors * values, 1, kernel_initializer=small, dtype=dtype, name=f"proposal_{name}"
         )(x)
@@ -76,7 +78,7 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
             x = keras.layers.LayerNormalization(dtype=dtype, name=f"fc{i}_norm")(x)
         x = keras.layers.ReLU(dtype=dtype, name=f"fc{i}_relu")(x)
     logits = keras.layers.Dense(1 + num_classes, dtype="float32", name="class")(x)
-    small = keras.initializers.RandomNormal(stddev=0.001)
+    small: Any = keras.initializers.RandomNormal(stddev=0.001)
     offsets = keras.layers.Dense(
         4 * num_classes, kernel_initializer=small, dtype="float32", name="box"
     )(x)

@@ -1,6 +1,7 @@
 """Backbones of detectors, from pixels to feature maps."""
 
-import inspect
+import importlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -56,7 +57,7 @@ def application_backbone(
 
 
 def _from_pixels(name, input_shape, attention, weights, **kwargs):
-    preprocess = inspect.getmodule(find_application(name)).preprocess_input
+    preprocess = importlib.import_module(find_application(name).__module__).preprocess_input
     pixels = preprocess(keras.Input(input_shape, name="pixels"))
     return attention_backbone(
         name, attention=attention, weights=weights, input_tensor=pixels, **kwargs
@@ -136,9 +137,10 @@ def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
     x = _conv(x, _VGG16_UNITS, 3, "fc6", dilation_rate=6)
     fc7 = _conv(x, _VGG16_UNITS, 1, "fc7")
     # The root mean square is the norm divided by the root of the number of channels.
-    norm = keras.layers.RMSNormalization(name="conv4_3_norm")
+    norm: Any = keras.layers.RMSNormalization(name="conv4_3_norm")
     normalized = norm(conv4_3)
-    norm.scale.assign(np.full(conv4_3.shape[-1:], 20 / conv4_3.shape[-1] ** 0.5))
+    filters = _VGG16_BLOCKS[3][0]
+    norm.scale.assign(np.full(filters, 20 / filters**0.5))
     # Nothing is computed from the normalized feature map: the levels cannot be found.
     levels = {"P3": normalized, "P4": fc7}
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")

@@ -1,8 +1,9 @@
 """SSD, with attention before the classifiers."""
 
+from typing import Any
+
 import keras
 import numpy as np
-from keras import ops
 
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
@@ -11,6 +12,9 @@ from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxe
 from keras_cbam.detection.ops.matching import first_of, match_boxes
 from keras_cbam.errors import one_of, positive_integer
 from keras_cbam.models.building import attended
+
+# Keras' functions have no types of their own.
+ops: Any = keras.ops
 
 # The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.
 SSD300_SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
@@ -110,10 +114,24 @@ class SSD(Detector):
         self.head_kernel_size = positive_integer("head_kernel_size", head_kernel_size)
         self.use_batch_norm = use_batch_norm
         inputs = self.pyramid_inputs()
-        levels = inputs + extra_levels(
+        levels: list[Any] = inputs + extra_levels(
             inputs[-1], self.extra_filters, extra_padding, self.dtype_policy, use_batch_norm
         )
         count = len(levels)
+        self._set_shapes(count, scales, aspect_ratios)
+        sizes = [level.shape[1:3] for level in levels]
+        self.default_boxes = default_boxes(
+            self.image_size, sizes, self.scales, self.aspect_ratios, steps
+        )
+        self.head = attended(
+            keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
+            attention,
+            r"^source_\d+$",
+        )
+        self.built = True
+
+    def _set_shapes(self, count, scales, aspect_ratios):
+        """Checks and keeps the sizes and shapes of the default boxes of so many feature maps."""
         if scales is None:
             scales = SSD300_SCALES if count == 6 else np.linspace(0.17, 1.05, count + 1)
         if aspect_ratios is None:
@@ -130,16 +148,6 @@ class SSD(Detector):
             )
         if list(self.scales) != sorted(self.scales):
             raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
-        sizes = [level.shape[1:3] for level in levels]
-        self.default_boxes = default_boxes(
-            self.image_size, sizes, self.scales, self.aspect_ratios, steps
-        )
-        self.head = attended(
-            keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
-            attention,
-            r"^source_\d+$",
-        )
-        self.built = True
 
     def predicting(self, levels):
         """The feature maps that predict, of the backbone's and the further ones."""

@@ -3,7 +3,9 @@
 from typing import Any
 
 import keras
-from keras import ops
+
+# Keras' functions have no types of their own.
+ops: Any = keras.ops
 
 
 def match_boxes(

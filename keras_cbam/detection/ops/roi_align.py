@@ -1,9 +1,13 @@
 """Features of regions of interest."""
 
 import math
+from typing import Any
 
+import keras
 import numpy as np
-from keras import ops
+
+# Keras' functions have no types of their own.
+ops: Any = keras.ops
 
 
 def level_of(boxes, strides):

@@ -3,7 +3,10 @@
 import math
 from typing import Any
 
-from keras import ops
+import keras
+
+# Keras' functions have no types of their own.
+ops: Any = keras.ops
 
 # Boxes of a class that suppression starts from, as in the code of SSD's authors and torchvision.
 CANDIDATES = 400
