@@ -4,12 +4,22 @@ import json
 import sys
 
 from keras_cbam import __version__, errors
-from keras_cbam.commands import convert, cost, evaluate, explain, export, paper, predict, train
+from keras_cbam.commands import (
+    compare,
+    convert,
+    cost,
+    evaluate,
+    explain,
+    export,
+    paper,
+    predict,
+    train,
+)
 from keras_cbam.commands.parser import Parser
 from keras_cbam.commands.printing import error_line, json_form, print_skipped
 from keras_cbam.commands.screen import own_lines_only
 
-COMMANDS = (train, evaluate, predict, explain, export, cost, convert, paper)
+COMMANDS = (train, compare, evaluate, predict, explain, export, cost, convert, paper)
 # Errors of data and files, some of which are a ValueError, which else is one of usage.
 _UNUSABLE = (
     *(errors.CheckpointError, errors.DataError, errors.ExportError, errors.ModelError),

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "ClassificationTask": "keras_cbam.classification.task",
+        "compare": "keras_cbam.classification.task",
         "classification_report": "keras_cbam.classification.evaluate",
         "evaluate_run": "keras_cbam.classification.evaluate",
         "explain_images": "keras_cbam.classification.explain",

@@ -19,7 +19,8 @@ RECIPES = {
         "backbone": "MobileNet",
         "backbone_arguments": {"alpha": 0.5},
         "where": r"conv_pw_(1|3|5|11|13)_relu",
-        "image_size": 32,
+        # Three seeds of the default training: 0.871 on average, at 32 pixels 0.868.
+        "image_size": 40,
         "epochs": 9,
         "batch_size": 128,
         "learning_rate": 0.15,

@@ -17,6 +17,7 @@ from keras_cbam.errors import TrainingError
 from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
+from keras_cbam.training.comparison import compare_trainings
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.trainer import fit, train
 from keras_cbam.visualization.attention_maps import has_attention
@@ -195,3 +196,19 @@ def fit_classifier(model, data, **arguments):
 def _task(given):
     earlier = resumable(given.get("resume"), ClassificationTask.name)
     return ClassificationTask(ClassifierArguments.given(earlier, **given))
+
+
+def compare(attention=None, seeds=None, output=None, resume=None, **arguments):
+    """Compares the test accuracy of classifiers with each kind of attention.
+
+    For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the
+    others are those of `train_classifier`.
+
+    Example:
+
+    >>> found = compare(["none", "cbam"], seeds=3, output="comparison", epochs=20)
+    >>> found.differences[0].sentence
+    """
+    return compare_trainings(
+        train_classifier, "accuracy", attention, seeds, output, resume, **arguments
+    )

@@ -46,10 +46,11 @@ def file_to_write(option, name, suffix):
     return path
 
 
-def add_training_options(parser, arguments, defaults):
+def add_training_options(parser, arguments, defaults, without=()):
     """Adds an option for each argument with help, and its `{condition: {name: default}}`."""
     parser.usage = "%(prog)s [options]"
     fields = [field for field in dataclasses.fields(arguments) if field.metadata["help"]]
+    fields = [field for field in fields if field.name not in without]
     # Within a group, flags come last.
     fields.sort(key=lambda field: field.type is bool)
     for title in GROUPS:

@@ -29,26 +29,33 @@ _USE = {
 
 
 def add(commands):
+    _add(commands, "train", "classification", "an image classifier")
+    needs = " Needs pip install keras_cbam[detection]."
+    _add(commands, "detect", "detection", "a detector", needs)
+
+
+def _add(commands, verb, task, model, needs=""):
+    summary = f"train {model} with attention"
+    description = f"Trains {model} with attention, saves it, measures it and checks it.{needs}"
+    parser = add_command(commands, verb, run, show, summary, description)
+    parser.set_defaults(task=task)
+    add_training_options(parser, TRAININGS[task][0], training_defaults(task))
+
+
+def training_defaults(task):
+    """What the options of a task's trainings default to, `{condition: {name: default}}`."""
+    if task == "detection":
+        return {"default": {**DEFAULTS, "output": OUTPUT}}
     recipes = {
         "default": {**RECIPES["default"], "output": OUTPUT},
         "with --weights": FROM_WEIGHTS,
         "recipe fine-tuning": RECIPES["fine-tuning"],
         "recipe paper": RECIPES["paper"],
     }
-    for name, values in recipes.items():
-        recipes[name] = {key: values[key] for key in values if key not in _OF_THE_NETWORK}
-    _add(commands, "train", "classification", "an image classifier", recipes)
-    defaults = {"default": {**DEFAULTS, "output": OUTPUT}}
-    needs = " Needs pip install keras_cbam[detection]."
-    _add(commands, "detect", "detection", "a detector", defaults, needs)
-
-
-def _add(commands, verb, task, model, defaults, needs=""):
-    summary = f"train {model} with attention"
-    description = f"Trains {model} with attention, saves it, measures it and checks it.{needs}"
-    parser = add_command(commands, verb, run, show, summary, description)
-    parser.set_defaults(task=task)
-    add_training_options(parser, TRAININGS[task][0], defaults)
+    return {
+        name: {key: value for key, value in values.items() if key not in _OF_THE_NETWORK}
+        for name, values in recipes.items()
+    }
 
 
 def run(options):

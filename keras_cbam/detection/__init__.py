@@ -28,7 +28,7 @@ _MODULES = {
     "models.stairnet": ("StairNet",),
     "ops.boxes": ("decode_boxes", "encode_boxes"),
     "predict": ("predict_run",),
-    "task": ("DetectionTask", "train_detector"),
+    "task": ("DetectionTask", "compare", "train_detector"),
 }
 
 __getattr__, __dir__, __all__ = lazy_names(

@@ -18,6 +18,7 @@ from keras_cbam.detection.models.build import build_detector, check_backbone, co
 from keras_cbam.errors import DataError, quoted
 from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.training.arguments import with_signature
+from keras_cbam.training.comparison import compare_trainings
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
@@ -172,3 +173,17 @@ def train_detector(**arguments):
     earlier = None if resume is None else resumable(resume, DetectionTask.name)
     with without_known_warnings():
         return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
+
+
+def compare(attention=None, seeds=None, output=None, resume=None, **arguments):
+    """Compares the test AP at an overlap of 0.5 of detectors with each kind of attention.
+
+    For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the
+    others are those of `train_detector`.
+
+    Example:
+
+    >>> found = compare(["none", "cbam"], seeds=3, output="comparison", epochs=20)
+    >>> found.differences[0].sentence
+    """
+    return compare_trainings(train_detector, "AP50", attention, seeds, output, resume, **arguments)

@@ -36,7 +36,7 @@ def of_names(arguments, names):
             LEAST["default"],
             {
                 **{"backbone": "MobileNet", "backbone_arguments": {"alpha": 0.5}, "epochs": 9},
-                **{"where": r"conv_pw_(1|3|5|11|13)_relu", "image_size": 32, "batch_size": 128},
+                **{"where": r"conv_pw_(1|3|5|11|13)_relu", "image_size": 40, "batch_size": 128},
                 **{"learning_rate": 0.15, "weight_decay": 0.0, "augment": "flip"},
             },
         ),
@@ -45,7 +45,7 @@ def of_names(arguments, names):
             {"backbone": "MobileNetV2", "batch_size": 8},
             {
                 **{"backbone": "MobileNetV2", "backbone_arguments": {}, "where": "auto"},
-                **{"image_size": 32, "batch_size": 8, "learning_rate": 0.15},
+                **{"image_size": 40, "batch_size": 8, "learning_rate": 0.15},
             },
         ),
         (
