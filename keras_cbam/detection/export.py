@@ -238,7 +238,6 @@ def _predict(file_format, path, pixels, found):
     parts = [predict(images[i : i + batch]) for i in range(0, len(images), batch)]
     np.savez(
         found,
-        allow_pickle=False,
         **{key: np.concatenate([part[key] for part in parts]) for key in KEYS},
     )
 
