@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.detection.metrics.coco_metrics import OVERLAP, Detections, check_length
+from keras_cbam.detection.extra import library
+from keras_cbam.detection.metrics.coco_metrics import (
+    OVERLAP,
+    Detections,
+    check_length,
+    with_sides,
+)
 
 
 def voc_metrics(
@@ -68,21 +74,13 @@ def _average_precision(ground_truth, detections, kind, overlap):
     )
 
 
-def _overlaps(boxes, objects):
-    """Intersection by union of each box with each object."""
-    corners = np.maximum(boxes[:, None, :2], objects[:, :2])
-    opposite = np.minimum(boxes[:, None, 2:], objects[:, 2:])
-    shared = np.maximum(opposite - corners, 0).prod(axis=-1)
-    areas = [(each[:, 2:] - each[:, :2]).prod(axis=-1) for each in (boxes, objects)]
-    return shared / np.maximum(areas[0][:, None] + areas[1] - shared, np.finfo("float64").tiny)
-
-
 def _match(boxes, objects, ignored, overlap):
     """Which detections of an image, best first, are right, and which of them count."""
     right, counts = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     if not len(boxes) or not len(objects):
         return right, counts
-    overlaps = _overlaps(boxes.astype("float64"), objects.astype("float64"))
+    iou = library("faster_coco_eval.core.mask").iou
+    overlaps = iou(with_sides(boxes), with_sides(objects), [0] * len(objects))
     is_found = np.zeros(len(objects), bool)
     for i, j in enumerate(overlaps.argmax(axis=1)):
         if overlaps[i, j] >= overlap:

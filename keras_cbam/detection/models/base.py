@@ -8,11 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
-from keras_cbam.detection.ops.suppression import suppressed_in_classes
+from keras_cbam.detection.ops import ops
+from keras_cbam.detection.ops.suppression import suppress_in_classes
 from keras_cbam.errors import is_number, positive_integer
-
-# Keras' functions have no types of their own.
-ops: Any = keras.ops
 
 
 class Detector(keras.Model):
@@ -127,7 +125,7 @@ class Detector(keras.Model):
             Dict, padded with -1: `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels;
             `"classes"`, `"confidence"` `(batch, max_detections)`; `"num_detections"` `(batch,)`.
         """
-        return suppressed_in_classes(
+        return suppress_in_classes(
             *self.candidates(predictions),
             iou_threshold=self.iou_threshold,
             confidence_threshold=self.confidence_threshold,

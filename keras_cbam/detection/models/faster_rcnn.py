@@ -1,7 +1,5 @@
 """Faster R-CNN with a feature pyramid."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -16,13 +14,11 @@ from keras_cbam.detection.models.faster_rcnn_regions import (
     region_proposal_network,
     select_proposals,
 )
+from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.anchors import level_anchors
 from keras_cbam.detection.ops.boxes import VARIANCES, clip_boxes, decode_boxes
 from keras_cbam.detection.ops.roi_align import roi_align
 from keras_cbam.errors import positive_integer
-
-# Keras' functions have no types of their own.
-ops: Any = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")

@@ -1,16 +1,13 @@
 """The regions of Faster R-CNN: the networks that propose and classify them; what these learn."""
 
-import math
 from typing import Any
 
 import keras
 
+from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes, sample_matches
-from keras_cbam.detection.ops.suppression import best_of_rows, suppress
-
-# Keras' functions have no types of their own.
-ops: Any = keras.ops
+from keras_cbam.detection.ops.suppression import suppress_in_groups
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -54,18 +51,18 @@ def region_proposal_network(filters, anchors, dtype):
 
 def select_proposals(boxes, logits, count, iou_threshold):
     """The best anchors after non-maximum suppression in each level, and which are no padding."""
-    most = min(2 * count, max(scores.shape[1] for scores in logits))
-    best, rated = [], []
-    for own, scores in zip(boxes, logits):
-        found, scores, _ = best_of_rows(own[:, None], scores[:, None, :, 0], most)
-        best.append(found)
+    best, rated, levels = [], [], []
+    for level, (own, scores) in enumerate(zip(boxes, logits)):
+        scores, index = ops.top_k(scores[..., 0], min(2 * count, scores.shape[1]))
+        best.append(ops.take_along_axis(own, index[..., None], axis=1))
         rated.append(scores)
-    best, rated = (ops.stop_gradient(ops.stack(each, axis=1)) for each in (best, rated))
-    kept = suppress(best, rated > -math.inf, iou_threshold, count)
-    count = min(count, sum(scores.shape[1] for scores in logits))
-    best, rated, _ = best_of_rows(best, ops.where(kept, rated, -math.inf), count)
-    is_proposal = rated > -math.inf
-    return ops.where(is_proposal[..., None], best, -1.0), is_proposal
+        levels.append(ops.full_like(index, level))
+    best, rated, levels = (
+        ops.stop_gradient(ops.concatenate(each, axis=1)) for each in (best, rated, levels)
+    )
+    count = min(count, best.shape[1])
+    found = suppress_in_groups(best, rated, levels, iou_threshold, count)
+    return found["boxes"], found["classes"] >= 0
 
 
 def region_head(shape, num_classes, units, use_layer_norm, dtype):

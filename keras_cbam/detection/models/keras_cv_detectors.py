@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_cbam.detection.extra import library
-from keras_cbam.detection.ops.suppression import suppressed_in_classes
+from keras_cbam.detection.ops.suppression import suppress_in_classes
 
 # The losses of their papers, by the name of the class.
 _LOSSES = {
@@ -30,7 +30,7 @@ class ClassSuppression(keras.layers.Layer):
 
     def call(self, boxes: Any, classes: Any, images: Any = None, image_shape: Any = None) -> dict:
         confidence = keras.ops.sigmoid(classes) if self.from_logits else classes
-        return suppressed_in_classes(boxes, confidence)
+        return suppress_in_classes(boxes, confidence)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "from_logits": self.from_logits}

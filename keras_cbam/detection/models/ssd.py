@@ -7,14 +7,12 @@ import numpy as np
 
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
+from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
 from keras_cbam.errors import one_of, positive_integer
 from keras_cbam.models.building import attended
-
-# Keras' functions have no types of their own.
-ops: Any = keras.ops
 
 # The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.
 SSD300_SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)

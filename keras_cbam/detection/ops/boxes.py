@@ -6,8 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-# Keras' functions have no types of their own.
-ops: Any = keras.ops
+from keras_cbam.detection.ops import ops
 
 # What SSD and the second stage of Faster R-CNN divide offsets by; its first stage takes them whole.
 VARIANCES = (0.1, 0.1, 0.2, 0.2)

@@ -4,8 +4,7 @@ from typing import Any
 
 import keras
 
-# Keras' functions have no types of their own.
-ops: Any = keras.ops
+from keras_cbam.detection.ops import ops
 
 
 def match_boxes(

@@ -1,13 +1,10 @@
 """Features of regions of interest."""
 
 import math
-from typing import Any
 
-import keras
 import numpy as np
 
-# Keras' functions have no types of their own.
-ops: Any = keras.ops
+from keras_cbam.detection.ops import ops
 
 
 def level_of(boxes, strides):

@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from keras_cbam.detection import SSD
-from keras_cbam.detection.ops.suppression import suppressed_in_classes
+from keras_cbam.detection.ops.suppression import suppress_in_classes
 from tests.detection.detector_checks import backbone
 
 
@@ -34,7 +34,7 @@ def test_suppression_within_classes_is_the_reference(has_own_boxes):
     boxes = boxes.astype("float32")
     probabilities = generator.permuted(np.linspace(0.001, 0.6, 540)).reshape(3, 60, 3)
     probabilities = probabilities.astype("float32")
-    found = suppressed_in_classes(
+    found = suppress_in_classes(
         ops.convert_to_tensor(boxes),
         ops.convert_to_tensor(probabilities),
         iou_threshold=0.2,
@@ -74,7 +74,7 @@ def test_sure_objects_do_not_hide_others(monkeypatch):
 
 def test_fewer_boxes_than_detections():
     boxes, probabilities = np.array([[[0, 0, 9, 9]]], "float32"), np.array([[[0.7]]], "float32")
-    found = suppressed_in_classes(
+    found = suppress_in_classes(
         ops.convert_to_tensor(boxes), ops.convert_to_tensor(probabilities), 0.5, 0.1, 3
     )
     assert ops.convert_to_numpy(found["classes"]).tolist() == [[0, -1, -1]]
