@@ -11,7 +11,12 @@ from keras_cbam.detection.figures import plot_detections
 from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.predict import found_in_files, image_entry
 from keras_cbam.visualization import panels
-from keras_cbam.visualization.figure_files import as_png, figure_names, refuse_to_lose_files
+from keras_cbam.visualization.figure_files import (
+    as_png,
+    figure_names,
+    refuse_to_lose_files,
+    write_files,
+)
 
 DETECTIONS = "detections.json"
 
@@ -84,9 +89,5 @@ def detect_in_images(model, paths, output, class_names=None, threshold=0.5, over
     result |= {"images": entries, "skipped": skipped}
     drawn[DETECTIONS] = (json.dumps(result, indent=2) + "\n").encode()
     # At the end, so that what fails on the way leaves nothing behind.
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in drawn.items():
-        # A link to a file elsewhere is replaced itself.
-        (output / name).unlink(missing_ok=True)
-        (output / name).write_bytes(content)
+    write_files({output / name: content for name, content in drawn.items()})
     return result

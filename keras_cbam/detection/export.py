@@ -10,13 +10,12 @@ import numpy as np
 from keras_cbam.data.batches import reading
 from keras_cbam.data.order import spread
 from keras_cbam.detection import comparison
-from keras_cbam.detection.comparison import KEYS
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.evaluate import BATCH_SIZE, run_data, without_known_warnings
 from keras_cbam.detection.loading import input_size, load_run
 from keras_cbam.detection.models.base import Detector
 from keras_cbam.errors import ExportError, ModelError, TrainingError, positive_integer
-from keras_cbam.files.fresh_process import FreshProcessError, answer, run_module
+from keras_cbam.files.fresh_process import answer
 from keras_cbam.serving.artefact_files import (
     beside,
     put_in_place,
@@ -25,12 +24,13 @@ from keras_cbam.serving.artefact_files import (
 )
 from keras_cbam.serving.conversion import (
     LITERT_IN_FLOAT32,
+    convert,
     in_float32,
     litert_of_saved_model,
     onnx_of_saved_model,
 )
+from keras_cbam.serving.export import ServedArtefact
 from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
-from keras_cbam.serving.runtimes import load_artefact
 from keras_cbam.serving.saved_model import ENDPOINT
 from keras_cbam.training.precision import allowed_difference
 
@@ -172,46 +172,26 @@ def _sample(part, samples, size):
 
 def _written_and_loaded(model_file, path, images, file_format, quantize, calibration):
     """What an artefact finds that one fresh process writes and another one loads."""
-    with tempfile.TemporaryDirectory() as scratch:
-        names = ("pixels.npy", "found.npz", "calibration.npy")
-        pixels, found, learned = (str(pathlib.Path(scratch) / name) for name in names)
-        np.save(pixels, images)
-        if calibration is not None:
-            np.save(learned, calibration)
-        write = {"model_file": str(model_file), "quantize": quantize, "calibration": learned}
-        try:
-            for given in (write, {"pixels": pixels, "found": found}):
-                arguments = {"file_format": file_format, "path": str(path), **given}
-                run_module("keras_cbam.detection.export", arguments, KERAS_BACKEND="tensorflow")
-        except FreshProcessError as error:
-            raise ExportError(
-                f"The detector cannot be written as {file_format}: {error}"
-            ) from error
-        with np.load(found) as arrays:
-            return dict(arrays)
+    convert(model_file, file_format, path, quantize, images=calibration, writer=__name__)
+    with ServedArtefact(file_format, path) as served:
+        return served.predict(images, 1 if file_format == "litert" else BATCH_SIZE)
 
 
-def _work(model_file=None, **given):
-    if model_file is None:
-        _predict(**given)
-    else:
-        _write(model_file, **given)
-
-
-def _write(model_file, file_format, path, quantize, calibration):
+def _write(model_file, file_format, output, quantize, activation, calibration):
+    """Writes an artefact of a detector, see `convert`, in a process of its own."""
     _, model, _ = load_run(model_file)
     if file_format == "saved_model":
-        _write_saved_model(model, path, None)
+        _write_saved_model(model, output, None)
         return
-    images = np.load(calibration) if quantize == "int8" else None
+    images = None if calibration is None else np.load(calibration)
     with tempfile.TemporaryDirectory() as folder:
         if file_format == "onnx":
             _write_saved_model(in_float32(model), folder, None)
-            pathlib.Path(path).write_bytes(onnx_of_saved_model(folder).SerializeToString())
+            pathlib.Path(output).write_bytes(onnx_of_saved_model(folder).SerializeToString())
         else:
             # Suppression converts for a known number of images.
             _write_saved_model(in_float32(model), folder, 1)
-            litert_of_saved_model(folder, path, quantize, images, IN_FLOAT32)
+            litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
 
 
 def _write_saved_model(model, folder, batch):
@@ -232,15 +212,5 @@ def _write_saved_model(model, folder, batch):
     archive.write_out(folder, verbose=False)
 
 
-def _predict(file_format, path, pixels, found):
-    predict, batch = load_artefact(file_format, path), 1 if file_format == "litert" else BATCH_SIZE
-    images = np.load(pixels).astype("float32")
-    parts = [predict(images[i : i + batch]) for i in range(0, len(images), batch)]
-    np.savez(
-        found,
-        **{key: np.concatenate([part[key] for part in parts]) for key in KEYS},
-    )
-
-
 if __name__ == "__main__":
-    answer(_work)
+    answer(_write)

@@ -13,6 +13,7 @@ from keras_cbam.errors import ExportError, ModelError, last_line, quoted
 from keras_cbam.serving import agreement, runtimes
 from keras_cbam.serving.artefact_files import beside, put_in_place, size_in_bytes
 from keras_cbam.serving.conversion import convert
+from keras_cbam.serving.formats import OUTPUT
 
 # Images at once: of the predictions that are compared, and of those that are timed.
 COMPARED_BATCHES = (32, 5)
@@ -96,10 +97,11 @@ class ServedArtefact:
         return json.loads(answer)
 
     def predict(self, images, batch_size):
-        """The probabilities of images."""
-        output = self.folder / "probabilities.npy"
+        """A dict of the outputs for images, by name."""
+        output = self.folder / "outputs.npz"
         self._ask(images, batch_size=batch_size, output=str(output))
-        return np.load(output)
+        with np.load(output) as arrays:
+            return dict(arrays)
 
     def milliseconds(self, images, seconds):
         """How long predictions of all the images at once take, repeated for some seconds."""
@@ -122,7 +124,7 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
         convert(model_file, format, path, quantize, activation, calibration)
         try:
             with ServedArtefact(format, path) as served:
-                found = [served.predict(images, size) for size in COMPARED_BATCHES]
+                found = [served.predict(images, size)[OUTPUT] for size in COMPARED_BATCHES]
                 compared = agreement.compare(expected, found)
                 agreement.check_agreement(model, format, quantize, **compared)
                 milliseconds = {

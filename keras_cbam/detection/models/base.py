@@ -1,5 +1,6 @@
 """What SSD, StairNet and Faster R-CNN have in common: losses, steps and decoded predictions."""
 
+import inspect
 import math
 from typing import Any
 
@@ -14,15 +15,16 @@ from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
-    """A detector: a subclass gives `call`, `targets` with weights, and `candidates` with scores."""
+    """A detector: a subclass gives `call`, `targets` with weights, and `candidates` with scores.
+
+    Each argument of the constructors is an attribute of its name, from which it is saved.
+    """
 
     # The losses of the papers, by the name of the raw prediction; Huber's is smooth L1.
     _LOSSES = {
         "box": keras.losses.Huber(),
         "classification": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     }
-    # The arguments of a subclass besides those of this class; each is an attribute.
-    _ARGUMENTS = ()
     # Arguments that earlier files lack, and what those were made with.
     _EARLIER = {}
 
@@ -133,11 +135,13 @@ class Detector(keras.Model):
         )
 
     def get_config(self):
-        names = ("num_classes", "confidence_threshold", "iou_threshold", "max_detections")
-        config = {name: getattr(self, name) for name in (*names, *self._ARGUMENTS)}
+        kinds = type(self).__mro__
+        kinds = kinds[: kinds.index(Detector) + 1]
+        names = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
+        config = {name: getattr(self, name) for name in sorted(names - {"self", "kwargs"})}
         for name in ("backbone", "attention"):
-            if hasattr(self, name):
-                config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+            if name in config:
+                config[name] = keras.saving.serialize_keras_object(config[name])
         return {**super().get_config(), **config}
 
     @classmethod

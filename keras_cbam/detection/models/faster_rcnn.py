@@ -68,10 +68,6 @@ class FasterRCNN(Detector):
     https://arxiv.org/abs/1612.03144), 4; [CBAM](https://arxiv.org/abs/1807.06521), 4.4.
     """
 
-    _ARGUMENTS = (
-        *("filters", "anchor_scale", "aspect_ratios", "num_proposals", "sampled_anchors"),
-        *("sampled_proposals", "head_units", "use_layer_norm", "rpn_variances", "seed"),
-    )
     # Those of files that were saved before there was the argument.
     _EARLIER = {"rpn_variances": VARIANCES}
     _LOSSES = {

@@ -71,10 +71,6 @@ class SSD(Detector):
     Source: [SSD](https://arxiv.org/abs/1512.02325); [CBAM](https://arxiv.org/abs/1807.06521), 4.5.
     """
 
-    _ARGUMENTS = (
-        *("extra_filters", "extra_padding", "scales", "aspect_ratios", "steps"),
-        *("head_kernel_size", "use_batch_norm"),
-    )
     # Those of files that were saved before there was the argument.
     _EARLIER = {"steps": "even"}
     # Negatives that learn for each positive.

@@ -30,8 +30,6 @@ class StairNet(SSD):
     Source: [StairNet](https://arxiv.org/abs/1709.05788); [CBAM](https://arxiv.org/abs/1807.06521).
     """
 
-    _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")
-
     def __init__(
         self, backbone, num_classes, attention=None, filters=256, separable=False, **kwargs
     ):
