@@ -2,16 +2,19 @@
 
 import contextlib
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.detection.arguments import DetectorArguments
 from keras_cbam.detection.data.batches import detection_batches
+from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.loading import input_size, load_run
-from keras_cbam.detection.metrics.coco_metrics import metrics_and_curves
+from keras_cbam.detection.metrics.coco_metrics import Detections, metrics_and_curves
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
 from keras_cbam.errors import ModelError, one_of, quoted
 from keras_cbam.training.arguments import existing_path
@@ -22,14 +25,16 @@ _KEYS = ("boxes", "classes", "confidence", "num_detections")
 
 
 @contextlib.contextmanager
-def without_known_warnings():
+def without_known_warnings() -> Iterator[None]:
     """Hides RetinaNet's warning of the name that it gives its own input."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"[\s\S]*The structure of `inputs` doesn't match")
         yield
 
 
-def predict_detections(model, detection_set, image_size, batch_size=BATCH_SIZE):
+def predict_detections(
+    model: Any, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
+) -> Detections:
     """What a detector finds in images of any size, in pixels of each.
 
     Args:
@@ -63,11 +68,16 @@ def predict_detections(model, detection_set, image_size, batch_size=BATCH_SIZE):
     return [each for i, each in enumerate(found) if i not in failures]
 
 
-def find_objects(model, images, image_size):
+def predicted(model: Any, pixels: np.ndarray) -> Any:
+    """What a model predicts for an array of images of its size."""
+    with without_known_warnings():
+        return model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
+
+
+def find_objects(model: Any, images: Any, image_size: int) -> Detections:
     """As `predict_detections`, of a list of RGB `PIL.Image.Image`s."""
     pixels = np.stack([fitted(image, image_size) for image in images]).astype("float32")
-    with without_known_warnings():
-        predictions = model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
+    predictions = predicted(model, pixels)
     sizes = [(image.height, image.width) for image in images]
     return _in_own_pixels(model, predictions, sizes, image_size)
 
@@ -95,7 +105,9 @@ def _in_own_pixels(model, predictions, sizes, image_size):
     return detections
 
 
-def evaluate_detector(model, detection_set, image_size, batch_size=BATCH_SIZE):
+def evaluate_detector(
+    model: Any, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
+) -> dict[str, Any]:
     """COCO's and VOC 2007's metrics of a detector.
 
     Args:
@@ -138,7 +150,9 @@ def measure(model, detection_set, detections, image_size):
     return {**metrics, "VOC07": voc["mAP"], **counts}, curves
 
 
-def evaluate_run(run, data=None, split=None, batch_size=None):
+def evaluate_run(
+    run: Any, data: Any = None, split: str | None = None, batch_size: int | None = None
+) -> dict[str, Any]:
     """Measures the detector of a run.
 
     Args:
@@ -172,8 +186,8 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
             f"The model {quoted(run.model_file)} must have the {len(detection_set.class_names)} "
             f"classes of {detection_set.name!r}, received one of {model.num_classes}."
         )
-    batch_size = batch_size or run.arguments.get("batch_size", BATCH_SIZE)
-    measured = evaluate_detector(model, detection_set, size, batch_size)
+    own = int(run.arguments.get("batch_size", BATCH_SIZE))
+    measured = evaluate_detector(model, detection_set, size, batch_size or own)
     return {**measured, "data": detection_set.name, "split": part}
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,13 @@ from keras_cbam.visualization.figure_files import (
 DETECTIONS = "detections.json"
 
 
-def explain_run(run, paths, output, overwrite=False, threshold=0.5):
+def explain_run(
+    run: Any,
+    paths: Sequence[str],
+    output: str | os.PathLike,
+    overwrite: bool = False,
+    threshold: float = 0.5,
+) -> dict[str, Any]:
     """Draws what the detector of a run finds in images, see `detect_in_images`.
 
     Args:
@@ -45,7 +53,14 @@ def explain_run(run, paths, output, overwrite=False, threshold=0.5):
     return {**found, "skipped": [*skipped, *found["skipped"]], "written": written}
 
 
-def detect_in_images(model, paths, output, class_names=None, threshold=0.5, overwrite=False):
+def detect_in_images(
+    model: Any,
+    paths: Sequence[str],
+    output: str | os.PathLike,
+    class_names: list[str] | None = None,
+    threshold: float = 0.5,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """Writes one PNG for each image, `<name>_detected.png`, and `detections.json` of them all.
 
     Args:

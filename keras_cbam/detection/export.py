@@ -1,6 +1,7 @@
 """The verb `export`: a trained detector in a format of serving, checked in a fresh process."""
 
 import dataclasses
+import os
 import pathlib
 import tempfile
 from typing import Any
@@ -11,7 +12,7 @@ from keras_cbam.data.batches import reading
 from keras_cbam.data.order import spread
 from keras_cbam.detection import comparison
 from keras_cbam.detection.data.batches import detection_batches
-from keras_cbam.detection.evaluate import BATCH_SIZE, run_data, without_known_warnings
+from keras_cbam.detection.evaluate import BATCH_SIZE, predicted, run_data
 from keras_cbam.detection.loading import input_size, load_run
 from keras_cbam.detection.models.base import Detector
 from keras_cbam.errors import ExportError, ModelError, TrainingError, positive_integer
@@ -73,14 +74,14 @@ class DetectorExport:
 
 
 def export_run(
-    run,
-    format,  # noqa: A002
-    output,
-    quantize="none",
-    data=None,
-    samples=256,
-    overwrite=False,
-):
+    run: Any,
+    format: str,  # noqa: A002
+    output: str | os.PathLike,
+    quantize: str = "none",
+    data: Any = None,
+    samples: int = 256,
+    overwrite: bool = False,
+) -> DetectorExport:
     """Writes the detector of a run in a format of serving, and compares what it finds with Keras.
 
     The artefact takes float32 `pixels` in [0, 255], `(batch, height, width, 3)`, and returns what
@@ -136,8 +137,7 @@ def export_run(
     if is_learned:
         calibration, more = _sample(loaded.train, samples, input_size(model))
         skipped = skipped + more
-    with without_known_warnings():
-        expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+    expected = predicted(model, images)
     exact = (allowed_difference(model), comparison.LARGEST_UNPAIRED)
     with beside(output) as path:
         found = _written_and_loaded(run.model_file, path, images, format, quantize, calibration)

@@ -1,9 +1,12 @@
 """Figures of detectors. Each function returns a `Figure` and shows nothing on screen."""
 
 import colorsys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from keras_cbam.detection.metrics.coco_metrics import Detections
 from keras_cbam.visualization import panels
 
 # Columns of images in a figure.
@@ -18,7 +21,13 @@ _LETTERS, _LETTER_WIDTH, _LINE_HEIGHT = 7, 0.62, 1.5
 _INCH = 72
 
 
-def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
+def plot_detections(
+    images: Sequence[np.ndarray],
+    detections: Detections,
+    class_names: list[str] | None,
+    truth: Sequence[tuple] | None = None,
+    threshold: float = 0.5,
+) -> Any:
     """Images with the boxes that were found in them, and above these with the true ones.
 
     Args:
@@ -73,7 +82,7 @@ def plot_detections(images, detections, class_names, truth=None, threshold=0.5):
     return figure
 
 
-def class_colour(index):
+def class_colour(index: int) -> tuple[float, float, float]:
     """The colour of a class' boxes, red, green and blue in [0, 1]."""
     from matplotlib.colors import to_rgb
 
@@ -125,7 +134,7 @@ def _place(box, size, shape, taken):
     return min(places, key=covered)
 
 
-def plot_precision_recall(curves):
+def plot_precision_recall(curves: dict[str, np.ndarray]) -> Any:
     """Precision by recall of each class, at an overlap of .5 of boxes, and their mean.
 
     Args:

@@ -1,5 +1,8 @@
 """What a detector finds in image files."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
@@ -10,7 +13,7 @@ from keras_cbam.errors import DataError, printable
 from keras_cbam.visualization import panels
 
 
-def predict_run(run, paths):
+def predict_run(run: Any, paths: Sequence[str]) -> dict[str, Any]:
     """Finds objects in images.
 
     Args:
@@ -41,7 +44,7 @@ def predict_run(run, paths):
     return {"images": entries, "skipped": skipped}
 
 
-def found_in_files(model, paths, skipped):
+def found_in_files(model: Any, paths: Sequence[str], skipped: list[str]) -> Iterator[tuple]:
     """Yields path, Pillow image and detections of each file; adds the unreadable to `skipped`."""
     size, is_empty = input_size(model), True
     for start in range(0, len(paths), BATCH_SIZE):

@@ -2,15 +2,18 @@
 
 import contextlib
 import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_cbam.attention import attention_layer
-from keras_cbam.data.order import ONE_DEVICE, spread
+from keras_cbam.data.order import ONE_DEVICE, Devices, spread
 from keras_cbam.detection.arguments import DetectorArguments
 from keras_cbam.detection.comparison import check_detections
 from keras_cbam.detection.data.batches import detection_batches
+from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.evaluate import measure, predict_detections, without_known_warnings
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
@@ -46,13 +49,13 @@ class DetectionTask:
     name = "detection"
     files = ("learning_curves.png", "detections.png", "precision_recall.png")
 
-    def __init__(self, arguments):
+    def __init__(self, arguments: DetectorArguments):
         check_backbone(arguments.backbone)
         if arguments.attention is not None and not callable(arguments.attention):
             attention_layer(arguments.attention, "site", start_as_identity=False)
         self.arguments = arguments
 
-    def load(self):
+    def load(self) -> DetectionData:
         args = self.arguments
         # Scenes are of the size that the detector takes, and so are not resized.
         data = load_detection_data(
@@ -62,14 +65,14 @@ class DetectionTask:
             raise DataError(f"{quoted(args.data)} must have a training part, received none.")
         return data
 
-    def build(self, data):
+    def build(self, data: DetectionData) -> keras.Model:
         args = self.arguments
         classes = len(data.class_names)
-        network = (args.backbone, args.attention, args.weights)
+        network: tuple[Any, ...] = (args.backbone, args.attention, args.weights)
         with downloading_weights():
             return build_detector(args.detector, classes, args.image_size, *network)
 
-    def phases(self, model, steps):
+    def phases(self, model: Any, steps: int) -> list[Phase]:
         arguments = self.arguments
 
         @contextlib.contextmanager
@@ -90,7 +93,14 @@ class DetectionTask:
 
         return [Phase(arguments.epochs, compiled)]
 
-    def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE):
+    def batches(
+        self,
+        data: Any,
+        part: str,
+        epoch: int = 0,
+        first_step: int = 0,
+        devices: Devices = ONE_DEVICE,
+    ) -> Any:
         arguments = self.arguments
         if part == "sample":
             test = data.test.readable()
@@ -108,13 +118,15 @@ class DetectionTask:
             devices=devices,
         )
 
-    def measure(self, model, data, part="test"):
+    def measure(self, model: Any, data: Any, part: str = "test") -> tuple[dict[str, Any], tuple]:
         detection_set, size = getattr(data, part), self.arguments.image_size
         found = predict_detections(model, detection_set, size, self.arguments.batch_size)
         measured, curves = measure(model, detection_set.readable(), found, size)
         return measured, (found, curves)
 
-    def artefacts(self, model, data, history, report, predictions):
+    def artefacts(
+        self, model: Any, data: DetectionData, history: Any, report: Any, predictions: Any
+    ) -> dict[str, Callable]:
         test = data.test.readable()
         predictions, curves = predictions
 
@@ -140,7 +152,7 @@ class DetectionTask:
 
 
 @with_signature(DetectorArguments)
-def train_detector(**arguments):
+def train_detector(**arguments: Any) -> Any:
     """Trains a detector with attention, and writes what is needed to use it.
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
@@ -175,7 +187,13 @@ def train_detector(**arguments):
         return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
 
 
-def compare(attention=None, seeds=None, output=None, resume=None, **arguments):
+def compare(
+    attention: Any = None,
+    seeds: Any = None,
+    output: str | os.PathLike | None = None,
+    resume: str | None = None,
+    **arguments: Any,
+) -> Any:
     """Compares the test AP at an overlap of 0.5 of detectors with each kind of attention.
 
     For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
 from keras_cbam.data.batches import batched
-from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
+from keras_cbam.data.order import ONE_DEVICE, Devices, epoch_order, share
 from keras_cbam.detection.arguments import AUGMENTATIONS
+from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import augmented, fitted, fitted_scale
 from keras_cbam.detection.data.sized_images import read_images
 from keras_cbam.errors import one_of, positive_integer, validate_seed
@@ -17,16 +19,16 @@ LEAST_PADDING = 8
 
 
 def detection_batches(
-    detection_set,
-    batch_size,
-    image_size,
-    training=False,
-    seed=0,
-    epoch=None,
-    first_step=0,
-    augment="flip_crop_color",
-    devices=ONE_DEVICE,
-):
+    detection_set: DetectionSet,
+    batch_size: int,
+    image_size: int,
+    training: bool = False,
+    seed: int = 0,
+    epoch: int | None = None,
+    first_step: int = 0,
+    augment: str = "flip_crop_color",
+    devices: Devices = ONE_DEVICE,
+) -> Any:
     """Batches of images and their boxes, as the detectors take them.
 
     Images are resized by antialiased bilinear filtering so that the longer side fits, and padded

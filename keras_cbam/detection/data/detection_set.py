@@ -1,6 +1,7 @@
 """Images with boxes, as every reader gives them and everything else takes them."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class DetectionSet:
     def __len__(self):
         return len(self.boxes)
 
-    def select(self, indices):
+    def select(self, indices: Any) -> "DetectionSet":
         """The `DetectionSet` of the images with these indices."""
         indices = np.asarray(indices, "int64")
         images = self.images
@@ -65,37 +66,37 @@ class DetectionSet:
         }
         return dataclasses.replace(self, images=images, sizes=self.sizes[indices], **per_image)
 
-    def columns(self):
+    def columns(self) -> list[np.ndarray]:
         """The arrays that tell these boxes from others."""
         return [self.sizes, *self.boxes, *self.classes, *self.ignored]
 
-    def facts(self, root):
+    def facts(self, root: str) -> Iterable[bytes]:
         """What tells these images from others, see `FileImages`."""
         if isinstance(self.images, SizedImages):
             return self.images.facts(root)
         return (np.asarray(self.images[i]).tobytes() for i in spread(len(self), _SAMPLE))
 
-    def sources(self):
+    def sources(self) -> list[SizedImages]:
         """The image sources that batches read, for `keras_cbam.data.reading`."""
         return [self.images] if isinstance(self.images, SizedImages) else []
 
-    def failures(self):
+    def failures(self) -> dict[int, str]:
         """A dict `{index: reason}` of the images that could not be used so far."""
         return self.images.failures if isinstance(self.images, SizedImages) else {}
 
-    def readable(self):
+    def readable(self) -> "DetectionSet":
         """The `DetectionSet` without the images that could not be used so far."""
         failures = self.failures()
         kept = [i for i in range(len(self)) if i not in failures]
         return self.select(kept) if failures else self
 
-    def all_skipped(self):
+    def all_skipped(self) -> list[str]:
         """Lines on what was left out or mended, and on images that could not be used so far."""
         counts = [f"{count} {reason}" for reason, count in self.skipped.items()]
         failed = [line for each in self.sources() for line in each.failure_lines()]
         return [*counts, *self.unreadable, *failed]
 
-    def with_classes(self, class_names):
+    def with_classes(self, class_names: Sequence[str]) -> "DetectionSet":
         """The same images and boxes with a model's (printable) classes; DataError if some lack."""
         used = np.unique(np.concatenate(self.classes))
         index = np.full(len(self.class_names), -1, "int32")
@@ -119,14 +120,14 @@ class DetectionData(DataInParts):
     test: DetectionSet
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self.train.name
 
     @property
-    def class_names(self):
+    def class_names(self) -> list[str]:
         return self.train.class_names
 
-    def all_skipped(self):
+    def all_skipped(self) -> list[str]:
         """Lines on what was left out or mended in each part."""
         parts = self.parts().items()
         return [f"{name}: {line}" for name, part in parts for line in part.all_skipped()]

@@ -11,14 +11,14 @@ from keras_cbam.errors import DataError, quoted
 
 
 def load_detection_data(
-    data=SCENES,
-    seed=0,
-    train_scenes=5000,
-    test_scenes=500,
-    image_size=96,
-    strict=False,
+    data: str | os.PathLike = SCENES,
+    seed: int = 0,
+    train_scenes: int = 5000,
+    test_scenes: int = 500,
+    image_size: int = 96,
+    strict: bool = False,
     test_fraction: float | None = 0.2,
-):
+) -> DetectionData:
     """Loads images with boxes: a part to train on, one to validate with, and one to test on.
 
     Args:

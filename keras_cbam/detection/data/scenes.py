@@ -24,7 +24,9 @@ NOISE = 6
 _SOURCE_SIZE = 32
 
 
-def clothing_scenes(count, part="train", image_size=96, seed=0):
+def clothing_scenes(
+    count: int, part: str = "train", image_size: int = 96, seed: int = 0
+) -> DetectionSet:
     """Images of up to five garments on textured grounds, with their boxes; needs no file.
 
     Garments are the embedded Fashion-MNIST images, of ten classes, 20 to 56 pixels wide and high in

@@ -1,5 +1,8 @@
 """The images of a `DetectionSet`, which have sizes of their own, read by their indices."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -26,12 +29,12 @@ class SizedImages(FileImages):
     (480, 640, 3)
     """
 
-    def __init__(self, paths, sizes, strict=False):
+    def __init__(self, paths: Sequence[str], sizes: np.ndarray, strict: bool = False):
         # There is no one size.
         super().__init__(paths, 0, strict=strict)
         self.sizes = sizes
 
-    def select(self, indices):
+    def select(self, indices: Any) -> "SizedImages":
         return SizedImages([self.paths[i] for i in indices], self.sizes[indices], self.strict)
 
     def __getitem__(self, index):
@@ -42,7 +45,7 @@ class SizedImages(FileImages):
             )
         return pixels[0]
 
-    def read(self, indices, transform):
+    def read(self, indices: Any, transform: Any) -> tuple[list, np.ndarray]:
         """As `FileImages.read`: a list of what `transform` returned, and which images those are."""
 
         def of_its_size(image, position):
@@ -64,7 +67,7 @@ class SizedImages(FileImages):
         return [each for each in found if each is not None], kept
 
 
-def read_images(images, indices, transform):
+def read_images(images: Any, indices: Any, transform: Any) -> tuple[list, np.ndarray]:
     """`SizedImages.read` of any images of a `DetectionSet`."""
     if isinstance(images, SizedImages):
         return images.read(indices, transform)

@@ -30,12 +30,12 @@ class Detector(keras.Model):
 
     def __init__(
         self,
-        backbone,
-        num_classes,
-        confidence_threshold=0.01,
-        iou_threshold=0.45,
-        max_detections=200,
-        **kwargs,
+        backbone: Any,
+        num_classes: int,
+        confidence_threshold: float = 0.01,
+        iou_threshold: float = 0.45,
+        max_detections: int = 200,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not (0 <= confidence_threshold <= 1 and 0 < iou_threshold <= 1):
@@ -51,11 +51,17 @@ class Detector(keras.Model):
         self.pyramid = _pyramid(backbone)
         self.image_size = backbone.input_shape[1:3]
 
-    def pyramid_inputs(self):
+    def pyramid_inputs(self) -> list:
         """Inputs for what is built on the backbone's feature maps, the finest first."""
         return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
 
-    def compile(self, optimizer="rmsprop", box_loss=None, classification_loss=None, **kwargs):
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        box_loss: Any = None,
+        classification_loss: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Configures training; boxes are judged after it, by `evaluate_detector`.
 
         Args:
@@ -78,18 +84,25 @@ class Detector(keras.Model):
         }
         super().compile(optimizer, loss=losses, **kwargs)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict:
         config = super().get_compile_config()
         if config:
             for name, loss in config.pop("loss").items():
                 config[f"{name}_loss"] = loss
         return config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, x=None, y: Any = None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         if sample_weight is not None:
             raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
         # Keras looks at no label before the loss does.
@@ -103,7 +116,7 @@ class Detector(keras.Model):
             x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
         )
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> Any:
         if keras.backend.backend() != "tensorflow":
             return super().make_predict_function(force)
         # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
@@ -113,14 +126,14 @@ class Detector(keras.Model):
         finally:
             self.jit_compile = before
 
-    def predict_step(self, *args):
+    def predict_step(self, *args: Any) -> Any:
         outputs = super().predict_step(*args)
         # JAX's step also returns its state.
         if isinstance(outputs, tuple):
             return self.decode_predictions(outputs[0]), outputs[1]
         return self.decode_predictions(outputs)
 
-    def decode_predictions(self, predictions):
+    def decode_predictions(self, predictions: Any) -> dict[str, Any]:
         """Boxes after non-maximum suppression within each class, of raw predictions.
 
         Returns:
@@ -132,9 +145,11 @@ class Detector(keras.Model):
             iou_threshold=self.iou_threshold,
             confidence_threshold=self.confidence_threshold,
             max_detections=self.max_detections,
+            # XLA does not compile prediction, see `make_predict_function`.
+            is_cut=True,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         kinds = type(self).__mro__
         kinds = kinds[: kinds.index(Detector) + 1]
         names = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
@@ -145,7 +160,7 @@ class Detector(keras.Model):
         return {**super().get_config(), **config}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Detector":
         config = {**cls._EARLIER, **config}
         for name in ("backbone", "attention"):
             if isinstance(config.get(name), dict) and "registered_name" in config[name]:
@@ -155,7 +170,7 @@ class Detector(keras.Model):
         return cls(**config)
 
 
-def positive_numbers(name, values):
+def positive_numbers(name: str, values: Any) -> tuple[float, ...]:
     """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
     is_sequence = isinstance(values, (tuple, list, np.ndarray))
     if not is_sequence or not all(is_number(value) and 0 < value < math.inf for value in values):

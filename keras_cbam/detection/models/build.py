@@ -1,5 +1,10 @@
 """Detectors by name, for the command and the benchmark."""
 
+from typing import Any
+
+import keras
+
+from keras_cbam._types import Attention
 from keras_cbam.applications import application_names
 from keras_cbam.detection.arguments import (
     DETECTORS,
@@ -35,7 +40,7 @@ SMALL_FASTER_RCNN = {
 }
 
 
-def check_backbone(name):
+def check_backbone(name: str) -> None:
     """Raises ValueError, with names that are near, unless there is a backbone of that name."""
     names = (*BACKBONES, *application_names())
     if name not in names:
@@ -43,8 +48,13 @@ def check_backbone(name):
 
 
 def build_detector(
-    detector, num_classes, image_size, backbone=SMALL, attention="cbam", weights=None
-):
+    detector: str,
+    num_classes: int,
+    image_size: int,
+    backbone: str = SMALL,
+    attention: Attention = "cbam",
+    weights: str | None = None,
+) -> keras.Model:
     """A detector for square images, uncompiled.
 
     Args:
@@ -82,7 +92,7 @@ def build_detector(
     return keras_cv_detector(detector, network, num_classes, image_size)
 
 
-def compile_detector(model, optimizer, jit_compile=False):
+def compile_detector(model: Any, optimizer: Any, jit_compile: bool | str = False) -> None:
     """Compiles a detector of `build_detector` with the losses of its paper.
 
     Args:
@@ -93,7 +103,7 @@ def compile_detector(model, optimizer, jit_compile=False):
     model.compile(optimizer=optimizer, jit_compile=jit_compile, **losses)
 
 
-def _backbone(name, image_size, attention, weights, detector):
+def _backbone(name: str, image_size, attention, weights, detector):
     shape = (image_size, image_size, 3)
     levels = (2, 3, 4, 5) if detector == "faster_rcnn" else (3, 4, 5)
     if detector in SINGLE_SHOT:

@@ -1,5 +1,8 @@
 """Faster R-CNN with a feature pyramid."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -81,19 +84,19 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone,
-        num_classes,
-        filters=256,
-        anchor_scale=8.0,
-        aspect_ratios=(0.5, 1.0, 2.0),
-        num_proposals=(1000, 300),
-        sampled_anchors=256,
-        sampled_proposals=128,
-        head_units=1024,
-        use_layer_norm=False,
-        rpn_variances=(1.0, 1.0, 1.0, 1.0),
-        seed=None,
-        **kwargs,
+        backbone: Any,
+        num_classes: int,
+        filters: int = 256,
+        anchor_scale: float = 8.0,
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        num_proposals: tuple[int, int] = (1000, 300),
+        sampled_anchors: int = 256,
+        sampled_proposals: int = 128,
+        head_units: int = 1024,
+        use_layer_norm: bool = False,
+        rpn_variances: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(backbone, num_classes, **kwargs)
         self.filters = positive_integer("filters", filters)
@@ -136,7 +139,7 @@ class FasterRCNN(Detector):
         )
         self.built = True
 
-    def call(self, images, training=None):
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         features = self.neck(self.pyramid(images, training=training), training=training)
         features = features if isinstance(features, (list, tuple)) else [features]
         found = [self.region_proposal(level, training=training) for level in features]
@@ -166,7 +169,7 @@ class FasterRCNN(Detector):
         logits = ops.reshape(outputs["classification"], (-1, count, 1 + self.num_classes))
         return {"box": offsets, "classification": logits}
 
-    def targets(self, boxes, classes, predictions):
+    def targets(self, boxes: Any, classes: Any, predictions: Any) -> tuple[dict, dict, dict]:
         rpn_targets, rpn_weights = anchor_targets(
             np.concatenate(self.anchors),
             boxes,
@@ -186,7 +189,7 @@ class FasterRCNN(Detector):
         raw = {name: predictions[name] for name in ("rpn_box", "rpn_classification")}
         return {**rpn_targets, **head_targets}, {**raw, **found}, {**rpn_weights, **head_weights}
 
-    def candidates(self, predictions):
+    def candidates(self, predictions: Any) -> tuple[Any, Any]:
         boxes = decode_boxes(predictions["box"], predictions["proposals"][:, :, None, :])
         probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
         is_proposal = ops.cast(predictions["is_proposal"], probabilities.dtype)

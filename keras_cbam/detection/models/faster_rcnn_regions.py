@@ -33,7 +33,7 @@ _ANCHOR_IOU = (0.7, 0.3)
 _REGION_IOU = 0.5
 
 
-def region_proposal_network(filters, anchors, dtype):
+def region_proposal_network(filters: int, anchors: int, dtype: Any) -> keras.Model:
     """From a feature map to its anchors' logits and offsets; one network for all levels."""
     inputs = keras.Input((None, None, filters), dtype=keras.dtype_policies.get(dtype).compute_dtype)
     x = keras.layers.Conv2D(
@@ -49,7 +49,7 @@ def region_proposal_network(filters, anchors, dtype):
     return keras.Model(inputs, rows, name="region_proposal")
 
 
-def select_proposals(boxes, logits, count, iou_threshold):
+def select_proposals(boxes: Any, logits: Any, count: int, iou_threshold: float) -> tuple[Any, Any]:
     """The best anchors after non-maximum suppression in each level, and which are no padding."""
     best, rated, levels = [], [], []
     for level, (own, scores) in enumerate(zip(boxes, logits)):

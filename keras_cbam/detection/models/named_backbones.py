@@ -1,11 +1,13 @@
 """Backbones of detectors, from pixels to feature maps."""
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_cbam._types import Attention
 from keras_cbam.applications import attention_backbone, find_application
 from keras_cbam.detection.models.backbone_of_any_model import (
     backbone_of_graph,
@@ -23,14 +25,14 @@ _VGG16_UNITS = 1024
 
 
 def application_backbone(
-    name,
-    input_shape=(300, 300, 3),
-    attention=None,
-    weights="imagenet",
-    levels=(3, 4, 5),
-    library="keras_hub",
-    **kwargs,
-):
+    name: str,
+    input_shape: tuple[int, int, int] = (300, 300, 3),
+    attention: Attention = None,
+    weights: str | None = "imagenet",
+    levels: Sequence[int] = (3, 4, 5),
+    library: str = "keras_hub",
+    **kwargs: Any,
+) -> Any:
     """A network of `keras.applications`, from raw pixels to a feature pyramid.
 
     Args:
@@ -64,7 +66,12 @@ def _from_pixels(name, input_shape, attention, weights, **kwargs):
     )
 
 
-def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5), library="keras_hub"):
+def small_backbone(
+    input_shape: tuple[int, int, int] = (96, 96, 3),
+    attention: Attention = None,
+    levels: Sequence[int] = (3, 4, 5),
+    library: str = "keras_hub",
+) -> Any:
     """A residual network for images of about 100 pixels, from random weights.
 
     Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two: one of
@@ -94,7 +101,12 @@ def small_backbone(input_shape=(96, 96, 3), attention=None, levels=(3, 4, 5), li
     return detection_backbone(model, levels, library)
 
 
-def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", levels=(4, 5)):
+def ssd_mobilenet(
+    input_shape: tuple[int, int, int] = (300, 300, 3),
+    alpha: float = 1.0,
+    weights: str | None = "imagenet",
+    levels: Sequence[int] = (4, 5),
+) -> Any:
     """The MobileNet of SSD: units 11 and 13, with strides of 16 and 32 pixels.
 
     Args:
@@ -105,7 +117,9 @@ def ssd_mobilenet(input_shape=(300, 300, 3), alpha=1.0, weights="imagenet", leve
     return pyramid_backbone(model, levels)
 
 
-def ssd_vgg16(input_shape=(300, 300, 3), weights="imagenet"):
+def ssd_vgg16(
+    input_shape: tuple[int, int, int] = (300, 300, 3), weights: str | None = "imagenet"
+) -> Any:
     """The VGG16 of SSD300: normalized conv4_3, and the fully connected layers as convolutions.
 
     fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is

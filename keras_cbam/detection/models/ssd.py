@@ -1,10 +1,12 @@
 """SSD, with attention before the classifiers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_cbam._types import Attention
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
 from keras_cbam.detection.ops import ops
@@ -79,17 +81,17 @@ class SSD(Detector):
 
     def __init__(
         self,
-        backbone,
-        num_classes,
-        attention=None,
-        extra_filters=(512, 256, 256, 256),
-        extra_padding="valid",
-        scales=None,
-        aspect_ratios=None,
-        steps="authors",
-        head_kernel_size=3,
-        use_batch_norm=False,
-        **kwargs,
+        backbone: Any,
+        num_classes: int,
+        attention: Attention = None,
+        extra_filters: Sequence[int] = (512, 256, 256, 256),
+        extra_padding: str = "valid",
+        scales: Sequence[float] | None = None,
+        aspect_ratios: Sequence[Sequence[float]] | None = None,
+        steps: str = "authors",
+        head_kernel_size: int = 3,
+        use_batch_norm: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
@@ -143,7 +145,7 @@ class SSD(Detector):
         if list(self.scales) != sorted(self.scales):
             raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
 
-    def predicting(self, levels):
+    def predicting(self, levels: Any) -> list:
         """The feature maps that predict, of the backbone's and the further ones."""
         return levels
 
@@ -167,10 +169,10 @@ class SSD(Detector):
             for name, found in (("box", rows["box"]), ("classification", rows["class"]))
         }
 
-    def call(self, images, training=None):
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.head(self.pyramid(images, training=training), training=training)
 
-    def targets(self, boxes, classes, predictions):
+    def targets(self, boxes: Any, classes: Any, predictions: Any) -> tuple[dict, dict, dict]:
         matched, classes, is_positive, is_negative = match_boxes(
             self.default_boxes, boxes, classes, self._POSITIVE_IOU, self._POSITIVE_IOU
         )
@@ -190,7 +192,7 @@ class SSD(Detector):
         }
         return targets, predictions, weights
 
-    def candidates(self, predictions):
+    def candidates(self, predictions: Any) -> tuple[Any, Any]:
         boxes = decode_boxes(predictions["box"], self.default_boxes)
         probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
         return clip_boxes(boxes, *self.image_size), probabilities

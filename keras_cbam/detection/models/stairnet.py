@@ -1,7 +1,10 @@
 """StairNet: SSD with top-down feature combining."""
 
+from typing import Any
+
 import keras
 
+from keras_cbam._types import Attention
 from keras_cbam.detection.models.extra_feature_maps import top_down
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.errors import positive_integer
@@ -31,12 +34,18 @@ class StairNet(SSD):
     """
 
     def __init__(
-        self, backbone, num_classes, attention=None, filters=256, separable=False, **kwargs
+        self,
+        backbone: Any,
+        num_classes: int,
+        attention: Attention = None,
+        filters: int = 256,
+        separable: bool = False,
+        **kwargs: Any,
     ):
         # The parent's constructor builds with these.
         self.filters = positive_integer("filters", filters)
         self.separable = bool(separable)
         super().__init__(backbone, num_classes, attention, **kwargs)
 
-    def predicting(self, levels):
+    def predicting(self, levels: Any) -> list:
         return top_down(levels, self.filters, self.dtype_policy, self.separable)

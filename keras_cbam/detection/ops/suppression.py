@@ -19,6 +19,7 @@ def suppress_in_groups(
     iou_threshold: float,
     most: int,
     score_threshold: float = -math.inf,
+    is_cut: bool = False,
 ) -> dict[str, Any]:
     """The best boxes of which no two of a group overlap by more than the IoU threshold.
 
@@ -27,6 +28,8 @@ def suppress_in_groups(
         scores, groups: float32 and int32 tensors `(batch, boxes)`; groups count from 0.
         most: int, boxes of an image that are kept.
         score_threshold: float, below the scores of what is kept. Defaults to none.
+        is_cut: bool, whether only what is above the threshold is compared: faster where few boxes
+            are kept, but their number changes, which XLA does not take. Defaults to `False`.
 
     Returns:
         Dict, padded with -1, see `Detector.decode_predictions`; `"classes"` are the groups.
@@ -35,9 +38,8 @@ def suppress_in_groups(
     import tensorflow as tf
 
     scores, order = ops.top_k(scores, scores.shape[1])
-    if score_threshold > -math.inf and boxes.shape[0] is None:
-        # Where few boxes are kept, TensorFlow compares all that there are. LiteRT, for which the
-        # number of images is known, cannot be calibrated where that of boxes changes.
+    # LiteRT, for which the number of images is known, cannot be calibrated with a cut.
+    if is_cut and boxes.shape[0] is None:
         counts = tf.math.count_nonzero(scores > score_threshold, axis=1, dtype="int32")
         number = tf.maximum(tf.reduce_max(counts), 1)
         scores, order = scores[:, :number], order[:, :number]
@@ -76,12 +78,14 @@ def suppress_in_classes(
     iou_threshold: float = 0.45,
     confidence_threshold: float = 0.01,
     max_detections: int = 200,
+    is_cut: bool = False,
 ) -> dict[str, Any]:
     """The detections of all detectors: the best boxes of which no two of a class overlap too much.
 
     Args:
         boxes: tensor `(batch, boxes, 4)`, or `(batch, boxes, classes, 4)` of each class its own.
         probabilities: tensor `(batch, boxes, classes)`.
+        is_cut: see `suppress_in_groups`.
 
     Returns:
         Dict, padded with -1, see `Detector.decode_predictions`.
@@ -104,4 +108,5 @@ def suppress_in_classes(
         iou_threshold,
         max_detections,
         confidence_threshold,
+        is_cut,
     )

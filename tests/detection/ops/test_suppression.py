@@ -1,5 +1,8 @@
+import functools
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from keras_cbam.detection import SSD
@@ -79,3 +82,23 @@ def test_fewer_boxes_than_detections():
     )
     assert ops.convert_to_numpy(found["classes"]).tolist() == [[0, -1, -1]]
     assert ops.convert_to_numpy(found["num_detections"]).tolist() == [1]
+
+
+def test_a_cut_changes_nothing_and_xla_compiles_the_rest():
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 80, (2, 900, 2))
+    boxes = np.concatenate([corners, corners + generator.uniform(5, 30, (2, 900, 2))], axis=-1)
+    given = boxes.astype("float32"), (generator.random((2, 900, 3)) ** 9).astype("float32")
+    shapes = [tf.TensorSpec((None, *each.shape[1:])) for each in given]
+    whole, cut, compiled = (
+        tf.function(
+            functools.partial(suppress_in_classes, confidence_threshold=0.5, is_cut=is_cut),
+            input_signature=shapes,
+            jit_compile=jit_compile,
+        )(*given)
+        for is_cut, jit_compile in ((False, False), (True, False), (False, True))
+    )
+    assert int(tf.reduce_min(whole["num_detections"])) > 20
+    for name, values in whole.items():
+        np.testing.assert_array_equal(cut[name], values, err_msg=name)
+        np.testing.assert_allclose(compiled[name], values, rtol=1e-5, err_msg=name)
