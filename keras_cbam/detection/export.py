@@ -30,7 +30,7 @@ from keras_cbam.serving.conversion import (
     litert_of_saved_model,
     onnx_of_saved_model,
 )
-from keras_cbam.serving.export import ServedArtefact
+from keras_cbam.serving.export import Artefact, ServedArtefact
 from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
 from keras_cbam.serving.saved_model import ENDPOINT
 from keras_cbam.training.precision import allowed_difference
@@ -47,30 +47,18 @@ IN_FLOAT32 = (
 LIMITS = {"float16": (1e-2, 0.05), "int8": (0.1, 0.25)}
 
 
-@dataclasses.dataclass(frozen=True)
-class DetectorExport:
-    """An artefact of a detector at `output`, and how it compares with the Keras model.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectorExport(Artefact):
+    """How an `Artefact` of a detector compares with the Keras model.
 
     Attributes:
-        data: string, name of the data of which `images` test images were compared, in which the
-            Keras model finds `detections` objects.
-        calibration_images: int, training images that `"int8"` learned from; else 0.
+        detections: int, objects that the Keras model finds in the images.
         differences: dict: the largest of `"confidence"` and, in pixels, of `"boxes"`; and
             `"unpaired"`, the part of the detections that only one of the models has.
-        size: pair of ints, bytes of the Keras file and of the artefact.
-        skipped: list of lines on images that could not be used.
     """
 
-    format: str
-    quantize: str
-    output: pathlib.Path
-    data: str
-    calibration_images: int
-    images: int
     detections: int
     differences: dict
-    size: tuple
-    skipped: list
 
 
 def export_run(

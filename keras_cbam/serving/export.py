@@ -20,37 +20,47 @@ COMPARED_BATCHES = (32, 5)
 TIMED_BATCHES = (1, 32)
 
 
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """An artefact and how it compares with the Keras model; pairs are of Keras and the artefact.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A model in a format of serving at `output`, whatever its task.
 
     Attributes:
-        activation: string, what was added to make the model's outputs probabilities, or `None`.
         data: string, name of the data that the images are from.
         calibration_images: int, training images that `"int8"` learned from; else 0.
-        images: int, test images that were compared, of the shape `input_shape`.
-        largest_difference: float, of probabilities.
-        agreement: float, part of the images whose likeliest class is the same.
-        accuracy: pair of floats; `None` where the data have other classes than the model.
-        size: pair of ints, bytes of the files.
-        milliseconds: `{batch size: pair of floats}`, median milliseconds for each image.
-        skipped: list of lines `"path: reason"` on images that could not be read.
+        images: int, test images that were compared.
+        size: pair of ints, bytes of the Keras file and of the artefact.
+        skipped: list of lines `"path: reason"` on images that could not be used.
     """
 
     format: str
     quantize: str
     output: pathlib.Path
-    activation: str | None
     data: str
     calibration_images: int
     images: int
+    size: tuple
+    skipped: list
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export(Artefact):
+    """How an `Artefact` compares with the Keras model; pairs are of Keras and the artefact.
+
+    Attributes:
+        activation: string, what was added to make the model's outputs probabilities, or `None`.
+        input_shape: tuple, the shape of an image.
+        largest_difference: float, of probabilities.
+        agreement: float, part of the images whose likeliest class is the same.
+        accuracy: pair of floats; `None` where the data have other classes than the model.
+        milliseconds: `{batch size: pair of floats}`, median milliseconds for each image.
+    """
+
+    activation: str | None
     input_shape: tuple
     largest_difference: float
     agreement: float
     accuracy: tuple | None
-    size: tuple
     milliseconds: dict
-    skipped: list
 
 
 class ServedArtefact:
