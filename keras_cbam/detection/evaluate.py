@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.detection.arguments import DetectorArguments
+from keras_cbam.detection.comparison import KEYS
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
@@ -21,7 +22,7 @@ from keras_cbam.training.arguments import existing_path
 
 BATCH_SIZE = 16
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-_KEYS = ("boxes", "classes", "confidence", "num_detections")
+_KEYS = (*KEYS, "num_detections")
 
 
 @contextlib.contextmanager

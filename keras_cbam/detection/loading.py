@@ -4,8 +4,6 @@ import os
 import zipfile
 from typing import Any
 
-import keras
-
 from keras_cbam.detection.extra import library
 from keras_cbam.detection.models import build  # noqa: F401  (registers the detectors)
 from keras_cbam.detection.models.base import Detector
@@ -45,9 +43,8 @@ def load_run(run: Any) -> tuple[SavedRun, Any, list[str] | None]:
             f"`build_detector`, received a {type(model).__name__}."
         )
     input_size(model)
-    if keras.backend.backend() == "tensorflow":
-        # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
-        model.jit_compile = False
+    # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
+    model.jit_compile = False
     names = run.class_names
     has_names = names is not None and len(names) == model.num_classes
     return run, model, names if has_names else None

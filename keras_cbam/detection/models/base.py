@@ -117,8 +117,6 @@ class Detector(keras.Model):
         )
 
     def make_predict_function(self, force: bool = False) -> Any:
-        if keras.backend.backend() != "tensorflow":
-            return super().make_predict_function(force)
         # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
         before, self.jit_compile = self.jit_compile, False
         try:
@@ -127,11 +125,7 @@ class Detector(keras.Model):
             self.jit_compile = before
 
     def predict_step(self, *args: Any) -> Any:
-        outputs = super().predict_step(*args)
-        # JAX's step also returns its state.
-        if isinstance(outputs, tuple):
-            return self.decode_predictions(outputs[0]), outputs[1]
-        return self.decode_predictions(outputs)
+        return self.decode_predictions(super().predict_step(*args))
 
     def decode_predictions(self, predictions: Any) -> dict[str, Any]:
         """Boxes after non-maximum suppression within each class, of raw predictions.
