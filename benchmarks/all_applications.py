@@ -93,7 +93,7 @@ def costs(name):
         "sites": len(cost["sites"]),
         "picture_size": cost["image_size"],
         **{
-            key: [cost[which][key] for which in ("plain", "attended")]
+            key: [cost[which][key] for which in ("plain", "with_attention")]
             for key in ("parameters", "multiply_adds")
         },
     }

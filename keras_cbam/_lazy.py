@@ -1,34 +1,51 @@
-"""Public names of a room that are imported when they are first used."""
+"""Imports the public names of a room when they are first used.
 
+A room lists its names once, as imports that only type checkers read:
+
+    if TYPE_CHECKING:
+        from keras_cbam.data.load import load_data as load_data
+
+    import_lazily(__name__)
+"""
+
+import ast
 import importlib
+import inspect
 import sys
+import typing
 
 
-def lazy_names(package_name, modules):
-    """What a room's `__init__.py` needs to re-export names without importing their modules.
+def import_lazily(package_name: str) -> None:
+    """Gives a room's `__init__.py` the names that it imports as themselves (`as load_data`).
+
+    Sets the room's `__getattr__`, `__dir__` and `__all__`.
 
     Args:
         package_name: string, the `__name__` of the room.
-        modules: dict, for each public name the full name of the module that defines it.
-
-    Returns:
-        The room's `__getattr__`, `__dir__` and `__all__`.
-
-    Example:
-
-    >>> __getattr__, __dir__, __all__ = lazy_names(__name__, {"load_data": "keras_cbam.data.load"})
     """
     package = sys.modules[package_name]
+    modules = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(inspect.getsource(package)))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if alias.asname == alias.name
+    }
 
-    def __getattr__(name):  # noqa: N807
+    def __getattr__(name: str) -> typing.Any:  # noqa: N807
         if name not in modules:
             raise AttributeError(f"module {package_name!r} has no attribute {name!r}")
+        if modules[name] == package_name:
+            # A room in this one.
+            return importlib.import_module(f"{package_name}.{name}")
         value = getattr(importlib.import_module(modules[name]), name)
         # Kept, so that the module is asked once.
         setattr(package, name, value)
         return value
 
-    def __dir__():  # noqa: N807
+    def __dir__() -> list[str]:  # noqa: N807
         return sorted({*vars(package), *modules})
 
-    return __getattr__, __dir__, sorted(modules)
+    # `from keras_cbam import *` must not put rooms in the place of `keras.layers` and the like.
+    public = sorted(name for name, module in modules.items() if module != package_name)
+    vars(package).update(__getattr__=__getattr__, __dir__=__dir__, __all__=public)

@@ -1,81 +1,77 @@
-"""Models of `keras.applications` with attention in them."""
+"""Builds models of `keras.applications` with attention in them, and counts what it costs."""
 
 import collections
 import inspect
-import numbers
 import os
-import re
+import sys
+import typing
+from collections.abc import Callable
 
-import h5py
 import keras
 
+from keras_cbam._types import Attention, Where
 from keras_cbam.attention import ATTENTION, snake_case
 from keras_cbam.cost import cost_table
-from keras_cbam.errors import LONGEST_REASON, WeightsError, first_line, near_names, positive_integer
-from keras_cbam.files.model_files import check_h5
-from keras_cbam.files.weight_files import load_named_weights
+from keras_cbam.errors import WeightsError, at_least, near_names, number, require
+from keras_cbam.files.weight_files import (
+    count_h5_layers,
+    downloading_weights,
+    load_h5_weights,
+    load_named_weights,
+)
 from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.insertion.sites import select_sites
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.models.building import image_shape
 
+# What the preprocessing or the end of a classifier of ours would not fit.
+_SET_BY_CLASSIFIER = (
+    *("include_top", "pooling", "classes", "classifier_activation", "include_preprocessing"),
+)
 
-def application_names():
+
+def application_names() -> list[str]:
     """The names of all models of the installed `keras.applications`."""
     return sorted(name for name, _ in inspect.getmembers(keras.applications, inspect.isfunction))
 
 
-def find_application(name):
-    """The function of `keras.applications` of that name; ValueError suggests near names."""
-    if name not in application_names():
-        raise ValueError(
-            f"Unknown model of keras.applications. {near_names(name, application_names())} "
-            f"Received: name={name!r}"
-        )
-    return getattr(keras.applications, name)
+def find_application(name: str) -> Callable[..., keras.Model]:
+    """The function of `keras.applications` of that name, in any case of letters."""
+    names = {one.lower(): one for one in application_names()}
+    near = near_names(name, names.values())
+    is_known = str(name).lower() in names
+    require(is_known, f"Unknown model of keras.applications. {near}", f"name={name!r}")
+    return getattr(keras.applications, names[str(name).lower()])
 
 
-def _attention_in_h5(path):
-    """The number of attention layers in a `.weights.h5` file, by the name of their class."""
-    try:
-        check_h5(path, os.path.getsize(path))
-        with h5py.File(path) as file:
-            names = [re.sub(r"_\d+$", "", name) for name in file.get("layers", ())]
-    except Exception as error:
-        # A damaged file fails in any part of h5py, with errors of its own.
-        raise WeightsError(
-            f"The weights file {str(path)!r} is not an HDF5 file of weights: {first_line(error)}"
-        ) from error
-    known = {snake_case(layer_class) for layer_class, _ in ATTENTION.values()}
-    return collections.Counter(name for name in names if name in known)
-
-
-def _load_h5(model, path):
-    try:
-        model.load_weights(path)
-    except Exception as error:
-        # Of many kinds, as above.
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise WeightsError(
-            f"The weights file {str(path)!r} does not fit {model.name!r}: {reason}"
-        ) from error
+def preprocessing_of(name: str) -> Callable[[typing.Any], typing.Any]:
+    """The function that turns pixels in [0, 255] to what an application takes."""
+    return sys.modules[find_application(name).__module__].preprocess_input
 
 
 def attention_backbone(
-    name, attention="cbam", where="auto", weights="imagenet", **application_kwargs
-):
+    name: str,
+    attention: Attention = "cbam",
+    where: Where = "auto",
+    weights: str | os.PathLike | None = "imagenet",
+    start_as_identity: bool = True,
+    **application_kwargs: typing.Any,
+) -> keras.Model:
     """A model of `keras.applications` without its classifier and with attention.
 
     The attention starts as an identity: with pretrained weights the features are those of the
     plain model until it is trained.
 
     Args:
-        name: string, name in `keras.applications`, `"ResNet50"` for example.
+        name: string, name in `keras.applications` in any case: `"ResNet50"` or `"resnet50"`.
         attention, where: see `insert_attention`, which has the same defaults; `attention=None` for
             the plain model.
         weights: `"imagenet"`, `None` (random), or a file: `.keras` (any model that has the
             backbone's layers), `.npz` keyed `<layer>/<index>`, or a `.weights.h5` of the
             application, plain or with attention at the same sites. Defaults to `"imagenet"`.
+        start_as_identity: bool, whether the attention computes nothing until it is trained. This
+            argument decides, except that a key in a config, what a callable returns, and a
+            template's `True` are kept. Defaults to `True`.
         **application_kwargs: further arguments of the application, such as `input_shape` or
             `alpha`. `include_top` defaults to `False`.
 
@@ -84,7 +80,8 @@ def attention_backbone(
 
     Raises:
         ValueError: if the name is unknown (near names are suggested); see also `insert_attention`.
-        WeightsError: if the weights file does not fit; the message says what differs.
+        WeightsError: if the weights file does not fit (the message says what differs), or the
+            ImageNet weights cannot be downloaded.
 
     Example:
 
@@ -93,50 +90,52 @@ def attention_backbone(
     (None, 2, 2, 2048)
     """
     application = find_application(name)
-    is_file = weights is not None and weights != "imagenet"
-    if is_file and not os.path.isfile(weights):
-        raise ValueError(
-            '`weights` must be "imagenet", None or the path of a file. '
-            f"Received: weights={weights!r}"
-        )
+    file = weights if isinstance(weights, (str, os.PathLike)) and weights != "imagenet" else None
+    is_right = weights in (None, "imagenet") or (file and os.path.isfile(file))
+    message = '`weights` must be "imagenet", None or the path of a file.'
+    require(is_right, message, f"weights={weights!r}")
     application_kwargs.setdefault("include_top", False)
-    model = application(weights=None if is_file else weights, **application_kwargs)
-    is_h5 = is_file and not str(weights).endswith((".keras", ".npz"))
-    in_file = _attention_in_h5(weights) if is_h5 else {}
-    if is_h5:
-        _load_h5(model, weights)
+    with downloading_weights():
+        model = application(weights=None if file else weights, **application_kwargs)
+    h5 = None if file is None or str(file).endswith((".keras", ".npz")) else file
+    in_file = {}
+    if h5:
+        known = {snake_case(layer_class) for layer_class, _ in ATTENTION.values()}
+        in_file = {kind: n for kind, n in count_h5_layers(h5).items() if kind in known}
+        # Keras passes over the attention in the file.
+        load_h5_weights(model, h5)
     if attention is not None:
-        model = insert_attention(model, attention=attention, where=where)
-    if attention is not None and in_file:
-        # Keras has loaded the file into the plain model without the attention in it.
+        model = insert_attention(model, attention, where, start_as_identity)
+    if attention is not None and h5 and in_file:
         layers = [layer for layer in model.layers if isinstance(layer, AttentionLayer)]
-        found = collections.Counter(snake_case(type(layer)) for layer in layers)
+        found = dict(collections.Counter(snake_case(type(layer)) for layer in layers))
         if found != in_file:
             raise WeightsError(
-                f"The weights file {str(weights)!r} does not fit {model.name!r}: it has the "
-                f"attention layers {dict(in_file)}, the model has {dict(found)}."
+                f"The weights file {str(file)!r} does not fit {model.name!r}: it has the "
+                f"attention layers {in_file}, the model has {found}."
             )
-        _load_h5(model, weights)
-    if is_file and not is_h5:
-        load_named_weights(model, weights, may_lack=lambda layer: isinstance(layer, AttentionLayer))
+        load_h5_weights(model, h5)
+    if file and not h5:
+        load_named_weights(model, file, may_lack=lambda layer: isinstance(layer, AttentionLayer))
     return model
 
 
 def attention_classifier(
-    name,
-    num_classes,
-    attention="cbam",
-    where="auto",
-    weights="imagenet",
-    input_shape=(224, 224, 3),
-    dropout=0.2,
-    **application_kwargs,
-):
+    name: str,
+    num_classes: int,
+    attention: Attention = "cbam",
+    where: Where = "auto",
+    weights: str | os.PathLike | None = "imagenet",
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    dropout: float = 0.2,
+    start_as_identity: bool = True,
+    **application_kwargs: typing.Any,
+) -> keras.Model:
     """An image classifier: preprocessing, a backbone with attention, average pooling, a softmax.
 
     Args:
-        name, attention, where, weights: of the backbone, see `attention_backbone`, which has the
-            same defaults.
+        name, attention, where, weights, start_as_identity: of the backbone, see
+            `attention_backbone`, which has the same defaults.
         num_classes: int, at least 2.
         input_shape: tuple `(height, width, 3)`, or `(3, height, width)` where
             `keras.config.image_data_format()` is `"channels_first"`. Defaults to `(224, 224, 3)`.
@@ -148,7 +147,8 @@ def attention_classifier(
         float32 class probabilities `(batch, num_classes)` under every dtype policy.
 
     Raises:
-        ValueError: if an argument is outside its range; see also `attention_backbone`.
+        ValueError: if an argument is outside its range, or one that the classifier sets itself
+            (`include_top`, `pooling`, `include_preprocessing`); see also `attention_backbone`.
 
     Example:
 
@@ -156,22 +156,20 @@ def attention_classifier(
     >>> model.output_shape
     (None, 5)
     """
-    application = find_application(name)
-    if positive_integer("num_classes", num_classes) < 2:
-        raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes!r}")
-    if not isinstance(dropout, numbers.Real) or not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout!r}")
-    for argument in ("include_top", "pooling", "classes", "classifier_activation"):
-        if argument in application_kwargs:
-            raise ValueError(
-                f"`{argument}` is set by `attention_classifier`; use `attention_backbone` for a "
-                f"model of your own. Received: {argument}={application_kwargs[argument]!r}"
-            )
+    preprocess = preprocessing_of(name)
+    at_least(2)("num_classes", num_classes)
+    number(below=1)("dropout", dropout)
+    for argument in application_kwargs.keys() & set(_SET_BY_CLASSIFIER):
+        raise ValueError(
+            f"`{argument}` is set by `attention_classifier`; use `attention_backbone` for a "
+            f"model of your own. Received: {argument}={application_kwargs[argument]!r}"
+        )
+    application_kwargs["input_shape"] = input_shape
     backbone = attention_backbone(
-        name, attention, where, weights, input_shape=input_shape, **application_kwargs
+        name, attention, where, weights, start_as_identity, **application_kwargs
     )
     inputs = keras.Input(input_shape, dtype="float32", name="pixels")
-    x = backbone(inspect.getmodule(application).preprocess_input(inputs))
+    x = backbone(preprocess(inputs))
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     outputs = keras.layers.Dense(
@@ -180,29 +178,41 @@ def attention_classifier(
     return keras.Model(inputs, outputs, name=f"{backbone.name}_classifier")
 
 
-def application_cost(name, attention="cbam", where="auto", image_size=None):
+def application_cost(
+    name: str,
+    attention: Attention = "cbam",
+    where: Where = "auto",
+    image_size: int | None = None,
+    start_as_identity: bool = True,
+) -> dict[str, typing.Any]:
     """What attention costs in a model of `keras.applications`, with its ImageNet classifier.
 
     Args:
-        name, attention, where: see `attention_backbone`, which has the same defaults.
+        name, attention, where, start_as_identity: see `attention_backbone`, which has the same
+            defaults.
         image_size: int, side of the square images in pixels. Defaults to `None`: that of the
             model's ImageNet weights.
 
     Returns:
-        Dict: `"model"`, `"image_size"`, `"sites"` (list of names), `"plain"` and `"attended"`, each
-        `{"parameters": int, "multiply_adds": int, "layers": list of LayerCost}`, see
-        `keras_cbam.cost`.
+        Dict: `"model"`, `"image_size"`, `"sites"` (list of names), `"plain"` and
+        `"with_attention"`, each `{"parameters": int, "multiply_adds": int, "layers": list of
+        LayerCost}`, see `keras_cbam.cost`.
     """
     shape = None if image_size is None else image_shape(image_size)
-    model = find_application(name)(weights=None, input_shape=shape)
+    application = find_application(name)
+    model = application(weights=None, input_shape=shape)
     # MobileNetV3 takes images of any size; its weights are for this one.
     input_shape = tuple(size or 224 for size in model.input_shape[1:])
+    sites, plain = [], _cost(model, input_shape)
+    if attention is not None:
+        sites = list(select_sites(model, where))
+        model = insert_attention(model, attention, where, start_as_identity)
     return {
-        "model": name,
+        "model": application.__name__,
         "image_size": input_shape[1],
-        "sites": list(select_sites(model, where)),
-        "plain": _cost(model, input_shape),
-        "attended": _cost(insert_attention(model, attention, where), input_shape),
+        "sites": sites,
+        "plain": plain,
+        "with_attention": _cost(model, input_shape),
     }
 
 

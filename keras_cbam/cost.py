@@ -1,17 +1,15 @@
-"""Parameters and multiply-adds of a model, counted from its graph."""
+"""Counts the parameters and multiply-adds of a model from its graph."""
 
 import dataclasses
+import inspect
 import math
+import typing
 
 import keras
 from keras import layers
 
-from keras_cbam._compat import (
-    inner_layers,
-    node_of,
-    own_trainable_variables,
-    run_through_graph,
-)
+from keras_cbam._compat import inner_layers, node_of, own_trainable_variables, run_through_graph
+from keras_cbam.errors import require
 from keras_cbam.insertion.graph import data_format, is_searchable, require_searchable
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -46,7 +44,7 @@ class LayerCost:
 
     name: str
     class_name: str
-    output_shape: tuple
+    output_shape: tuple[int, ...] | list[tuple[int, ...]]
     parameters: int
     multiply_adds: int
 
@@ -60,7 +58,7 @@ def _parameters(layer):
     }
 
 
-def count_parameters(model):
+def count_parameters(model: keras.layers.Layer) -> int:
     """The number of parameters that training can change, of a built model or layer: an int.
 
     Frozen layers count; moving statistics, which `model.count_params()` counts, do not.
@@ -73,7 +71,7 @@ def count_parameters(model):
     return sum(_parameters(model).values())
 
 
-def count_multiply_adds(model, input_shape=None):
+def count_multiply_adds(model: keras.Model, input_shape: typing.Any = None) -> int:
     """The multiplications with addition in one example's forward pass: an int.
 
     Convolutions, matrix products and `einsum` count (half of their floating-point operations);
@@ -99,7 +97,7 @@ def count_multiply_adds(model, input_shape=None):
     return sum(row.multiply_adds for row in cost_table(model, input_shape))
 
 
-def cost_table(model, input_shape=None):
+def cost_table(model: keras.Model, input_shape: typing.Any = None) -> list[LayerCost]:
     """Parameters and multiply-adds of each call of a layer or operation, in the graph's order.
 
     Arguments are those of `count_multiply_adds`.
@@ -133,16 +131,16 @@ def _inputs(model, input_shape):
     channels = 0 if data_format(model) == "channels_first" else -1
 
     def fits(shape, own):
-        is_shape = isinstance(shape, (tuple, list)) and len(shape) == len(own)
-        return (
-            is_shape and None not in shape and (not own or own[channels] in (None, shape[channels]))
-        )
+        if not isinstance(shape, (tuple, list)) or len(shape) != len(own) or None in shape:
+            return False
+        return not own or own[channels] in (None, shape[channels])
 
-    if len(shapes) != len(own_shapes) or not all(map(fits, shapes, own_shapes)):
-        raise ValueError(
-            "`input_shape` must give every size of the inputs except the batch, with the channels "
-            f"of the model, whose inputs are {own_shapes}. Received: input_shape={input_shape!r}"
-        )
+    require(
+        len(shapes) == len(own_shapes) and all(map(fits, shapes, own_shapes)),
+        "`input_shape` must give every size of the inputs except the batch, with the channels of "
+        f"the model, whose inputs are {own_shapes}.",
+        f"input_shape={input_shape!r}",
+    )
     return [keras.KerasTensor((1, *s), dtype=t.dtype) for t, s in zip(model.inputs, shapes)]
 
 
@@ -152,6 +150,10 @@ def _walk(model, inputs, prefix, rows, seen):
     def counted(operation):
         def call(*arguments, **options):
             path = prefix + operation.name
+            if not arguments:
+                # All are given by name: the inputs are the first parameter.
+                first = next(iter(inspect.signature(operation.call).parameters))
+                arguments = (options.pop(first),)
             tensors = keras.tree.flatten((arguments, options))
             # Constants are operands too.
             shapes = [tuple(t.shape) for t in tensors if hasattr(t, "shape")]
@@ -208,7 +210,8 @@ def _multiply_adds(operation, path, inputs, output):
     if isinstance(operation, layers.Dense):
         return math.prod(output) * inputs[0][-1]
     if isinstance(operation, layers.EinsumDense):
-        return _einsum(operation.equation, [inputs[0], operation.kernel.shape])
+        kernel, *_ = operation.weights
+        return _einsum(operation.equation, [inputs[0], kernel.shape])
     if kind == "Einsum":
         return _einsum(operation.subscripts, inputs)
     if kind in ("Matmul", "Dot"):

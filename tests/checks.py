@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_cbam.ops.attention import accumulation_dtype
+
 BACKEND = keras.backend.backend()
 POLICIES = ("float32", "float16", "mixed_float16", "mixed_bfloat16")
 # JAX compiles every operation once for each new shape and dtype.
@@ -216,7 +218,8 @@ def check_specs(layer_class, arguments, input_shape):
         for weight in layer.weights:
             # Batch normalization keeps statistics that float16 could not hold.
             wide = "_norm/" in weight.path
-            assert dtype_of(weight) == (layer.accumulation_dtype if wide else layer.variable_dtype)
+            expected = accumulation_dtype(layer.compute_dtype) if wide else layer.variable_dtype
+            assert dtype_of(weight) == expected
 
 
 def check_unknown_sizes(layer_class, arguments, input_shape):

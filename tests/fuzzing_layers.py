@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
-from keras_cbam.attention import ATTENTION, attention_layer
+from keras_cbam.attention import ATTENTION, layer_for_site
 
 LAYERS = (ChannelAttention, SpatialAttention, CBAM, BAM)
 SHAPE = (2, 5, 6, 8)
@@ -175,7 +175,7 @@ def attention(value):
     elif isinstance(value, dict) and isinstance(value.get("config"), tuple):
         value = {**value, "config": _mutated(*value["config"])}
     try:
-        layer = attention_layer(value, "site")
+        layer = layer_for_site(value, "site")
     except (ValueError, TypeError) as error:
         _refused(error)
         return

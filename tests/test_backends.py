@@ -40,7 +40,7 @@ def residual_network():
         x = keras.layers.ReLU()(keras.layers.Add(name=f"block{block}_add")([x, y]))
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))
-    return insert_attention(model, where="_norm$", start_as_identity=True)
+    return insert_attention(model, where=".*_norm", start_as_identity=True)
 
 
 def every_layer():

@@ -35,7 +35,7 @@ def profile(model):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's profiler")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2"])
+@pytest.mark.parametrize("name", [pytest.param("ResNet50", marks=pytest.mark.slow), "MobileNetV2"])
 def test_agrees_with_the_profiler_of_tensorflow(name):
     model = application(name)
     assert count_multiply_adds(model) == pytest.approx(profile(model), rel=0.01)
@@ -122,6 +122,22 @@ def test_nested_model_called_with_a_dict():
     assert count_multiply_adds(keras.Model(outer, inner(outer))) == 6 + 20
 
 
+def test_calls_by_keyword():
+    inner_input = keras.Input((8, 8, 4))
+    inner = keras.Model(inner_input, LAYERS.Conv2D(4, 1, name="a")(inner_input), name="inner")
+    sequential = keras.Sequential([keras.Input((8, 8, 4)), LAYERS.Conv2D(2, 1, name="b")])
+    sequential.name = "other"
+    inputs = keras.Input((8, 8, 4))
+    x = LAYERS.Conv2D(4, 1, name="c")(inputs=inner(inputs=inputs))
+    model = keras.Model(inputs, sequential(inputs=CBAM(2, name="d")(inputs=x)))
+    counts = {row.name: row.multiply_adds for row in cost_table(model)}
+    attention = 2 * 2 * 4 * 2 + 64 * 98
+    assert counts == {"inner/a": 64 * 16, "c": 64 * 16, "d": attention, "other/b": 64 * 8}
+    query, value = keras.Input((5, 4)), keras.Input((7, 4))
+    outputs = Weighted()(query=query, value=value)
+    assert count_multiply_adds(keras.Model([query, value], outputs)) == 5 * 4
+
+
 def test_table_of_nested_and_shared_layers():
     shared = keras.layers.Conv2D(4, 1, name="shared")
     inner_input = keras.Input((8, 8, 4))
@@ -196,6 +212,14 @@ class Scale(keras.layers.Layer):
 class CountedScale(Scale):
     def multiply_adds(self, input_shape):
         return 2 * math.prod(input_shape)
+
+
+class Weighted(keras.layers.Layer):
+    def call(self, query, value):
+        return query * keras.ops.mean(value)
+
+    def multiply_adds(self, input_shape):
+        return math.prod(input_shape)
 
 
 def test_layers_of_the_user():

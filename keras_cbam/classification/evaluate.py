@@ -1,6 +1,8 @@
 """How good a classifier's predictions are, and the verb `evaluate`."""
 
 import os
+import typing
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +21,9 @@ IMAGE_SIZE = 224
 BATCH_SIZE = 64
 
 
-def classification_report(labels, probabilities, class_names):
+def classification_report(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+) -> dict[str, typing.Any]:
     """Computes accuracy, the recall of each class and the confusion matrix.
 
     Args:
@@ -52,7 +56,7 @@ def classification_report(labels, probabilities, class_names):
     return report
 
 
-def top_errors(labels, scores):
+def top_errors(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
     """Computes how many in a hundred images do not have their class among the best one and five.
 
     Of equal scores that of the first class is the better one, as for `argmax`.
@@ -93,7 +97,12 @@ def measure(model, part, class_names, batch_size):
     return {**top_errors(labels, probabilities), **report}, probabilities
 
 
-def evaluate_run(run, data=None, split=None, batch_size=None):
+def evaluate_run(
+    run: SavedRun | str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    split: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, typing.Any]:
     """Measures a saved classifier on images that are prepared as in its training.
 
     Args:
@@ -125,7 +134,7 @@ def evaluate_run(run, data=None, split=None, batch_size=None):
     if data is None or _is_own(run, data):
         loaded, split = own_data(run), {None: "test", "val": "validation"}.get(split, split)
         one_of(*KINDS, "val")("split", split)
-        part, class_names = getattr(loaded, split), loaded.class_names
+        part, class_names = getattr(loaded, str(split)), loaded.class_names
         name, skipped = loaded.name, loaded.skipped
     else:
         part, class_names, name, skipped = load_part(

@@ -3,22 +3,28 @@
 import base64
 import dataclasses
 import html
+import os
 import pathlib
 import string
+import typing
+from collections.abc import Sequence
+
+import keras
 
 from keras_cbam.classification.evaluate import input_size, load_classifier, preprocessing
 from keras_cbam.classification.predict import image_batches, likeliest_classes
 from keras_cbam.data.listing import find_images
 from keras_cbam.errors import printable
+from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization import panels
-from keras_cbam.visualization.attention_maps import attention_maps, has_attention
+from keras_cbam.visualization.class_maps import class_activation
 from keras_cbam.visualization.figure_files import (
     as_png,
     figure_names,
     refuse_to_lose_files,
     write_files,
 )
-from keras_cbam.visualization.grad_cam import class_activation
+from keras_cbam.visualization.layer_maps import attention_maps, has_attention, is_untrained
 
 PAGE = "index.html"
 # Classes in an image's table.
@@ -54,7 +60,13 @@ class Explanation:
     figure: pathlib.Path
 
 
-def explain_run(run, paths, output, class_index=None, overwrite=False):
+def explain_run(
+    run: SavedRun | str | os.PathLike,
+    paths: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    class_index: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, typing.Any]:
     """Explains images by a saved classifier, see `explain_images`, prepared as in its training.
 
     Args:
@@ -80,15 +92,15 @@ def explain_run(run, paths, output, class_index=None, overwrite=False):
 
 
 def explain_images(
-    model,
-    paths,
-    output,
-    class_index=None,
-    class_names=None,
-    overwrite=False,
-    resize="square",
-    title=None,
-):
+    model: keras.Model,
+    paths: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    class_index: int | None = None,
+    class_names: Sequence[str] | None = None,
+    overwrite: bool = False,
+    resize: str = "square",
+    title: str | None = None,
+) -> tuple[list[Explanation], list[str]]:
     """Writes `<name>_explained.png` for each image, and a page that holds them all.
 
     A PNG has the image, its Grad-CAM map, the likeliest classes and the attention maps.
@@ -126,7 +138,7 @@ def explain_images(
     output = pathlib.Path(output)
     figures = {path: output / name for path, name in zip(paths, figure_names(paths, "explained"))}
     refuse_to_lose_files([*figures.values(), output / PAGE], paths, overwrite)
-    explained, drawn = [], []
+    explained, drawn, is_identity = [], [], is_untrained(model)
     for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
         activation = class_activation(model, pixels, class_index)
         maps = {}
@@ -140,7 +152,8 @@ def explain_images(
                 name: scores._make(gate if gate is None else gate[row : row + 1] for gate in scores)
                 for name, scores in maps.items()
             }
-            drawn.append(as_png(_draw(pixels[row] / 255, activation.maps[row], own, explanation)))
+            figure = _draw(pixels[row] / 255, activation.maps[row], own, is_identity, explanation)
+            drawn.append(as_png(figure))
             explained.append(explanation)
     page = _PAGE.substitute(
         title=html.escape(title or f"What {model.name} sees"),
@@ -153,7 +166,7 @@ def explain_images(
     return explained, skipped
 
 
-def _draw(pixels, grad_cam, maps, explanation):
+def _draw(pixels, grad_cam, maps, is_identity, explanation):
     heights = [3.1] + ([panels.attention_height(maps)] if maps else [])
     figure = panels.new_figure(max(9.5, 2.4 * (1 + len(maps))), sum(heights))
     parts = panels.split(figure, len(heights), heights)
@@ -169,7 +182,7 @@ def _draw(pixels, grad_cam, maps, explanation):
     axes[2].set_xlim(0, 1)
     axes[2].set_title("likeliest classes", fontsize=8)
     if maps:
-        panels.draw_attention(parts[1], pixels, maps)
+        panels.draw_attention(parts[1], pixels, maps, is_identity)
     return figure
 
 

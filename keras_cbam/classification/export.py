@@ -11,11 +11,20 @@ from keras_cbam.data.load import load_data
 from keras_cbam.data.order import spread
 from keras_cbam.errors import DataError, positive_integer, quoted
 from keras_cbam.serving.artefact_files import refuse_to_lose_artefact
-from keras_cbam.serving.export import export_model
+from keras_cbam.serving.export import Export, export_model
 from keras_cbam.serving.formats import find_format
+from keras_cbam.training.saved_run import SavedRun
 
 
-def export_run(run, format, output, quantize="none", data=None, samples=256, overwrite=False):  # noqa: A002
+def export_run(
+    run: SavedRun | str | os.PathLike,
+    format: str,  # noqa: A002
+    output: str | os.PathLike,
+    quantize: str = "none",
+    data: str | os.PathLike | None = None,
+    samples: int = 256,
+    overwrite: bool = False,
+) -> Export:
     """Writes a classifier in a format of serving, and compares what it predicts with Keras.
 
     In every format and quantization the artefact takes float32 `"pixels"` in [0, 255],

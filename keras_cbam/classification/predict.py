@@ -1,5 +1,9 @@
 """The verb `predict`: the likeliest classes of images."""
 
+import os
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_cbam.classification.evaluate import load_classifier, preprocessing
@@ -8,13 +12,16 @@ from keras_cbam.data.image_sources import FileImages
 from keras_cbam.data.listing import find_images
 from keras_cbam.errors import DataError, ModelError, positive_integer
 from keras_cbam.serving.agreement import activated, missing_activation
+from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization.panels import class_label
 
 # Images at once.
 BATCH_SIZE = 32
 
 
-def predict_run(run, paths, top=5):
+def predict_run(
+    run: SavedRun | str | os.PathLike, paths: Sequence[str | os.PathLike], top: int = 5
+) -> dict[str, typing.Any]:
     """Predicts the classes of images, which are prepared as in the training of the model.
 
     Args:

@@ -1,5 +1,9 @@
 """The task `classification`: what the trainer is told of image classifiers."""
 
+import os
+import typing
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -11,22 +15,21 @@ from keras_cbam.classification.evaluate import load_images, measure
 from keras_cbam.classification.recipes import recipe_phases
 from keras_cbam.data.batches import evaluation_batches, reading, training_batches
 from keras_cbam.data.image_sources import ArrayImages
-from keras_cbam.data.labelled_images import LabelledImages
+from keras_cbam.data.labelled_images import ImageData, LabelledImages
 from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.errors import TrainingError
-from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
-from keras_cbam.training.comparison import compare_trainings
+from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
-from keras_cbam.training.trainer import fit, train
-from keras_cbam.visualization.attention_maps import has_attention
+from keras_cbam.training.trainer import Run, fit, train
 from keras_cbam.visualization.figures import (
     plot_attention,
     plot_confusion_matrix,
     plot_grad_cam,
     plot_learning_curves,
 )
+from keras_cbam.visualization.layer_maps import has_attention
 
 # Test images on which the reloaded models are compared with the model in memory.
 SAMPLE_SIZE = 64
@@ -61,8 +64,7 @@ class ClassificationTask:
             if arguments.recipe == "paper":
                 return getattr(models, arguments.backbone)(**given)
             given |= {"where": arguments.where, "weights": arguments.weights}
-            with downloading_weights():
-                model = attention_classifier(arguments.backbone, **given)
+            model = attention_classifier(arguments.backbone, **given)
         except TypeError as error:
             raise ValueError(
                 f"{arguments.backbone} does not take these arguments: {error}. "
@@ -137,7 +139,7 @@ class ClassificationTask:
 
 
 @with_signature(ClassifierArguments)
-def train_classifier(**arguments):
+def train_classifier(**arguments: typing.Any) -> Run:
     """Trains an image classifier with attention, and writes what is needed to use it.
 
     For the recipes see `recipe_phases`. The same arguments, `seed` among them, give the same
@@ -166,7 +168,9 @@ def train_classifier(**arguments):
     return train(_task(arguments))
 
 
-def fit_classifier(model, data, **arguments):
+def fit_classifier(
+    model: keras.Model, data: ImageData, **arguments: typing.Any
+) -> dict[str, list[float]]:
     """Trains your own classifier by a recipe; writes nothing.
 
     Args:
@@ -198,7 +202,13 @@ def _task(given):
     return ClassificationTask(ClassifierArguments.given(earlier, **given))
 
 
-def compare(attention=None, seeds=None, output=None, resume=None, **arguments):
+def compare(
+    attention: Sequence[str] | None = None,
+    seeds: int | None = None,
+    output: str | os.PathLike | None = None,
+    resume: str | os.PathLike | None = None,
+    **arguments: typing.Any,
+) -> Comparison:
     """Compares the test accuracy of classifiers with each kind of attention.
 
     For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the

@@ -23,8 +23,11 @@ def room(name):
     return importlib.import_module(f"keras_cbam.{name}")
 
 
-def call_task(options, *names):
-    """Calls the function of the verb for the task of the run, with those options that are given."""
+def call_task(options, *names, **renamed):
+    """Calls the function of the verb for the task of the run, with those options that are given.
+
+    `renamed` gives options that the function calls otherwise, `{argument: option}`.
+    """
     path, verb = options.run_path, options.command
     run = saved_run.find_run(path)
     if run.task is None:
@@ -34,8 +37,12 @@ def call_task(options, *names):
     if task not in TASKS:
         raise ModelError(f"{path!r} is a run of {task!r}, which is not one of {', '.join(TASKS)}.")
     function = getattr(room(f"{task}.{verb}"), f"{verb}_run")
-    given = {name: getattr(options, name) for name in names}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in given.keys() - inspect.signature(function).parameters.keys():
-        raise ValueError(f"`{name}` is not for a run of {task}. Received: {name}={given[name]!r}")
+    given = {}
+    for name, option in {**dict(zip(names, names)), **renamed}.items():
+        value = getattr(options, option)
+        if value is not None and name not in inspect.signature(function).parameters:
+            option = f"--{option.replace('_', '-')}"
+            raise ValueError(f"{option} is not for a run of {task}. Received: {option} {value}")
+        if value is not None:
+            given[name] = value
     return function(run, **given)

@@ -24,7 +24,7 @@ def run(options):
 
 
 def show(options, cost):
-    plain, ours = cost["plain"], cost["attended"]
+    plain, ours = cost["plain"], cost["with_attention"]
     print(
         f"{cost['model']}, images of {cost['image_size']} x {cost['image_size']} pixels, "
         f"{options.attention} at {len(cost['sites'])} sites"

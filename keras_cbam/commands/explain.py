@@ -16,7 +16,7 @@ def add(commands):
     add("run_path", metavar="RUN", help=RUN)
     add("paths", nargs="+", metavar="IMAGE", help=IMAGES)
     text = "of a classifier: number of the class of the Grad-CAM maps (default: the predicted one)"
-    add("--class", dest="class_index", type=int, metavar="N", help=text)
+    add("--class", type=int, metavar="N", help=text)
     text = "of a detector: boxes of a lower confidence are not drawn (default: 0.5)"
     add("--threshold", type=float, metavar="CONFIDENCE", help=text)
     text = "the folder to write to (default: %(default)s)"
@@ -25,7 +25,7 @@ def add(commands):
 
 
 def run(options):
-    return call_task(options, "paths", "output", "overwrite", "class_index", "threshold")
+    return call_task(options, "paths", "output", "overwrite", "threshold", class_index="class")
 
 
 def show(options, found):

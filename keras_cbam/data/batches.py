@@ -5,13 +5,16 @@ import contextlib
 import functools
 import threading
 import time
+import typing
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from keras_cbam.data.class_names import AUGMENTATIONS
 from keras_cbam.data.crops import training_crop
 from keras_cbam.data.image_files import decoding
-from keras_cbam.data.order import ONE_DEVICE, epoch_order, share
+from keras_cbam.data.labelled_images import LabelledImages
+from keras_cbam.data.order import ONE_DEVICE, Devices, epoch_order, share
 from keras_cbam.errors import one_of
 
 
@@ -26,7 +29,7 @@ class _Gate:
         import tensorflow as tf
 
         with tf.init_scope(), tf.device("CPU:0"):
-            self.is_open = tf.Variable(True, trainable=False, name="is_open")
+            self.is_open = tf.Variable(tf.constant(True), trainable=False, name="is_open")
         self._lock, self._running = threading.Lock(), 0
         atexit.register(self._close)
 
@@ -55,7 +58,9 @@ class _Gate:
 _gate = functools.cache(_Gate)
 
 
-def batched(rows, batch_size, read, signature):
+def batched(
+    rows: typing.Any, batch_size: int, read: Callable[..., typing.Any], signature: typing.Any
+) -> typing.Any:
     """Reads rows in batches, several at a time and ahead of their use, in the given order.
 
     Args:
@@ -91,8 +96,14 @@ def batched(rows, batch_size, read, signature):
 
 
 def training_batches(
-    part, batch_size, seed, epoch, augment="flip", first_step=0, devices=ONE_DEVICE
-):
+    part: LabelledImages,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    augment: str = "flip",
+    first_step: int = 0,
+    devices: Devices = ONE_DEVICE,
+) -> typing.Any:
     """Batches of images and labels, shuffled by `seed` and `epoch` alone, and augmented.
 
     An image that cannot be decoded is replaced by the next one of its batch that can.
@@ -137,7 +148,9 @@ def training_batches(
     return batched(rows, batch_size // devices.processes, read, _signature(part))
 
 
-def evaluation_batches(part, batch_size, devices=ONE_DEVICE):
+def evaluation_batches(
+    part: LabelledImages, batch_size: int, devices: Devices = ONE_DEVICE
+) -> typing.Any:
     """Batches of images and labels in the given order, as those of `training_batches`.
 
     Predictions for images in `part.images.failures` are of others, and not to be counted.
@@ -173,7 +186,7 @@ def _signature(part):
 
 
 @contextlib.contextmanager
-def reading(*sources):
+def reading(*sources: typing.Any) -> Iterator[None]:
     """Within the block, batches of `FileImages` or `ArrayImages` are read: every use is in one.
 
     Raises:

@@ -13,7 +13,9 @@ TRIES = 10
 SHORTER_SIDE = 256 / 224
 
 
-def random_box(width, height, generator):
+def random_box(
+    width: int, height: int, generator: np.random.Generator
+) -> tuple[int, int, int, int]:
     """A random part of an image of that size in pixels, by a `numpy.random.Generator`.
 
     Its area is uniform in [8 %, 100 %], and so is the logarithm of its aspect ratio in [3/4, 4/3].
@@ -23,8 +25,8 @@ def random_box(width, height, generator):
         largest centred part with such an aspect ratio.
     """
     for _ in range(TRIES):
-        area = width * height * generator.uniform(*AREA)
-        aspect = math.exp(generator.uniform(*map(math.log, ASPECT)))
+        area = width * height * generator.uniform(AREA[0], AREA[1])
+        aspect = math.exp(generator.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < box_width <= width and 0 < box_height <= height:
             left = int(generator.integers(width - box_width + 1))
@@ -36,7 +38,7 @@ def random_box(width, height, generator):
     return left, top, left + box_width, top + box_height
 
 
-def training_crop(image, size, generator):
+def training_crop(image: Image.Image, size: int, generator: np.random.Generator) -> np.ndarray:
     """A random part of an image, see `random_box`, resized and, one time in two, mirrored."""
     # Cut out first: the filter takes in nothing from outside the part.
     part = image.crop(random_box(*image.size, generator))
@@ -46,7 +48,7 @@ def training_crop(image, size, generator):
     return np.asarray(part.convert("RGB"))
 
 
-def evaluation_crop(image, size):
+def evaluation_crop(image: Image.Image, size: int) -> np.ndarray:
     """The centre of an image, after its shorter side is resized to `round(size * 256 / 224)`.
 
     Arguments and result are those of `square`.
@@ -55,10 +57,11 @@ def evaluation_crop(image, size):
     lengths = [int(shorter * length / min(image.size)) for length in image.size]
     starts = [round((length - size) / 2) for length in lengths]
     # Resizes what is kept only: the whole of a long and narrow image may not fit in memory.
-    edges = [
+    left, top, right, bottom = (
         (start + offset) * full / length
         for offset in (0, size)
         for start, length, full in zip(starts, lengths, image.size)
-    ]
+    )
+    edges = (left, top, right, bottom)
     part = image.resize((size, size), Image.Resampling.BILINEAR, box=edges)
     return np.asarray(part.convert("RGB"))

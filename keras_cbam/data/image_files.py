@@ -4,7 +4,9 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import typing
 import warnings
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -46,7 +48,7 @@ def flatten(image):
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def square(image, size):
+def square(image: Image.Image, size: int) -> np.ndarray:
     """The centre square of an image, resized by antialiased bilinear filtering.
 
     Args:
@@ -61,7 +63,7 @@ def square(image, size):
 
 
 @contextlib.contextmanager
-def decoding():
+def decoding() -> Iterator[None]:
     """Within the block, Pillow does not warn of oddities, and refuses decompression bombs."""
     # Filters belong to the process: the block is around the threads that decode.
     with warnings.catch_warnings():
@@ -81,7 +83,7 @@ def _opened(path):
         yield image
 
 
-def open_image(path, draft_size=None):
+def open_image(path: str | os.PathLike, draft_size: int | None = None) -> Image.Image:
     """Decodes an image file, told by its content, to an upright `Image` of mode `"L"` or `"RGB"`.
 
     Of several frames the first is read; transparent parts become white; 16-bit greyscale is scaled
@@ -110,7 +112,7 @@ def open_image(path, draft_size=None):
     return pixels
 
 
-def why_unreadable(error):
+def why_unreadable(error: BaseException) -> str:
     """The reason why `open_image` failed, in one line."""
     if isinstance(error, UnidentifiedImageError):
         return NOT_AN_IMAGE
@@ -131,7 +133,7 @@ def in_threads(function, count):
     return [result for block in results for result in block]
 
 
-def check_headers(paths):
+def check_headers(paths: Sequence[str]) -> list[str | None]:
     """For each path `None`, or the reason why it is not the start of an image; decodes none."""
     return [error and why_unreadable(error) for error in _header_errors(paths)]
 
@@ -161,7 +163,7 @@ def images_among(paths):
     return images, unreadable
 
 
-def resize_arrays(arrays, scale, size):
+def resize_arrays(arrays: typing.Any, scale: float, size: int) -> np.ndarray:
     """Resizes the centre squares of images, as `square` does, to uint8 `(images, size, size, 3)`.
 
     Args:

@@ -2,6 +2,8 @@
 
 import os
 import threading
+import typing
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -30,7 +32,7 @@ def stop_if_too_many(lines, images, strict):
 class ArrayImages:
     """The images of a uint8 array `(images, size, size, 3)`, with the interface of `FileImages`."""
 
-    def __init__(self, array):
+    def __init__(self, array: np.ndarray) -> None:
         self.array, self.shape = array, array.shape
         self.failures, self.error = {}, None
 
@@ -78,14 +80,16 @@ class FileImages:
     >>> pixels, kept = images.read([0, 1])
     """
 
-    def __init__(self, paths, size, resize="square", strict=False):
+    def __init__(
+        self, paths: Sequence[str], size: int, resize: str = "square", strict: bool = False
+    ) -> None:
         one_of("square", "center_crop")("resize", resize)
         self.paths, self.resize, self.strict = paths, resize, strict
         self.shape = (len(paths), size, size, 3)
         self.failures, self.error = {}, None
         self._fits = int(np.prod(self.shape, dtype="int64")) <= LARGEST_IN_MEMORY
         self._lock = threading.Lock()
-        self._pixels = None
+        self._pixels: typing.Any = None
         self._is_held = np.zeros(len(paths), bool)
 
     def __len__(self):
@@ -93,7 +97,7 @@ class FileImages:
 
     def select(self, indices):
         """A source of the images of an int array of indices."""
-        paths = [self.paths[index] for index in indices]
+        paths = [self.paths[int(index)] for index in indices]
         return FileImages(paths, self.shape[1], self.resize, self.strict)
 
     def read(self, indices, transform=None):
@@ -153,7 +157,7 @@ class FileImages:
         # Twice the target keeps the filtering.
         is_draft = transform is None and self.resize == "square"
         try:
-            image = open_image(self.paths[index], draft_size=2 * size if is_draft else None)
+            image = open_image(self.paths[int(index)], draft_size=2 * size if is_draft else None)
         except Exception as error:
             # Pillow raises any of a dozen kinds on damaged files.
             self.failures[index] = why_unreadable(error)

@@ -3,9 +3,12 @@
 import dataclasses
 import hashlib
 import os
+import typing
+from collections.abc import Iterator
 
 import numpy as np
 
+from keras_cbam.data.image_sources import ArrayImages, FileImages
 from keras_cbam.errors import DataError, quoted
 
 # The one part of data that have no parts.
@@ -22,29 +25,29 @@ class LabelledImages:
         labels: int32 array `(images,)`, indices into the names of the classes.
     """
 
-    images: object
+    images: ArrayImages | FileImages
     labels: np.ndarray
 
     def __len__(self):
         return len(self.labels)
 
-    def select(self, indices):
+    def select(self, indices: np.ndarray) -> "LabelledImages":
         """The `LabelledImages` of an int array of indices."""
         return LabelledImages(self.images.select(indices), self.labels[indices])
 
-    def columns(self):
+    def columns(self) -> list[np.ndarray]:
         """The arrays that tell these labels from others."""
         return [self.labels]
 
-    def facts(self, root):
+    def facts(self, root: str) -> Iterator[bytes]:
         """What tells these images from others, see `FileImages`."""
         return self.images.facts(root)
 
-    def sources(self):
+    def sources(self) -> list[typing.Any]:
         """The image sources that batches read."""
         return [self.images]
 
-    def arrays(self):
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """The images and labels as arrays, without the images that cannot be decoded."""
         pixels, kept = self.images.read(np.arange(len(self)))
         return pixels, self.labels[kept]
@@ -58,16 +61,26 @@ class DataInParts:
     where the data have two parts.
     """
 
-    def parts(self):
+    name: str
+    class_names: list[str]
+    train: typing.Any
+    validation: typing.Any
+    test: typing.Any
+
+    def all_skipped(self) -> list[str]:
+        """Lines on what was left out or mended."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, typing.Any]:
         """`{name: part}`, each part once."""
         validation = {} if self.validation is self.test else {"validation": self.validation}
         return {"train": self.train, **validation, "test": self.test}
 
-    def sources(self):
+    def sources(self) -> list[typing.Any]:
         """The image sources of all parts, for `reading`."""
         return [source for part in self.parts().values() for source in part.sources()]
 
-    def identity(self):
+    def identity(self) -> str:
         """A digest in hex that differs for other labels or images, wherever they lie."""
         parts = self.parts().values()
         paths = [path for part in parts for path in getattr(part.images, "paths", ())]
@@ -80,7 +93,7 @@ class DataInParts:
                 digest.update(fact)
         return digest.hexdigest()
 
-    def describe(self):
+    def describe(self) -> dict[str, typing.Any]:
         """What the report of a training says of the data."""
         return {
             "name": self.name,
@@ -112,10 +125,10 @@ class ImageData(DataInParts):
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
-    class_names: list
-    skipped: list
+    class_names: list[str]
+    skipped: list[str]
 
-    def all_skipped(self):
+    def all_skipped(self) -> list[str]:
         """`skipped`, and a line for each image that could not be decoded so far."""
         return [*self.skipped, *(line for one in self.sources() for line in one.failure_lines())]
 

@@ -3,6 +3,7 @@
 import glob
 import os
 import pathlib
+from collections.abc import Iterable
 
 from keras_cbam.data.image_files import check_headers, images_among
 from keras_cbam.errors import DataError, printable, quoted
@@ -54,7 +55,7 @@ def files_below(folder, root):
     return sorted(files, key=lambda path: path.replace(os.sep, "/")), unreadable, repeated
 
 
-def find_images(patterns):
+def find_images(patterns: Iterable[str | os.PathLike]) -> tuple[list[str], list[str]]:
     """Finds images, told by their content, by paths of files, of folders and globs of such.
 
     Returns:
@@ -69,7 +70,7 @@ def find_images(patterns):
     >>> paths, skipped = find_images(["holiday", "more/*.jpg"])
     """
     paths, skipped = {}, {}
-    for pattern in map(os.fspath, patterns):
+    for pattern in (os.fspath(pattern) for pattern in patterns):
         places = [pattern] if os.path.lexists(pattern) else glob.glob(pattern, recursive=True)
         if not places:
             raise DataError(f"There is no such file or folder as {quoted(pattern)}.")

@@ -3,13 +3,14 @@
 import importlib.resources
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_cbam.data.arrays import ArrayParts, read_npz
 from keras_cbam.data.class_folders import FolderParts
 from keras_cbam.data.class_names import CLASS_NAMES
-from keras_cbam.data.labelled_images import KINDS, WHOLE, ImageData, split_off
+from keras_cbam.data.labelled_images import KINDS, WHOLE, ImageData, LabelledImages, split_off
 from keras_cbam.errors import (
     DataError,
     first_line,
@@ -21,7 +22,14 @@ from keras_cbam.errors import (
 )
 
 
-def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize="square"):
+def load_data(
+    data: str | os.PathLike | None,
+    image_size: int,
+    seed: int = 0,
+    strict: bool = False,
+    test_fraction: float = 0.2,
+    resize: str = "square",
+) -> ImageData:
     """Loads labelled images to train a classifier on.
 
     Images become RGB of one size. The same arguments and files give the same order and split on
@@ -77,7 +85,14 @@ def load_data(data, image_size, seed=0, strict=False, test_fraction=0.2, resize=
     return ImageData(name, train, validation, test, class_names, parts.skipped)
 
 
-def load_part(data, image_size, class_names=None, split=None, resize="square", strict=False):
+def load_part(
+    data: str | os.PathLike | None,
+    image_size: int,
+    class_names: Sequence[str] | None = None,
+    split: str | None = None,
+    resize: str = "square",
+    strict: bool = False,
+) -> tuple[LabelledImages, list[str], str, list[str]]:
     """Loads one part of labelled images, to evaluate a classifier on.
 
     Args:
@@ -108,7 +123,7 @@ def load_part(data, image_size, class_names=None, split=None, resize="square", s
     if parts.kinds == (WHOLE,) and split is not None:
         raise DataError(f"The data {quoted(data)} have no parts, received the split {split!r}.")
     part, class_names = parts.read(kind if kind in parts.kinds else parts.kinds[-1], class_names)
-    return part, class_names, name, parts.skipped
+    return part, list(class_names), str(name), parts.skipped
 
 
 def _open(data, image_size, resize, strict):
@@ -121,7 +136,7 @@ def _open(data, image_size, resize, strict):
         arrays = read_npz(folder / "fashion_mnist_7k.npz")
         arrays["class_names"] = CLASS_NAMES["fashion_mnist"]
         return "fashion_mnist_7k", ArrayParts("fashion_mnist_7k", arrays, image_size)
-    if data in CLASS_NAMES:
+    if isinstance(data, str) and data in CLASS_NAMES:
         return data, ArrayParts(data, _download(data), image_size)
     data = os.fspath(data)
     name = printable(os.path.basename(os.path.abspath(data)))

@@ -19,7 +19,7 @@ class Devices:
 ONE_DEVICE = Devices()
 
 
-def epoch_order(images, seed, epoch):
+def epoch_order(images: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The order of an epoch, from 0, and the numbers from which its images are augmented.
 
     Returns:
@@ -29,7 +29,9 @@ def epoch_order(images, seed, epoch):
     return generator.permutation(images), generator.integers(2**63 - 1, size=images)
 
 
-def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
+def share(
+    rows: np.ndarray, batch_size: int, devices: Devices = ONE_DEVICE, first_step: int = 0
+) -> np.ndarray:
     """What one process sees of the batches that all devices train on together.
 
     Every device gets equally many images: the few that are left over at the end are dropped.
@@ -53,6 +55,6 @@ def share(rows, batch_size, devices=ONE_DEVICE, first_step=0):
     return np.concatenate([np.split(step, devices.processes)[devices.process] for step in steps])
 
 
-def spread(count, number):
+def spread(count: int, number: int) -> np.ndarray:
     """At most `number` indices below `count`, evenly far from each other."""
     return np.unique(np.linspace(0, count - 1, min(number, count)).round().astype(int))

@@ -1,36 +1,50 @@
 """Detectors with attention, their data and their metrics."""
 
-from keras_cbam._lazy import lazy_names
+from typing import TYPE_CHECKING
 
-_MODULES = {
-    "arguments": ("DetectorArguments",),
-    "data.batches": ("detection_batches",),
-    "data.coco_folder": ("coco_folder",),
-    "data.detection_set": ("DetectionData", "DetectionSet"),
-    "data.load": ("load_detection_data",),
-    "data.scenes": ("clothing_scenes",),
-    "data.sized_images": ("SizedImages",),
-    "data.voc_folder": ("voc_folder",),
-    "evaluate": ("evaluate_detector", "evaluate_run", "predict_detections"),
-    "explain": ("detect_in_images", "explain_run"),
-    "export": ("export_run",),
-    "figures": ("plot_detections", "plot_precision_recall"),
-    "loading": ("load_detector",),
-    "metrics.coco_metrics": ("coco_metrics", "precision_recall"),
-    "metrics.voc_metrics": ("voc_metrics",),
-    "models.backbone_of_any_model": ("detection_backbone",),
-    "models.build": ("build_detector", "compile_detector"),
-    "models.faster_rcnn": ("FasterRCNN",),
-    "models.named_backbones": (
-        *("application_backbone", "small_backbone", "ssd_mobilenet", "ssd_vgg16"),
-    ),
-    "models.ssd": ("SSD",),
-    "models.stairnet": ("StairNet",),
-    "ops.boxes": ("decode_boxes", "encode_boxes"),
-    "predict": ("predict_run",),
-    "task": ("DetectionTask", "compare", "train_detector"),
-}
+from keras_cbam._lazy import import_lazily
 
-__getattr__, __dir__, __all__ = lazy_names(
-    __name__, {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
-)
+if TYPE_CHECKING:
+    from keras_cbam.detection.arguments import DetectorArguments as DetectorArguments
+    from keras_cbam.detection.data.batches import detection_batches as detection_batches
+    from keras_cbam.detection.data.coco_folder import coco_folder as coco_folder
+    from keras_cbam.detection.data.detection_set import DetectionData as DetectionData
+    from keras_cbam.detection.data.detection_set import DetectionSet as DetectionSet
+    from keras_cbam.detection.data.load import load_detection_data as load_detection_data
+    from keras_cbam.detection.data.scenes import clothing_scenes as clothing_scenes
+    from keras_cbam.detection.data.sized_images import SizedImages as SizedImages
+    from keras_cbam.detection.data.voc_folder import voc_folder as voc_folder
+    from keras_cbam.detection.evaluate import evaluate_detector as evaluate_detector
+    from keras_cbam.detection.evaluate import evaluate_run as evaluate_run
+    from keras_cbam.detection.evaluate import predict_detections as predict_detections
+    from keras_cbam.detection.explain import detect_in_images as detect_in_images
+    from keras_cbam.detection.explain import explain_run as explain_run
+    from keras_cbam.detection.export import export_run as export_run
+    from keras_cbam.detection.figures import plot_detections as plot_detections
+    from keras_cbam.detection.figures import plot_precision_recall as plot_precision_recall
+    from keras_cbam.detection.loading import load_detector as load_detector
+    from keras_cbam.detection.metrics.coco_metrics import coco_metrics as coco_metrics
+    from keras_cbam.detection.metrics.coco_metrics import precision_recall as precision_recall
+    from keras_cbam.detection.metrics.voc_metrics import voc_metrics as voc_metrics
+    from keras_cbam.detection.models.backbone_of_any_model import (
+        detection_backbone as detection_backbone,
+    )
+    from keras_cbam.detection.models.build import build_detector as build_detector
+    from keras_cbam.detection.models.build import compile_detector as compile_detector
+    from keras_cbam.detection.models.faster_rcnn import FasterRCNN as FasterRCNN
+    from keras_cbam.detection.models.named_backbones import (
+        application_backbone as application_backbone,
+    )
+    from keras_cbam.detection.models.named_backbones import small_backbone as small_backbone
+    from keras_cbam.detection.models.named_backbones import ssd_mobilenet as ssd_mobilenet
+    from keras_cbam.detection.models.named_backbones import ssd_vgg16 as ssd_vgg16
+    from keras_cbam.detection.models.ssd import SSD as SSD
+    from keras_cbam.detection.models.stairnet import StairNet as StairNet
+    from keras_cbam.detection.ops.boxes import decode_boxes as decode_boxes
+    from keras_cbam.detection.ops.boxes import encode_boxes as encode_boxes
+    from keras_cbam.detection.predict import predict_run as predict_run
+    from keras_cbam.detection.task import DetectionTask as DetectionTask
+    from keras_cbam.detection.task import compare as compare
+    from keras_cbam.detection.task import train_detector as train_detector
+
+import_lazily(__name__)

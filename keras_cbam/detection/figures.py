@@ -2,12 +2,15 @@
 
 import colorsys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_cbam.detection.metrics.coco_metrics import Detections
 from keras_cbam.visualization import panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Columns of images in a figure.
 COLUMNS = 4
@@ -27,7 +30,7 @@ def plot_detections(
     class_names: list[str] | None,
     truth: Sequence[tuple] | None = None,
     threshold: float = 0.5,
-) -> Any:
+) -> "Figure":
     """Images with the boxes that were found in them, and above these with the true ones.
 
     Args:
@@ -134,7 +137,7 @@ def _place(box, size, shape, taken):
     return min(places, key=covered)
 
 
-def plot_precision_recall(curves: dict[str, np.ndarray]) -> Any:
+def plot_precision_recall(curves: dict[str, np.ndarray]) -> "Figure":
     """Precision by recall of each class, at an overlap of .5 of boxes, and their mean.
 
     Args:

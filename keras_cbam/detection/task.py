@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_cbam.attention import attention_layer
+from keras_cbam.attention import layer_for_site
 from keras_cbam.data.order import ONE_DEVICE, Devices, spread
 from keras_cbam.detection.arguments import DetectorArguments
 from keras_cbam.detection.comparison import check_detections
@@ -19,7 +19,6 @@ from keras_cbam.detection.evaluate import measure, predict_detections, without_k
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
 from keras_cbam.errors import DataError, quoted
-from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.comparison import compare_trainings
 from keras_cbam.training.precision import jit_compile
@@ -52,7 +51,7 @@ class DetectionTask:
     def __init__(self, arguments: DetectorArguments):
         check_backbone(arguments.backbone)
         if arguments.attention is not None and not callable(arguments.attention):
-            attention_layer(arguments.attention, "site", start_as_identity=False)
+            layer_for_site(arguments.attention, "site", start_as_identity=False)
         self.arguments = arguments
 
     def load(self) -> DetectionData:
@@ -69,8 +68,7 @@ class DetectionTask:
         args = self.arguments
         classes = len(data.class_names)
         network: tuple[Any, ...] = (args.backbone, args.attention, args.weights)
-        with downloading_weights():
-            return build_detector(args.detector, classes, args.image_size, *network)
+        return build_detector(args.detector, classes, args.image_size, *network)
 
     def phases(self, model: Any, steps: int) -> list[Phase]:
         arguments = self.arguments

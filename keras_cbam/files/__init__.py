@@ -1,1 +1,1 @@
-"""Keras' own files, checked before they are read; and fresh processes."""
+"""Checks Keras' own files before they are read, and runs fresh processes."""

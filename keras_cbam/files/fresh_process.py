@@ -1,9 +1,11 @@
-"""A module of the package, run as a program in a fresh process."""
+"""Runs a module of the package as a program in a fresh process."""
 
 import json
 import os
 import subprocess
 import sys
+import typing
+from collections.abc import Callable, Mapping
 
 from keras_cbam.errors import last_line
 
@@ -12,7 +14,7 @@ class FreshProcessError(RuntimeError):
     """A fresh process that failed. The message is the last line that it printed."""
 
 
-def run_module(module, arguments, **environment):
+def run_module(module: str, arguments: Mapping[str, typing.Any], **environment: str) -> typing.Any:
     """What the function that a module passes to `answer` returns for `arguments`, through JSON."""
     process = subprocess.run(
         [sys.executable, "-m", module, json.dumps(arguments)],
@@ -26,7 +28,7 @@ def run_module(module, arguments, **environment):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def answer(function):
+def answer(function: Callable[..., typing.Any]) -> None:
     """What a module of `run_module` calls: prints what its function returns, or its error."""
     try:
         found = function(**json.loads(sys.argv[1]))

@@ -1,12 +1,15 @@
-"""Keras' own files, checked before Keras reads them: the installed release may check less."""
+"""Checks Keras' own files before Keras reads them: the installed release may check less."""
 
 import json
 import os
 import pathlib
+import re
 import stat
+import typing
 import zipfile
 
 import h5py
+import h5py.h5o
 import keras
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -16,14 +19,26 @@ _LARGE, _EXPANSION = 2**30, 100
 _CODE = ("__lambda__", "TFSMLayer", "TorchModuleWrapper")
 
 
-def load_keras_file(path):
+def load_keras_file(path: str | os.PathLike) -> keras.Model:
     """The model of a `.keras` file, not compiled; code in the file is never run."""
     with zipfile.ZipFile(path) as archive:
         _check_members(archive, os.path.getsize(path))
         _check_config(json.loads(archive.read(CONFIG)))
         with archive.open(WEIGHTS) as file:
             check_h5(file, archive.getinfo(WEIGHTS).file_size)
-    return keras.models.load_model(path, compile=False, safe_mode=True)
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except TypeError as error:
+        unknown = re.search(r"Could not locate class '(\w+)'", str(error))
+        if not unknown:
+            raise
+        raise ValueError(
+            f"its class {unknown[1]!r} is not known: import the package that defines it (for a "
+            "detector `keras_cbam.detection`), or give the command the folder of its run"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"it holds a {type(model).__name__}, not a model")
+    return model
 
 
 def _check_members(archive, size):
@@ -61,10 +76,10 @@ def _check_config(config):
             waiting.extend(part)
 
 
-def check_h5(file, size):
+def check_h5(file: typing.Any, size: int) -> None:
     """Raises ValueError if an HDF5 file of `size` bytes leads elsewhere or claims to hold more."""
     with h5py.File(file, "r") as root:
-        waiting, seen = [root], set()
+        waiting, seen = [typing.cast(h5py.Group, root)], set()
         while waiting:
             group = waiting.pop()
             for name in group:
@@ -92,7 +107,7 @@ def _check_h5_array(array, size):
         raise ValueError(f"its weights {array.name!r} claim more bytes than the file has")
 
 
-def check_arrays(arrays):
+def check_arrays(arrays: typing.Any) -> None:
     """Raises ValueError if what `np.load` opened would fill the memory by next to nothing."""
     members = arrays.zip.infolist()
     claimed = sum(member.file_size for member in members)

@@ -1,16 +1,22 @@
-"""Weights from a file into a model, layer by layer name."""
+"""Loads the weights of a file into a model, by the names of its layers."""
 
+import collections
 import contextlib
+import os
+import re
+import typing
+from collections.abc import Callable, Iterator
 
+import h5py
 import keras
 import numpy as np
 
 from keras_cbam._compat import inner_layers
-from keras_cbam.errors import WeightsError, first_line
-from keras_cbam.files.model_files import check_arrays, load_keras_file
+from keras_cbam.errors import LONGEST_REASON, WeightsError, first_line
+from keras_cbam.files.model_files import check_arrays, check_h5, load_keras_file
 
 
-def named_layers(model):
+def named_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """`{name: layer}` of the layers that hold weights, nested models included."""
     found = {}
     for layer in model.layers:
@@ -21,17 +27,17 @@ def named_layers(model):
     return found
 
 
-def finalize(layer):
+def finalize(layer: keras.layers.Layer) -> None:
     """Lets a layer renew what it derived from its variables, as `Normalization` its constants."""
     for inner in inner_layers(layer):
         if hasattr(inner, "finalize_state"):
             inner.finalize_state()
 
 
-def read_named_weights(path):
+def read_named_weights(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
     """`{layer name: arrays}` of a `.keras` file or an `.npz` keyed `<layer>/<index>`.
 
-    WeightsError if the file cannot be read as what its name says.
+    Raises WeightsError if the file cannot be read as what its name says.
     """
     is_model = str(path).endswith(".keras")
     try:
@@ -62,10 +68,12 @@ def _read_npz(path):
     return weights
 
 
-def load_named_weights(model, path, may_lack):
-    """Sets a model's weights from a file, by layer name; WeightsError unless all of them fit.
+def load_named_weights(
+    model: keras.Model, path: str | os.PathLike, may_lack: Callable[[keras.layers.Layer], bool]
+) -> list[str]:
+    """Sets a model's weights from a file, by layer name; raises WeightsError unless all fit.
 
-    Layers with `may_lack(layer)` may be missing from it; their names are returned.
+    Layers with `may_lack(layer)` may be missing from the file; their names are returned.
     """
     weights = read_named_weights(path)
     layers = named_layers(model)
@@ -94,13 +102,42 @@ def load_named_weights(model, path, may_lack):
     return left
 
 
+def count_h5_layers(path: str | os.PathLike) -> collections.Counter[str]:
+    """The number of layers in a `.weights.h5` file, by the name that Keras gives to their class."""
+    try:
+        check_h5(path, os.path.getsize(path))
+        with h5py.File(path) as file:
+            layers = typing.cast(h5py.Group, file["layers"]) if "layers" in file else ()
+            return collections.Counter(re.sub(r"_\d+$", "", str(name)) for name in layers)
+    except Exception as error:
+        # A damaged file fails in any part of h5py, with errors of its own.
+        raise WeightsError(
+            f"The weights file {str(path)!r} is not an HDF5 file of weights: {first_line(error)}"
+        ) from error
+
+
+def load_h5_weights(model: keras.Model, path: str | os.PathLike) -> None:
+    """Loads a `.weights.h5` file by Keras; raises WeightsError if it does not fit."""
+    try:
+        model.load_weights(path)
+    except Exception as error:
+        # Of many kinds, as above.
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise WeightsError(
+            f"The weights file {str(path)!r} does not fit {model.name!r}: {reason}"
+        ) from error
+
+
 @contextlib.contextmanager
-def downloading_weights():
-    """Within the block, a download that fails is a `WeightsError`."""
+def downloading_weights() -> Iterator[None]:
+    """Within the block, a download that fails is a `WeightsError` that says what to do."""
     try:
         yield
     except Exception as error:
-        # Keras raises a bare Exception.
-        if "URL fetch failure" not in str(error):
+        # Keras raises a bare Exception for what it knows, and passes other errors of the network.
+        if "URL fetch failure" not in str(error) and not isinstance(error, OSError):
             raise
-        raise WeightsError(f"The ImageNet weights cannot be downloaded: {error}") from error
+        raise WeightsError(
+            f"The ImageNet weights cannot be downloaded: {first_line(error)}. Use random weights "
+            "(`weights=None`), or weights from a file (its path as `weights`)."
+        ) from error

@@ -1,27 +1,28 @@
-"""Which layers of a Functional model get attention."""
+"""Finds the layers of a Functional model after which attention goes: by family, or by the graph."""
 
 import re
 
 import keras
 
+from keras_cbam._types import Where
+from keras_cbam.errors import near_names
 from keras_cbam.insertion.graph import (
     choose,
     data_format,
     graph_nodes,
-    is_attendable,
-    is_searchable,
+    is_possible_site,
     layer_calls,
-    list_layers,
+    searched_model,
 )
 from keras_cbam.layers.attention_layer import AttentionLayer
 
-# The families of keras.applications that the residual rule does not describe: a pattern that only
-# layers of the family match, and the pattern of the sites. Both match whole names. Of the layers
-# that agree in the group `block`, the last is the site.
+# The families of keras.applications and keras_hub that the residual rule does not describe: two
+# patterns of whole names, one that only layers of the family match, and that of the sites. Of the
+# layers that agree in the group `block`, the last is the site.
 FAMILIES = {
     # Before the layer scale, which starts at 1e-6 and would leave the gates nothing to see.
     "ConvNeXt": (r"convnext_.*_layer_scale", r".*_pointwise_conv_2"),
-    "DenseNet": (r"conv\d_block\d+_concat", r"conv\d_block\d+_2_conv"),
+    "DenseNet": (r"(conv|stack)\d_block\d+_concat", r"(conv|stack)\d_block\d+_2_conv"),
     # Inverted residuals: a block with stride 2 or other channels has no addition, but gets
     # attention at its last layer all the same. Here before the stochastic depth.
     "EfficientNet": (
@@ -36,11 +37,13 @@ FAMILIES = {
     # No residual connections. "After each depthwise and each pointwise unit" is the reading that
     # gives the paper's parameter counts.
     "MobileNet": (r"conv_(dw|pw)_\d+_relu",) * 2,
+    # Of keras_hub, where each block is a layer.
+    "MobileNetBlocks": (r"block_\d+_\d+",) * 2,
     "NASNet": (r"(normal|reduction)_concat_.+",) * 2,
     "VGG": (r"block\d_conv\d", r"(?P<block>block\d)_conv\d"),
 }
 # A residual network with such names is of none of these families.
-WITHOUT_RESIDUALS = {"DenseNet", "Inception", "MobileNet", "VGG"}
+WITHOUT_RESIDUALS = {"DenseNet", "Inception", "MobileNet", "MobileNetBlocks", "VGG"}
 # Layers that only drop and rescale, in training.
 DROPS = re.compile(r"Dropout|DropPath|StochasticDepth")
 
@@ -79,7 +82,7 @@ def residual_sites(model):
             if len(same) != 1:
                 break
             site = producer[id(same[0])]
-        if is_attendable(site, model_format) and site.operation not in sites:
+        if is_possible_site(site, model_format) and site.operation not in sites:
             sites.append(site.operation)
     return sites
 
@@ -109,40 +112,45 @@ def _automatic_sites(model, prefix=""):
     chosen = _chosen_names(model, [layer.name for layer in layers])
     found = {}
     for layer in layers:
-        if is_searchable(layer):
-            found.update(_automatic_sites(layer, prefix=f"{prefix}{layer.name}/"))
+        if searched_model(layer):
+            found.update(_automatic_sites(searched_model(layer), prefix=f"{prefix}{layer.name}/"))
         if layer.name in chosen:
             found[prefix + layer.name] = layer
     return found
 
 
-def select_sites(model, where="auto"):
+def select_sites(model: keras.Model, where: Where = "auto") -> dict[str, keras.Layer]:
     """`{path: layer}` of the layers that `where` chooses; see `insert_attention`."""
-    calls = layer_calls(model)
-    possible = {path: node.operation for path, node, form in calls if is_attendable(node, form)}
-    is_automatic = isinstance(where, str) and where == "auto"
-    chosen = _automatic_sites(model) if is_automatic else choose(possible, where)
+    calls = list(layer_calls(model))
+    possible = {path: node.operation for path, node, form in calls if is_possible_site(node, form)}
+    if possible and not (isinstance(where, str) and where == "auto"):
+        return choose(possible, where)
+    chosen = _automatic_sites(searched_model(model)) if possible else {}
     if not chosen:
+        reason = "It has no layer with spatial axes."
+        if possible:
+            reason = f"Pass `where`. {near_names('', possible, most=10)}"
+        elif any(isinstance(node.operation, AttentionLayer) for _, node, _ in calls):
+            reason = "All of its layers with spatial axes are attention layers."
         raise ValueError(
-            f"No site for attention found in model {model.name!r}. "
-            f"{list_layers(possible)} Received: where={where!r}"
+            f"No site for attention found in model {model.name!r}. {reason} "
+            f"Received: where={where!r}"
         )
     return chosen
 
 
-def find_sites(model):
+def find_sites(model: keras.Model) -> list[str]:
     """The layers after which `insert_attention(model, where="auto")` puts attention.
 
     | model | sites |
     |---|---|
     | ResNet, ResNetV2, Xception, any residual graph | end of each residual branch |
-    | MobileNetV2/V3, EfficientNet, EfficientNetV2 | last layer of each block, with or without
-      addition, before its stochastic depth |
-    | ConvNeXt | last convolution of each block, before the layer scale |
+    | MobileNetV2/V3, EfficientNet/V2 | last layer of each block, before its stochastic depth |
+    | ConvNeXt, DenseNet | last convolution of each block, before ConvNeXt's layer scale |
     | InceptionResNetV2 | end of each residual branch; concatenation of each other cell |
     | InceptionV3, NASNet | concatenation of each cell |
-    | DenseNet | last convolution of each block |
     | MobileNet | end of each depthwise and each pointwise unit |
+    | MobileNet of keras_hub | each block |
     | VGG | last convolution of each stage |
 
     Other models are read as residual graphs: at every addition of two tensors, by the layer `Add`

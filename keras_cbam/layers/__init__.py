@@ -1,1 +1,9 @@
-"""The Keras layers."""
+"""The attention layers: CBAM, its two gates alone, and BAM."""
+
+from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.layers.bam import BAM
+from keras_cbam.layers.cbam import CBAM
+from keras_cbam.layers.channel_attention import ChannelAttention
+from keras_cbam.layers.spatial_attention import SpatialAttention
+
+__all__ = ["BAM", "CBAM", "AttentionLayer", "ChannelAttention", "SpatialAttention"]

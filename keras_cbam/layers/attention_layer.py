@@ -1,12 +1,40 @@
-"""What the attention layers share: arguments, shapes, weights, scores, the start as an identity."""
+"""The base class of the attention layers, which add their own arguments and their formula to it.
+
+It has the shared arguments, the configuration, checks of the inputs, the new weights, masks, the
+attention scores and the start as an identity.
+"""
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_cbam.ops.attention import accumulation_dtype, apply_gates, blend_with_identity
+from keras_cbam._types import Activation, Initializer, Regularizer
+from keras_cbam.errors import boolean, one_of
+from keras_cbam.ops.attention import accumulation_dtype, apply_map, blend_with_identity
+
+Shape = tuple[int | None, ...]
+# The kernels of the MLPs, which see each pool once; all others see each position.
+OF_POOLS = ("hidden_kernel", "output_kernel", "channel_kernel")
+SHARED = (
+    *("gate_activation", "start_as_identity", "data_format"),
+    *("kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer"),
+)
+# The modules of Keras for the arguments that may be functions, by the end of their names.
+FUNCTIONS = {
+    name: getattr(keras, f"{name}s") for name in ("activation", "initializer", "regularizer")
+}
 
 
-def validate_dtype(dtype):
+def shared_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `AttentionLayer` among the `locals()` of a subclass's constructor."""
+    return {**{name: arguments[name] for name in SHARED}, **arguments["kwargs"]}
+
+
+def validate_dtype(dtype: Any) -> None:
     """Raises ValueError for a dict that is not a valid dtype policy: Keras fails in many ways."""
     if not isinstance(dtype, dict):
         return
@@ -19,11 +47,10 @@ def validate_dtype(dtype):
         raise ValueError(message)
 
 
-def clone_initializer(initializer):
+def clone_initializer(initializer: Any) -> Any:
     """A copy, so that two weights never draw from one initializer object."""
-    if isinstance(initializer, keras.initializers.Initializer):
-        return initializer.clone()
-    return initializer
+    is_object = isinstance(initializer, keras.initializers.Initializer)
+    return initializer.clone() if is_object else initializer
 
 
 class WideBatchNormalization(keras.layers.BatchNormalization):
@@ -32,49 +59,62 @@ class WideBatchNormalization(keras.layers.BatchNormalization):
     def add_weight(self, *args, **kwargs):
         return super().add_weight(*args, **{**kwargs, "autocast": False})
 
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if mask is None or not (training and self.trainable):
+            return super().call(inputs, training=training)
+        # Keras' own moments with a mask lose their axis where there is one channel.
+        is_real = ops.cast(ops.expand_dims(mask, -1), "bool")
+        number = ops.maximum(ops.sum(ops.cast(is_real, inputs.dtype)), 1)
+        mean = ops.divide(ops.sum(ops.where(is_real, inputs, 0), (0, 1)), number)
+        squares = ops.where(is_real, ops.square(ops.subtract(inputs, mean)), 0)
+        moments = mean, ops.divide(ops.sum(squares, (0, 1)), number)
+        self.move_statistics(moments)
+        return ops.batch_normalization(inputs, *moments, -1, self.beta, self.gamma, self.epsilon)
+
+    def move_statistics(self, moments: Iterable[Any]) -> None:
+        for statistic, moment in zip(self.non_trainable_variables, moments):
+            statistic.assign(statistic * self.momentum + moment * (1 - self.momentum))
+
 
 class AttentionLayer(keras.layers.Layer):
     """Base of the attention layers: a feature map in, the same shape out.
 
-    A subclass with one gate gives `compute_logits(inputs, training)`, another one
-    `refine(inputs, training)`; every subclass gives `compute_scores_spec(input_shape)`, its
-    symbolic attention scores.
-
-    Args:
-        gate: triple of `gate_activation`, `start_as_identity` and `data_format`.
-        weights: quadruple of the kernels' and the biases' initializers, and their regularizers.
-        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`.
+    All layers have the arguments of this class, see `CBAM`; a subclass names its further ones in
+    `own_arguments`. It gives `compute_logits` if it has one attention map, and otherwise `refine`.
     """
 
-    def __init__(self, gate, weights, **kwargs):
+    own_arguments: tuple[str, ...] = ()
+    pooling: tuple[str, ...]
+
+    def __init__(
+        self,
+        gate_activation: Activation,
+        start_as_identity: bool,
+        data_format: str | None,
+        kernel_initializer: Initializer,
+        bias_initializer: Initializer,
+        kernel_regularizer: Regularizer,
+        bias_regularizer: Regularizer,
+        **kwargs: Any,
+    ) -> None:
         validate_dtype(kwargs.get("dtype"))
         super().__init__(**kwargs)
-        gate_activation, start_as_identity, data_format = gate
-        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer = weights
-        if data_format is None:
-            data_format = keras.config.image_data_format()
-        if data_format not in ("channels_first", "channels_last"):
-            raise ValueError(
-                '`data_format` must be "channels_first", "channels_last" or None. '
-                f"Received: data_format={data_format!r}"
-            )
-        self.gate_activation = keras.activations.get(gate_activation)
-        self.start_as_identity = bool(start_as_identity)
+        data_format = keras.config.image_data_format() if data_format is None else data_format
+        one_of("channels_first", "channels_last")("data_format", data_format)
+        self.gate_activation: Any = keras.activations.get(gate_activation)
+        self.start_as_identity = boolean("start_as_identity", start_as_identity)
         self.data_format = data_format
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.identity_scale = None
+        self.supports_masking = True
 
-    @property
-    def accumulation_dtype(self):
-        return accumulation_dtype(self.compute_dtype)
-
-    def channel_axis(self, rank):
+    def channel_axis(self, rank: int) -> int:
         return 1 if self.data_format == "channels_first" else rank - 1
 
-    def validate_input_shape(self, input_shape):
+    def validate_input_shape(self, input_shape: Shape) -> int:
         """Sets the input specification and returns the number of channels."""
         rank = len(input_shape)
         if not 3 <= rank <= 5:
@@ -93,7 +133,7 @@ class AttentionLayer(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
         return channels
 
-    def validate_input_dtype(self, inputs):
+    def validate_input_dtype(self, inputs: Any) -> None:
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if "float" not in dtype:
             raise ValueError(
@@ -101,84 +141,99 @@ class AttentionLayer(keras.layers.Layer):
                 f"Received: inputs of dtype {dtype}"
             )
 
-    # The weights are never autocast: gates are computed in the accumulation dtype.
+    # The weights are never autocast: attention maps are computed in the accumulation dtype.
 
-    def add_kernel(self, name, shape):
-        return self._add(name, shape, self.kernel_initializer, self.kernel_regularizer)
+    def add_parameter(self, name: str, *shape: int) -> keras.Variable:
+        """Adds a kernel or a bias: the end of its name says which."""
+        kind = name.rpartition("_")[2]
+        initializer = clone_initializer(getattr(self, f"{kind}_initializer"))
+        options = {"regularizer": getattr(self, f"{kind}_regularizer"), "autocast": False}
+        return self.add_weight(shape, initializer, name=name, **options)
 
-    def add_bias(self, name, size):
-        return self._add(name, (size,), self.bias_initializer, self.bias_regularizer)
-
-    def _add(self, name, shape, initializer, regularizer):
-        options = {"regularizer": regularizer, "autocast": False}
-        return self.add_weight(shape, clone_initializer(initializer), name=name, **options)
-
-    def add_identity_scale(self):
+    def add_identity_scale(self) -> None:
         if self.start_as_identity:
-            self.identity_scale = self.add_weight(
-                name="identity_scale", shape=(), initializer="zeros", autocast=False
-            )
+            options = {"name": "identity_scale", "autocast": False}
+            self.identity_scale = self.add_weight((), "zeros", **options)
 
-    def make_batch_norm(self, name, momentum, gamma_initializer="ones"):
+    def make_batch_norm(self, name: str, momentum: float, **options: Any) -> WideBatchNormalization:
         # float16 could hold neither the sums nor their variance.
-        return WideBatchNormalization(
-            momentum=momentum,
-            epsilon=1e-5,
-            gamma_initializer=gamma_initializer,
-            dtype=self.accumulation_dtype,
-            trainable=self.trainable,
-            name=name,
+        dtype = accumulation_dtype(self.compute_dtype)
+        options = {"epsilon": 1e-5, "trainable": self.trainable, **options}
+        return WideBatchNormalization(momentum=momentum, dtype=dtype, name=name, **options)
+
+    def compute_logits(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        raise NotImplementedError
+
+    def compute_map(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """The attention map for the inputs."""
+        return self.blend(self.gate_activation(self.compute_logits(inputs, training, mask)))
+
+    def blend(self, attention_map: Any) -> Any:
+        """The attention map, blended with all ones if the layer starts as an identity."""
+        return blend_with_identity(attention_map, self.identity_scale)
+
+    def refine(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """The outputs and the attention scores, in any dtype."""
+        attention_map = self.compute_map(inputs, training, mask)
+        return apply_map(inputs, attention_map), attention_map
+
+    def call(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+        mask: Any = None,
+    ) -> Any:
+        self.validate_input_dtype(inputs)
+        # Another mask, such as `TimeDistributed` gives, does not tell which steps are real.
+        if mask is not None and (len(inputs.shape), len(mask.shape)) != (3, 2):
+            mask = None
+        outputs, scores = self.refine(inputs, training, mask)
+        outputs = ops.cast(outputs, inputs.dtype)
+        if not return_attention_scores:
+            return outputs
+        return outputs, keras.tree.map_structure(
+            lambda score: None if score is None else ops.cast(score, self.compute_dtype), scores
         )
 
-    def compute_gate(self, inputs, training=None):
-        """The gate map for the inputs."""
-        return self.blend(self.gate_activation(self.compute_logits(inputs, training=training)))
+    def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
+        """Counts those of all kernels, for one example of that shape (without the batch)."""
+        channels = input_shape[self.channel_axis(len(input_shape) + 1) - 1]
+        numbers = {True: len(self.pooling), False: math.prod(input_shape) // channels}
+        kernels = [weight for weight in self.weights if weight.name.endswith("kernel")]
+        return sum(math.prod(each.shape) * numbers[each.name in OF_POOLS] for each in kernels)
 
-    def blend(self, gate):
-        """The gate map, blended with all ones if the layer starts as an identity."""
-        return blend_with_identity(gate, self.identity_scale)
-
-    def refine(self, inputs, training=None):
-        """The outputs and the attention scores."""
-        gate = self.compute_gate(inputs, training=training)
-        return apply_gates(inputs, [gate]), ops.cast(gate, self.compute_dtype)
-
-    def call(self, inputs, training=None, return_attention_scores=False):
-        self.validate_input_dtype(inputs)
-        outputs, scores = self.refine(inputs, training)
-        return (outputs, scores) if return_attention_scores else outputs
-
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def map_specs(self, input_shape):
-        """Symbolic maps of a channel gate and of a spatial gate."""
+    def compute_scores_spec(self, input_shape: Shape) -> Any:
+        """Symbolic attention scores: the pair of a channel and a spatial attention map."""
         axis = self.channel_axis(len(input_shape))
         sizes = list(enumerate(input_shape))
-        channel = tuple(size if i in (0, axis) else 1 for i, size in sizes)
-        spatial = tuple(1 if i == axis else size for i, size in sizes)
+        channel = [size if i in (0, axis) else 1 for i, size in sizes]
+        spatial = [1 if i == axis else size for i, size in sizes]
         return tuple(keras.KerasTensor(shape, self.compute_dtype) for shape in (channel, spatial))
 
-    def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
+    def compute_output_spec(
+        self, inputs: Any, return_attention_scores: bool = False, **call_arguments: Any
+    ) -> Any:
         self.validate_input_dtype(inputs)
         outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
-        if return_attention_scores:
-            return outputs, self.compute_scores_spec(inputs.shape)
-        return outputs
+        with_scores = return_attention_scores
+        return (outputs, self.compute_scores_spec(inputs.shape)) if with_scores else outputs
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "AttentionLayer":
         validate_dtype(config.get("dtype"))
-        return super().from_config(config)
+        # Keras' loader of legacy `.h5` files turns strings that name a function into the function.
+        names = [name for name in config if name.rpartition("_")[2] not in FUNCTIONS]
+        functions = {name: config[name] for name in names if inspect.isfunction(config[name])}
+        names = {name: function.__name__ for name, function in functions.items()}
+        return super().from_config({**config, **names})
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "gate_activation": keras.activations.serialize(self.gate_activation),
-            "start_as_identity": self.start_as_identity,
-            "data_format": self.data_format,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-        }
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        for name in (*SHARED, *self.own_arguments):
+            module, value = FUNCTIONS.get(name.rpartition("_")[2]), getattr(self, name)
+            config[name] = module.serialize(value) if module else value
+        return config

@@ -1,13 +1,21 @@
-import math
+"""The layer `BAM`: CBAM's predecessor, which stands between the stages of a network."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_cbam.errors import positive_integer
-from keras_cbam.layers.attention_layer import AttentionLayer
-from keras_cbam.ops.attention import apply_gates, pool_over_space, project_channels
-
-COMBINATIONS = ("add", "multiply")
+from keras_cbam._types import Activation, Initializer, Regularizer
+from keras_cbam.errors import one_of, positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer, Shape, shared_arguments
+from keras_cbam.ops.attention import (
+    affine,
+    apply_map,
+    convolve,
+    pool_over_space,
+    project_channels,
+    space_axes,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -30,12 +38,11 @@ class BAM(AttentionLayer):
             for their product, as in the official code and its checkpoints. Defaults to `"add"`.
         gate_activation: activation of the combined branches. Defaults to `"sigmoid"`.
         start_as_identity: bool. If `True` the map `M = 1 + sigmoid(...)` becomes `1 + s * (M - 1)`
-            with a trainable scalar `s` that starts at 0: the new layer changes nothing.
-            Defaults to `False`.
+            with a trainable scalar `s` that starts at 0: the new layer returns its inputs. Defaults
+            to `False`, which `insert_attention` replaces by its own argument.
         data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
-        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
-            `"zeros"`.
-        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
+        kernel_initializer, bias_initializer: default to `"glorot_uniform"` and `"zeros"`.
+        kernel_regularizer, bias_regularizer: default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
@@ -43,6 +50,8 @@ class BAM(AttentionLayer):
             `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: bool, mode of the batch normalizations (epsilon 1e-5, momentum 0.9).
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
+        mask: bool tensor `(batch, steps)`, for rank-3 inputs: both branches look only at steps
+            where it is true. It is passed on; a mask of another rank is only passed on.
 
     Output:
         Tensor of the inputs' shape and the layer's compute dtype. The scores are the pair
@@ -51,8 +60,7 @@ class BAM(AttentionLayer):
         are multiplied by that of the combined branches).
 
     Raises:
-        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
-            rank 3 to 5 and with known channels.
+        ValueError: if an argument or the inputs are not as said here.
 
     Example:
 
@@ -66,114 +74,76 @@ class BAM(AttentionLayer):
       https://arxiv.org/abs/1807.06514), section 3
     """
 
+    pooling = ("avg",)
+    own_arguments = ("reduction_ratio", "dilation_rate", "combine")
+
     def __init__(
         self,
-        reduction_ratio=16,
-        dilation_rate=4,
-        combine="add",
-        gate_activation="sigmoid",
-        start_as_identity=False,
-        data_format=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
-    ):
-        super().__init__(
-            (gate_activation, start_as_identity, data_format),
-            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
-            **kwargs,
-        )
+        reduction_ratio: int = 16,
+        dilation_rate: int = 4,
+        combine: str = "add",
+        gate_activation: Activation = "sigmoid",
+        start_as_identity: bool = False,
+        data_format: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**shared_arguments(locals()))
         self.reduction_ratio = positive_integer("reduction_ratio", reduction_ratio)
         self.dilation_rate = positive_integer("dilation_rate", dilation_rate)
-        if combine not in COMBINATIONS:
-            raise ValueError(
-                f"`combine` must be one of {COMBINATIONS}. Received: combine={combine!r}"
-            )
+        one_of("add", "multiply")("combine", combine)
         self.combine = combine
         self.channel_norm = self.make_batch_norm("channel_norm", 0.9)
         self.reduce_norm = self.make_batch_norm("reduce_norm", 0.9)
         self.dilated_norms = [self.make_batch_norm(f"dilated_{i}_norm", 0.9) for i in range(2)]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = self.validate_input_shape(input_shape)
         hidden = max(1, channels // self.reduction_ratio)
         window = (3,) * (len(input_shape) - 2)
-        self.hidden_kernel = self.add_kernel("hidden_kernel", (channels, hidden))
-        self.hidden_bias = self.add_bias("hidden_bias", hidden)
-        self.channel_kernel = self.add_kernel("channel_kernel", (hidden, channels))
-        self.channel_bias = self.add_bias("channel_bias", channels)
-        self.reduce_kernel = self.add_kernel("reduce_kernel", (channels, hidden))
-        self.reduce_bias = self.add_bias("reduce_bias", hidden)
+        self.hidden_kernel = self.add_parameter("hidden_kernel", channels, hidden)
+        self.hidden_bias = self.add_parameter("hidden_bias", hidden)
+        self.channel_kernel = self.add_parameter("channel_kernel", hidden, channels)
+        self.channel_bias = self.add_parameter("channel_bias", channels)
+        self.reduce_kernel = self.add_parameter("reduce_kernel", channels, hidden)
+        self.reduce_bias = self.add_parameter("reduce_bias", hidden)
         self.dilated_kernels = [
-            self.add_kernel(f"dilated_{i}_kernel", (*window, hidden, hidden)) for i in range(2)
+            self.add_parameter(f"dilated_{i}_kernel", *window, hidden, hidden) for i in range(2)
         ]
-        self.dilated_biases = [self.add_bias(f"dilated_{i}_bias", hidden) for i in range(2)]
-        self.spatial_kernel = self.add_kernel("spatial_kernel", (hidden, 1))
-        self.spatial_bias = self.add_bias("spatial_bias", 1)
+        self.dilated_biases = [self.add_parameter(f"dilated_{i}_bias", hidden) for i in range(2)]
+        self.spatial_kernel = self.add_parameter("spatial_kernel", hidden, 1)
+        self.spatial_bias = self.add_parameter("spatial_bias", 1)
         self.channel_norm.build((None, hidden))
         for norm in (self.reduce_norm, *self.dilated_norms):
             norm.build((None,) * (len(input_shape) - 1) + (hidden,))
         self.add_identity_scale()
 
-    def _channel_logits(self, inputs, training):
+    def _channel_logits(self, inputs, training, mask) -> Any:
         axis = self.channel_axis(len(inputs.shape))
-        x = pool_over_space(inputs, ["avg"], axis)[0]
-        x = project_channels(x, self.hidden_kernel, 1) + ops.cast(self.hidden_bias, x.dtype)
+        (x,) = pool_over_space(inputs, self.pooling, axis, mask)
+        x = affine(x, self.hidden_kernel, self.hidden_bias)
         x = ops.relu(self.channel_norm(x, training=training))
-        x = project_channels(x, self.channel_kernel, 1) + ops.cast(self.channel_bias, x.dtype)
-        space = [position for position in range(1, len(inputs.shape)) if position != axis]
-        return ops.expand_dims(x, space)
+        x = affine(x, self.channel_kernel, self.channel_bias)
+        return ops.expand_dims(x, space_axes(len(inputs.shape), axis))
 
-    def _spatial_logits(self, inputs, training):
+    def _spatial_logits(self, inputs, training, mask) -> Any:
         axis = self.channel_axis(len(inputs.shape))
-        x = project_channels(inputs, self.reduce_kernel, axis)
-        x = x + ops.cast(self.reduce_bias, x.dtype)
-        x = ops.relu(self.reduce_norm(x, training=training))
-        for kernel, bias, norm in zip(
-            self.dilated_kernels, self.dilated_biases, self.dilated_norms
-        ):
-            x = ops.conv(
-                x,
-                ops.cast(kernel, x.dtype),
-                padding="same",
-                dilation_rate=self.dilation_rate,
-                data_format="channels_last",
-            )
-            x = ops.relu(norm(x + ops.cast(bias, x.dtype), training=training))
-        x = project_channels(x, self.spatial_kernel, len(x.shape) - 1)
-        x = x + ops.cast(self.spatial_bias, x.dtype)
-        return ops.expand_dims(ops.squeeze(x, -1), axis)
+        x = project_channels(inputs, self.reduce_kernel, axis, self.reduce_bias)
+        x = ops.relu(self.reduce_norm(x, training=training, mask=mask))
+        parts = zip(self.dilated_kernels, self.dilated_biases, self.dilated_norms)
+        for kernel, bias, norm in parts:
+            x = convolve(x, kernel, bias, self.dilation_rate, mask)
+            x = ops.relu(norm(x, training=training, mask=mask))
+        return ops.moveaxis(affine(x, self.spatial_kernel, self.spatial_bias), -1, axis)
 
-    def refine(self, inputs, training=None):
-        channel = self._channel_logits(inputs, training)
-        spatial = self._spatial_logits(inputs, training)
-        combined = channel + spatial if self.combine == "add" else channel * spatial
-        joint, *scores = (
-            self.blend(1 + self.gate_activation(logits)) for logits in (combined, channel, spatial)
+    def refine(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        channel = self._channel_logits(inputs, training, mask)
+        spatial = self._spatial_logits(inputs, training, mask)
+        joint = channel + spatial if self.combine == "add" else channel * spatial
+        joint_map, *scores = (
+            self.blend(1 + self.gate_activation(logits)) for logits in (joint, channel, spatial)
         )
-        return apply_gates(inputs, [joint]), tuple(
-            ops.cast(score, self.compute_dtype) for score in scores
-        )
-
-    def multiply_adds(self, input_shape):
-        """Of both branches, for one example of that shape (without the batch)."""
-        axis = self.channel_axis(len(input_shape) + 1) - 1
-        positions = math.prod(size for i, size in enumerate(input_shape) if i != axis)
-        mlp = (self.hidden_kernel, self.channel_kernel)
-        convolutions = (self.reduce_kernel, *self.dilated_kernels, self.spatial_kernel)
-        return sum(math.prod(kernel.shape) for kernel in mlp) + positions * sum(
-            math.prod(kernel.shape) for kernel in convolutions
-        )
-
-    def compute_scores_spec(self, input_shape):
-        return self.map_specs(input_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction_ratio": self.reduction_ratio,
-            "dilation_rate": self.dilation_rate,
-            "combine": self.combine,
-        }
+        return apply_map(inputs, joint_map), tuple(scores)

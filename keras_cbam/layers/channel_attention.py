@@ -1,16 +1,20 @@
-import math
+"""The layer `ChannelAttention`: one factor for each channel of a feature map."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_cbam.errors import different_ones, positive_integer
-from keras_cbam.layers.attention_layer import AttentionLayer
-from keras_cbam.ops.attention import CHANNEL_DESCRIPTORS, channel_logits, pool_over_space
+from keras_cbam._types import Activation, Initializer, Regularizer
+from keras_cbam.errors import boolean, different_ones, positive_integer
+from keras_cbam.layers.attention_layer import AttentionLayer, Shape, shared_arguments
+from keras_cbam.ops.attention import CHANNEL_POOLING, channel_logits, pool_over_space, space_axes
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
 class ChannelAttention(AttentionLayer):
-    """Channel attention gate of CBAM: which channels matter.
+    """Channel attention of CBAM: which channels matter.
 
     Every channel is described by its pools over space; a shared two-layer MLP turns each
     descriptor into logits, and the sum of the logits becomes one factor for each channel:
@@ -20,7 +24,7 @@ class ChannelAttention(AttentionLayer):
     outputs = Mc(F) * F
     ```
 
-    With `pooling=("avg",)` this is the Squeeze-and-Excitation gate.
+    With `pooling=("avg",)` this is Squeeze-and-Excitation.
 
     Args:
         reduction_ratio: int. The MLP has `max(1, channels // reduction_ratio)` hidden units.
@@ -30,12 +34,12 @@ class ChannelAttention(AttentionLayer):
         activation: activation of the hidden units. Defaults to `"relu"`.
         gate_activation: activation of the summed logits. Defaults to `"sigmoid"`.
         use_bias: bool, whether both layers of the MLP have a bias. Defaults to `True`.
-        start_as_identity: bool, whether the gate map `M` becomes `1 + s * (M - 1)` with a trainable
-            scalar `s` that starts at 0: the new layer changes nothing. Defaults to `False`.
+        start_as_identity: bool, whether the attention map `M` becomes `1 + s * (M - 1)`, where `s`
+            is a trainable scalar that starts at 0: the new layer returns its inputs. Defaults to
+            `False`, which `insert_attention` replaces by its own argument.
         data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
-        kernel_initializer, bias_initializer: initializers. Default to `"glorot_uniform"` and
-            `"zeros"`.
-        kernel_regularizer, bias_regularizer: regularizers. Default to `None`.
+        kernel_initializer, bias_initializer: default to `"glorot_uniform"` and `"zeros"`.
+        kernel_regularizer, bias_regularizer: default to `None`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
@@ -43,14 +47,15 @@ class ChannelAttention(AttentionLayer):
             `(batch, channels, ...)`. Every size except the channels may be unknown.
         training: unused; the layer computes the same in training and in inference.
         return_attention_scores: bool, whether to return `(outputs, scores)`. Defaults to `False`.
+        mask: bool tensor `(batch, steps)`, for rank-3 inputs: the pools look only at steps where
+            it is true. It is passed on; a mask of another rank is only passed on.
 
     Output:
         Tensor of the inputs' shape and the layer's compute dtype. The scores have shape
         `(batch, 1, 1, channels)` for images, the channel axis where the inputs have it.
 
     Raises:
-        ValueError: if an argument is outside its range, or the inputs are not floating-point, of
-            rank 3 to 5 and with known channels.
+        ValueError: if an argument or the inputs are not as said here.
 
     Example:
 
@@ -65,67 +70,49 @@ class ChannelAttention(AttentionLayer):
       https://arxiv.org/abs/1807.06521), section 3.1, equation 2
     """
 
+    own_arguments = ("reduction_ratio", "pooling", "activation", "use_bias")
+
     def __init__(
         self,
-        reduction_ratio=16,
-        pooling=("avg", "max"),
-        activation="relu",
-        gate_activation="sigmoid",
-        use_bias=True,
-        start_as_identity=False,
-        data_format=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
-    ):
-        super().__init__(
-            (gate_activation, start_as_identity, data_format),
-            (kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer),
-            **kwargs,
-        )
+        reduction_ratio: int = 16,
+        pooling: str | Sequence[str] = ("avg", "max"),
+        activation: Activation = "relu",
+        gate_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        start_as_identity: bool = False,
+        data_format: str | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**shared_arguments(locals()))
         self.reduction_ratio = positive_integer("reduction_ratio", reduction_ratio)
-        self.pooling = different_ones("pooling", pooling, CHANNEL_DESCRIPTORS)
+        self.pooling = different_ones("pooling", pooling, CHANNEL_POOLING)
         self.activation = keras.activations.get(activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = boolean("use_bias", use_bias)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = self.validate_input_shape(input_shape)
         hidden = max(1, channels // self.reduction_ratio)
-        self.hidden_kernel = self.add_kernel("hidden_kernel", (channels, hidden))
-        self.output_kernel = self.add_kernel("output_kernel", (hidden, channels))
+        self.hidden_kernel = self.add_parameter("hidden_kernel", channels, hidden)
+        self.output_kernel = self.add_parameter("output_kernel", hidden, channels)
         if self.use_bias:
-            self.hidden_bias = self.add_bias("hidden_bias", hidden)
-            self.output_bias = self.add_bias("output_bias", channels)
+            self.hidden_bias = self.add_parameter("hidden_bias", hidden)
+            self.output_bias = self.add_parameter("output_bias", channels)
         self.add_identity_scale()
 
-    def compute_logits(self, inputs, training=None):
-        """Logits of the gate, with size 1 on the spatial axes, in the accumulation dtype."""
+    def compute_logits(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """The logits, with size 1 on the spatial axes, in the accumulation dtype."""
         axis = self.channel_axis(len(inputs.shape))
         logits = channel_logits(
-            pool_over_space(inputs, self.pooling, axis),
+            pool_over_space(inputs, self.pooling, axis, mask),
             (self.hidden_kernel, self.output_kernel),
             (self.hidden_bias, self.output_bias) if self.use_bias else None,
             self.activation,
         )
-        space = [position for position in range(1, len(inputs.shape)) if position != axis]
-        return ops.expand_dims(logits, space)
+        return ops.expand_dims(logits, space_axes(len(inputs.shape), axis))
 
-    def multiply_adds(self, input_shape):
-        """Of the MLP, for one example of that shape (without the batch)."""
-        return len(self.pooling) * sum(
-            math.prod(kernel.shape) for kernel in (self.hidden_kernel, self.output_kernel)
-        )
-
-    def compute_scores_spec(self, input_shape):
-        return self.map_specs(input_shape)[0]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction_ratio": self.reduction_ratio,
-            "pooling": self.pooling,
-            "activation": keras.activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-        }
+    def compute_scores_spec(self, input_shape: Shape) -> keras.KerasTensor:
+        return super().compute_scores_spec(input_shape)[0]

@@ -8,7 +8,7 @@ import numpy as np
 from keras_cbam.errors import CheckpointError, first_line
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors of a file as arrays, floating ones as float32, by names without `module.`."""
     path = os.fspath(path)
     if not os.path.isfile(path):

@@ -2,6 +2,7 @@
 
 import re
 import typing
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
@@ -31,7 +32,7 @@ class Entry(typing.NamedTuple):
     shape: tuple  # in the file
     maps: typing.Any = slice(None)  # where a kernel's inputs are in the file
 
-    def convert(self, array):
+    def convert(self, array: np.ndarray) -> np.ndarray:
         """The variable's value, of the file's array."""
         # Kernels are outputs x inputs x height x width there.
         if array.ndim > 1:
@@ -39,7 +40,7 @@ class Entry(typing.NamedTuple):
         return array.reshape(self.variable.shape)
 
 
-def _kernel(variable, key, ones=0, maps=slice(None)):
+def _kernel(variable, key, ones=0, maps: typing.Any = slice(None)):
     """A kernel, with so many axes of size 1 at its end in the file."""
     *window, inputs, outputs = variable.shape
     return Entry(variable, f"{key}.weight", (outputs, inputs, *window, *(1,) * ones), maps)
@@ -93,7 +94,7 @@ def _bam(layer, block):
     yield from _affine(layer.spatial_kernel, layer.spatial_bias, f"{gate}_conv_final", ones=2)
 
 
-def layer_entries(layer, layout):
+def layer_entries(layer: keras.layers.Layer, layout: str) -> Iterator[Entry]:
     """Yields the entries of one layer in a file of layout `"official"` or `"timm"`."""
     block = re.match(r"layer(\d)_(\d+)_", layer.name)
     key = re.sub(r"^layer(\d)_(\d+)_", r"layer\1.\2.", layer.name)
@@ -110,7 +111,7 @@ def layer_entries(layer, layout):
         yield from _affine(layer.kernel, layer.bias, key)
 
 
-def computes_otherwise(layer):
+def computes_otherwise(layer: keras.layers.Layer) -> bool:
     """Whether it is attention with the shapes of a checkpoint's but another formula."""
     if isinstance(layer, BAM):
         return (layer.combine, layer.dilation_rate) != ("multiply", 4)
@@ -123,7 +124,7 @@ def computes_otherwise(layer):
     )
 
 
-def describe_checkpoint(arrays):
+def describe_checkpoint(arrays: Mapping[str, np.ndarray]) -> dict[str, typing.Any]:
     """The arguments of the `ResNet` whose tensors these are; none tells where it strides."""
     blocks = {key.split(".")[1] + key[5] for key in arrays if re.match(r"layer\d\.\d+\.", key)}
     counts = tuple(sum(block.endswith(stage) for block in blocks) for stage in "1234")

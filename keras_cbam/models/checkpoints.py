@@ -1,7 +1,10 @@
 """Released PyTorch checkpoints into the paper's residual networks."""
 
+import os
 import warnings
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_cbam.errors import CheckpointError
@@ -11,7 +14,9 @@ from keras_cbam.models.checkpoint_keys import computes_otherwise, describe_check
 from keras_cbam.models.resnet import ResNet
 
 
-def load_pytorch_checkpoint(model, path, skip_head=False):
+def load_pytorch_checkpoint(
+    model: keras.Model, path: str | os.PathLike, skip_head: bool = False
+) -> keras.Model:
     """Sets the weights of a `ResNet` from a PyTorch checkpoint, of which no code is run.
 
     The layout is that of the official code (CBAM and BAM) or of timm (`attn_layer="cbam"`), whose
@@ -123,7 +128,9 @@ def _what_it_is(arrays):
     return f"The file holds a ResNet({given})."
 
 
-def model_from_checkpoint(path, image_size=None, **arguments):
+def model_from_checkpoint(
+    path: str | os.PathLike, image_size: int | None = None, **arguments: Any
+) -> keras.Model:
     """The `ResNet` of a PyTorch checkpoint; `arguments` override or complete what it tells."""
     arrays = read_checkpoint(path)
     arguments = {**describe_checkpoint(arrays), **arguments}

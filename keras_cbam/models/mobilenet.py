@@ -1,8 +1,11 @@
 """The MobileNet of the CBAM paper."""
 
+from typing import Any
+
 import keras
 
-from keras_cbam.models.building import attended, conv, network_inputs, norm, padded, with_top
+from keras_cbam._types import Activation, Attention
+from keras_cbam.models.building import conv, network_inputs, norm, padded, with_attention, with_top
 
 # Channels and strides of the thirteen units.
 UNITS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
@@ -10,16 +13,17 @@ UNITS += [(512, 1)] * 5 + [(1024, 2), (1024, 1)]
 
 
 def MobileNet(
-    attention="cbam",
-    alpha=1.0,
-    num_classes=1000,
-    include_top=True,
-    input_shape=None,
-    include_preprocessing=True,
-    pooling=None,
-    classifier_activation="softmax",
-    name="mobilenet",
-):
+    attention: Attention = "cbam",
+    alpha: float = 1.0,
+    num_classes: int = 1000,
+    include_top: bool = True,
+    input_shape: tuple[int | None, ...] | None = None,
+    include_preprocessing: bool = True,
+    pooling: str | None = None,
+    classifier_activation: Activation = "softmax",
+    start_as_identity: bool = False,
+    name: str = "mobilenet",
+) -> keras.Model:
     """The MobileNet of the CBAM paper, with attention after each depthwise and pointwise unit.
 
     These 26 sites are the only reading of the paper that gives its parameter counts. Padding and
@@ -59,12 +63,17 @@ def MobileNet(
             strides=strides,
             padding="valid" if strides > 1 else "same",
             use_bias=False,
-            # He's of nine weights, as PyTorch counts the fan of a grouped convolution.
-            depthwise_initializer=keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
+            depthwise_initializer=_he_normal_of_nine(),
             name=f"conv_dw_{i}",
         )(padded(x, 3, f"conv_dw_{i}") if strides > 1 else x)
         x = keras.layers.ReLU(name=f"conv_dw_{i}_relu")(norm(x, f"conv_dw_{i}_bn"))
         x = conv(x, int(filters * alpha), 1, f"conv_pw_{i}")
         x = keras.layers.ReLU(name=f"conv_pw_{i}_relu")(norm(x, f"conv_pw_{i}_bn"))
     outputs = with_top(x, include_top, pooling, num_classes, classifier_activation)
-    return attended(keras.Model(inputs, outputs, name=name), attention, r"^conv_(dw|pw)_\d+_relu$")
+    model = keras.Model(inputs, outputs, name=name)
+    return with_attention(model, attention, r"^conv_(dw|pw)_\d+_relu$", start_as_identity)
+
+
+def _he_normal_of_nine() -> Any:
+    """PyTorch counts nine weights as the fan of a depthwise convolution."""
+    return keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5)

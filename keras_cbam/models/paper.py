@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 from keras_cbam.cost import count_multiply_adds, count_parameters
 from keras_cbam.models.mobilenet import MobileNet
@@ -22,7 +23,7 @@ class PaperRow:
     paper_top_5_error: float | None
 
     @property
-    def is_equal(self):
+    def is_equal(self) -> bool:
         """Whether the parameters are equal, and the multiply-adds within 1 %."""
         difference = abs(self.multiply_adds / 1e9 - self.paper_gflops)
         return self.parameters == self.paper_parameters and difference <= 0.01 * self.paper_gflops
@@ -60,12 +61,12 @@ _COUNTS = {
 ATTENTION = (None, "se", "cbam")
 
 
-def paper_networks():
+def paper_networks() -> list[str]:
     """The names of the networks of tables 4 and 5."""
     return list(_NETWORKS)
 
 
-def paper_row(network, attention):
+def paper_row(network: str, attention: str | None) -> PaperRow:
     """Builds one of `paper_networks()` with one of `ATTENTION`, and counts it as a `PaperRow`."""
     build, plain_errors, cbam_errors = _NETWORKS[network]
     parameters, gflops = _COUNTS[network][ATTENTION.index(attention)]
@@ -83,7 +84,7 @@ def paper_row(network, attention):
     )
 
 
-def paper_table():
+def paper_table() -> Iterator[PaperRow]:
     """Yields the `PaperRow` of every network: plain, with SE and with CBAM."""
     for network in _NETWORKS:
         for attention in ATTENTION:

@@ -1,11 +1,14 @@
 """The residual networks of the CBAM paper."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
-from keras_cbam.errors import positive_integer
-from keras_cbam.models.building import attended, conv, network_inputs, norm, padded, with_top
+from keras_cbam._types import Activation, Attention
+from keras_cbam.errors import one_of, positive_integer
+from keras_cbam.models.building import conv, network_inputs, norm, padded, with_attention, with_top
 
 # Blocks in each of the four stages, and whether they are bottlenecks.
 DEPTHS = {
@@ -17,31 +20,33 @@ DEPTHS = {
 
 
 def ResNet(
-    depth,
-    attention="cbam",
-    width=1.0,
-    cardinality=1,
-    base_width=64,
-    stem="imagenet",
-    stride_in_first_1x1=False,
-    num_classes=1000,
-    include_top=True,
-    input_shape=None,
-    include_preprocessing=True,
-    pooling=None,
-    classifier_activation="softmax",
-    name=None,
-):
+    depth: int,
+    attention: Attention = "cbam",
+    width: float = 1.0,
+    cardinality: int = 1,
+    base_width: int = 64,
+    stem: str = "imagenet",
+    stride_in_first_1x1: bool = False,
+    num_classes: int = 1000,
+    include_top: bool = True,
+    input_shape: tuple[int | None, ...] | None = None,
+    include_preprocessing: bool = True,
+    pooling: str | None = None,
+    classifier_activation: Activation = "softmax",
+    start_as_identity: bool = False,
+    name: str | None = None,
+) -> keras.Model:
     """A residual network of the CBAM paper, with attention as its official code has it.
 
     The layers have the names of the official code, with underscores: `layer1_0_conv1`. Padding and
-    batch normalization are PyTorch's, initializers He's; attention does not start as an identity.
+    batch normalization are PyTorch's, initializers He's.
 
     Args:
         depth: int, 18 or 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
-        attention: `"cbam"` (with batch normalization after the 7x7), `"se"`, `None`, or anything
-            else that `insert_attention` takes, at the end of each residual branch; or `"bam"`
-            (branches multiplied), after the first three stages. Defaults to `"cbam"`.
+        attention: `"cbam"` (with batch normalization after the 7x7) or `"se"`, at the end of each
+            residual branch; `"bam"` (branches multiplied), after the first three stages; or
+            anything else that `insert_attention` takes, at the end of each residual branch. Only
+            attention that is named is as in the official code, its start too. Defaults to `"cbam"`.
         width: float, factor of the channels of all blocks; the stem keeps 64. Defaults to `1.0`.
         cardinality: int, groups of a bottleneck's 3x3 convolution. Defaults to `1`.
         base_width: int, channels of a group for each 64 of the stage: a bottleneck's inner width is
@@ -59,6 +64,9 @@ def ResNet(
         pooling: `"avg"`, `"max"` or `None`, if `include_top=False`. Defaults to `None`.
         classifier_activation: activation of the classifier, which is float32 under every dtype
             policy; `None` for logits. Defaults to `"softmax"`.
+        start_as_identity: bool, whether the attention returns its inputs until it is trained. A key
+            in a config, what a layer that a callable returns has, and a given layer's `True` are
+            kept. Defaults to `False`.
         name: string, name of the model. Defaults to `None`.
 
     Returns:
@@ -80,8 +88,7 @@ def ResNet(
     """
     if not isinstance(depth, int) or depth not in DEPTHS:
         raise ValueError(f"`depth` must be one of {tuple(DEPTHS)}. Received: depth={depth!r}")
-    if stem not in ("imagenet", "cifar"):
-        raise ValueError(f'`stem` must be "imagenet" or "cifar". Received: stem={stem!r}')
+    one_of("imagenet", "cifar")("stem", stem)
     inputs, x = network_inputs(
         "width", width, num_classes, input_shape, include_preprocessing, pooling
     )
@@ -117,7 +124,7 @@ def ResNet(
         where = [f"layer{stage + 1}_{blocks[stage] - 1}_relu" for stage in range(3)]
     else:
         where = rf"^layer\d_\d+_bn{len(convolutions)}$"
-    return attended(model, attention, where)
+    return with_attention(model, attention, where, start_as_identity)
 
 
 def _stem(x, stem):
@@ -128,7 +135,7 @@ def _stem(x, stem):
     return keras.layers.MaxPooling2D(3, strides=2, name="maxpool")(padded(x, 3, "maxpool"))
 
 
-def residual_block(x, name, convolutions, strides):
+def residual_block(x: Any, name: str, convolutions: list[tuple], strides: int) -> Any:
     """A residual block; each of `convolutions` is its filters, kernel size, strides and groups."""
     shortcut = x
     for i, (filters, size, stride, groups) in enumerate(convolutions, 1):
@@ -142,7 +149,7 @@ def residual_block(x, name, convolutions, strides):
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _shorthand(name, depth, **fixed):
+def _shorthand(name, depth, **fixed) -> Callable[..., keras.Model]:
     def build(attention="cbam", **arguments):
         return ResNet(depth, attention, **{"name": name.lower(), **fixed, **arguments})
 

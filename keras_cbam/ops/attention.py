@@ -1,48 +1,73 @@
 """CBAM's mathematics in plain `keras.ops`, for every option, rank, data format and backend.
 
 Read from top to bottom, the paper's equations: the descriptors of the channels and their shared
-MLP (2), the descriptors of the positions and their convolution (3), and what a gate does to the
-feature map (1). Gradients are those of the backend.
+MLP (2), the descriptors of the positions and their convolution (3), and what an attention map does
+to the feature map (1). Gradients are those of the backend.
 
 `inputs` are floating tensors of shape `(batch, ..., channels)` or `(batch, channels, ...)`, with
-the channels at `channel_axis`. What is pooled, summed or gated is at least float32.
+the channels at `channel_axis`. Pools, sums and attention maps are at least float32. A `mask`,
+`(batch, steps)`, is for inputs with one spatial axis: it is true at real steps, not at padding.
 """
 
-import functools
-import operator
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 from keras import ops
 
-CHANNEL_DESCRIPTORS = ("avg", "max", "lp", "lse")
-SPATIAL_DESCRIPTORS = ("avg", "max", "conv")
+CHANNEL_POOLING = ("avg", "max", "lp", "lse")
+SPATIAL_POOLING = ("avg", "max", "conv")
+# Below any number that is pooled, and finite: the gradients stay finite too.
+LOWEST = -3e38
 
 
-def accumulation_dtype(dtype):
-    """The dtype in which pools, gates and their sums are computed: at least float32."""
+def accumulation_dtype(dtype: Any) -> str:
+    """The dtype in which pools, attention maps and their sums are computed: at least float32."""
     dtype = keras.backend.standardize_dtype(dtype)
     return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def space_axes(rank: int, channel_axis: int) -> tuple[int, ...]:
+    """The spatial axes of inputs of that rank."""
+    return tuple(axis for axis in range(1, rank) if axis != channel_axis)
+
+
+def affine(inputs: Any, kernel: Any, bias: Any = None) -> Any:
+    """`inputs @ kernel + bias` in the inputs' dtype."""
+    # The PyTorch backend multiplies float64 matrices in float32.
+    product = ops.cast(ops.matmul(inputs, ops.cast(kernel, inputs.dtype)), inputs.dtype)
+    return product if bias is None else ops.add(product, ops.cast(bias, inputs.dtype))
 
 
 # Equation 2: Mc(F) = sigmoid(W1 relu(W0 F_avg) + W1 relu(W0 F_max))
 
 
-def pool_over_space(inputs, methods, channel_axis):
+def pool_over_space(inputs: Any, methods: Iterable[str], channel_axis: int, mask: Any) -> list:
     """Descriptors of the channels: for each method a tensor of shape `(batch, channels)`.
 
     - `"avg"`: mean
     - `"max"`: maximum; tied maxima share its gradient equally
     - `"lp"`: `sqrt(sum(x ** 2))`, the L2 norm; its gradient at an all-zero channel is 0
     - `"lse"`: `log(sum(exp(x)))`
+
+    With a mask they are those of the real steps, or 0 where an example has none.
     """
-    space = tuple(axis for axis in range(1, len(inputs.shape)) if axis != channel_axis)
-    return _pool(inputs, methods, space)
+    axes = space_axes(len(inputs.shape), channel_axis)
+    dtype = accumulation_dtype(inputs.dtype)
+    wide = ops.cast(inputs, dtype)
+    if mask is None:
+        # With a batch of unknown size, TensorFlow's gradient is shorter where axes are kept.
+        return [ops.squeeze(POOLS[method](wide, axes, keepdims=True), axes) for method in methods]
+    is_real = ops.cast(ops.expand_dims(mask, channel_axis), "bool")
+    number = ops.sum(ops.cast(is_real, dtype), axes)
 
+    def pool(method):
+        filled = ops.where(is_real, wide, LOWEST if method in ("max", "lse") else 0)
+        if method == "avg":
+            return ops.divide(ops.sum(filled, axes), ops.maximum(number, 1))
+        return ops.where(ops.equal(number, 0), 0, POOLS[method](filled, axes, keepdims=False))
 
-def _pool(inputs, methods, axes):
-    wide = ops.cast(inputs, accumulation_dtype(inputs.dtype))
-    # With a batch of unknown size, TensorFlow's gradient is shorter where the axes are kept.
-    return [ops.squeeze(POOLS[method](wide, axes, keepdims=True), axes) for method in methods]
+    return [pool(method) for method in methods]
 
 
 def _norm(inputs, axis, keepdims):
@@ -56,73 +81,64 @@ def _norm(inputs, axis, keepdims):
 POOLS = {"avg": ops.mean, "max": ops.max, "lp": _norm, "lse": ops.logsumexp}
 
 
-def channel_logits(descriptors, kernels, biases, activation):
+def channel_logits(descriptors: Any, kernels: Any, biases: Any, activation: Callable) -> Any:
     """Sum over the descriptors `d` of the shared MLP `W1 activation(W0 d + b0) + b1`.
 
     `descriptors` is a list of tensors `(batch, channels)`, `kernels` the pair `(W0, W1)` of shapes
     `(channels, hidden)` and `(hidden, channels)`, `biases` the pair `(b0, b1)` or `None`. Returns
     a tensor `(batch, channels)`.
     """
-    stacked = ops.stack(descriptors, axis=0)
-    first, second = (ops.cast(kernel, stacked.dtype) for kernel in kernels)
-    hidden = ops.matmul(stacked, first)
-    if biases is not None:
-        hidden = hidden + ops.cast(biases[0], stacked.dtype)
-    logits = ops.matmul(activation(hidden), second)
-    if biases is not None:
-        logits = logits + ops.cast(biases[1], stacked.dtype)
-    return ops.sum(logits, axis=0)
+    first, second = biases or (None, None)
+    hidden = affine(ops.stack(descriptors, axis=0), kernels[0], first)
+    return ops.sum(affine(activation(hidden), kernels[1], second), axis=0)
 
 
 # Equation 3: Ms(F') = sigmoid(conv7x7([F'_avg; F'_max]))
 
 
-def pool_over_channels(inputs, methods, channel_axis):
-    """Descriptors of the positions, `"avg"` or `"max"`: for each method a tensor `(batch, ...)`."""
-    return _pool(inputs, methods, channel_axis)
+def pool_over_channels(inputs: Any, method: str, channel_axis: int) -> Any:
+    """Descriptor of the positions, `"avg"` or `"max"`: a tensor `(batch, ..., 1)`."""
+    wide = ops.cast(inputs, accumulation_dtype(inputs.dtype))
+    descriptor = POOLS[method](wide, channel_axis, keepdims=True)
+    return ops.expand_dims(ops.squeeze(descriptor, channel_axis), -1)
 
 
-def project_channels(inputs, kernel, channel_axis):
+def project_channels(inputs: Any, kernel: Any, channel_axis: int, bias: Any = None) -> Any:
     """Learned 1x1 convolution by `kernel`, `(channels, maps)`: a tensor `(batch, ..., maps)`."""
-    dtype = accumulation_dtype(inputs.dtype)
-    inputs = ops.moveaxis(ops.cast(inputs, dtype), channel_axis, -1)
-    # The PyTorch backend multiplies float64 matrices in float32.
-    return ops.cast(ops.matmul(inputs, ops.cast(kernel, dtype)), dtype)
+    wide = ops.cast(inputs, accumulation_dtype(inputs.dtype))
+    return affine(ops.moveaxis(wide, channel_axis, -1), kernel, bias)
 
 
-def spatial_logits(maps, kernel, bias):
-    """Convolution with "same" padding of the descriptor maps to one map, channels last.
+def convolve(maps: Any, kernel: Any, bias: Any, dilation_rate: int, mask: Any) -> Any:
+    """Convolution with "same" padding, channels last, which sees zeros at the padded steps.
 
-    `maps` has the shape `(batch, ..., maps)`, `kernel` `(kernel_size, ..., maps, 1)`, `bias` `(1,)`
-    or it is `None`. Returns a tensor `(batch, ..., 1)`.
+    `maps` has the shape `(batch, ..., maps)`, `kernel` `(kernel_size, ..., maps, filters)`, `bias`
+    `(filters,)` or it is `None`. Returns a tensor `(batch, ..., filters)`.
     """
+    if mask is not None:
+        maps = ops.where(ops.cast(ops.expand_dims(mask, -1), "bool"), maps, 0)
     kernel = ops.cast(kernel, maps.dtype)
-    logits = ops.conv(maps, kernel, padding="same", data_format="channels_last")
-    return logits if bias is None else logits + ops.cast(bias, maps.dtype)
+    outputs = ops.conv(maps, kernel, 1, "same", "channels_last", dilation_rate)
+    return outputs if bias is None else ops.add(outputs, ops.cast(bias, maps.dtype))
 
 
 # Equation 1: F' = Mc(F) * F, F'' = Ms(F') * F'
 
 
-def blend_with_identity(gate, scale):
-    """`1 + scale * (gate - 1)`, in a form that is exactly 1 at scale 0 and the gate at scale 1.
+def blend_with_identity(attention_map: Any, scale: Any) -> Any:
+    """`1 + scale * (M - 1)`, in a form that is exactly 1 at scale 0 and exactly M at scale 1.
 
-    Without a scale, `None`, it is the gate.
+    Without a scale, `None`, it is the attention map M.
     """
     if scale is None:
-        return gate
-    scale = ops.cast(scale, gate.dtype)
-    return (1 - scale) + scale * gate
+        return attention_map
+    scale = ops.cast(scale, attention_map.dtype)
+    return ops.add(ops.subtract(1, scale), ops.multiply(scale, attention_map))
 
 
-def gated(inputs, *gates):
-    """`inputs` times every gate, in the gates' dtype.
+def apply_map(inputs: Any, attention_map: Any) -> Any:
+    """`inputs` times the attention map, in the map's dtype.
 
-    A gate's gradient is a sum over the whole feature map, which float16 could not hold.
+    The map's gradient is a sum over the whole feature map, which float16 could not hold.
     """
-    return functools.reduce(operator.mul, gates, ops.cast(inputs, gates[0].dtype))
-
-
-def apply_gates(inputs, gates):
-    """`inputs` times every gate, computed (and differentiated) in the gates' dtype, as `inputs`."""
-    return ops.cast(gated(inputs, *gates), inputs.dtype)
+    return ops.multiply(ops.cast(inputs, attention_map.dtype), attention_map)

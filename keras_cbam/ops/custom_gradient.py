@@ -1,10 +1,14 @@
-"""A function and its gradient as one operation of the backend that differentiates."""
+"""Functions with a gradient of their own, on TensorFlow and JAX."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
 
-def with_gradient(forward, backward):
-    """`forward`, as a function that returns the results and is differentiated by `backward`.
+def with_gradient(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function with the results of `forward`, differentiated by `backward`.
 
     Nothing is compiled here: both become part of the program that is being traced.
 
@@ -26,8 +30,7 @@ def _with_jax(forward, backward):
         return results, (arguments, kept)
 
     def pull(residuals, upstream):
-        arguments, kept = residuals
-        return backward(*arguments, kept, upstream)
+        return backward(*residuals[0], residuals[1], upstream)
 
     differentiated = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
     differentiated.defvjp(push, pull)
@@ -37,30 +40,22 @@ def _with_jax(forward, backward):
 def _with_tensorflow(forward, backward):
     import tensorflow as tf
 
-    flatten, pack = tf.nest.flatten, tf.nest.pack_sequence_as
+    @tf.custom_gradient
+    def differentiated(*arguments):
+        results, kept = forward(*arguments)
 
-    def function(*arguments):
-        structure = []
+        def gradient(*upstream):
+            upstream = tf.nest.pack_sequence_as(results, upstream)
+            return tf.nest.flatten(backward(*arguments, kept, upstream))
 
-        @tf.custom_gradient
-        def differentiated(*flat):
-            packed = pack(arguments, flat)
-            results, kept = forward(*packed)
-            structure.append(results)
+        return results, gradient
 
-            def gradient(*upstream):
-                return flatten(backward(*packed, kept, pack(results, upstream)))
-
-            return flatten(results), gradient
-
-        flat = differentiated(*flatten(arguments))
-        return pack(structure[0], flat)
-
-    return function
+    return differentiated
 
 
-def pull_back(function, arguments, upstream):
-    """Gradients of the arguments of a function of tensors, by the backend's own differentiation."""
+def pull_back(function: Callable[..., Any], arguments: Any, upstream: Any, **fixed: Any) -> Any:
+    """Gradients of `function(*arguments, **fixed)`, by the backend's own differentiation."""
+    function = functools.partial(function, **fixed)
     if keras.backend.backend() == "jax":
         import jax
 
@@ -70,4 +65,5 @@ def pull_back(function, arguments, upstream):
     with tf.GradientTape() as tape:
         tape.watch(arguments)
         results = function(*arguments)
-    return tape.gradient(results, arguments, upstream, unconnected_gradients="zero")
+    zeros = tf.UnconnectedGradients.ZERO
+    return tape.gradient(results, arguments, upstream, unconnected_gradients=zeros)

@@ -1,17 +1,17 @@
 """The engine: trains, saves, measures and checks the model of a task, whatever the task is."""
 
-from keras_cbam._lazy import lazy_names
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_names(
-    __name__,
-    {
-        "Comparison": "keras_cbam.training.comparison",
-        "Phase": "keras_cbam.training.task",
-        "Run": "keras_cbam.training.trainer",
-        "SavedRun": "keras_cbam.training.saved_run",
-        "compare_trainings": "keras_cbam.training.comparison",
-        "find_run": "keras_cbam.training.saved_run",
-        "fit": "keras_cbam.training.trainer",
-        "train": "keras_cbam.training.trainer",
-    },
-)
+from keras_cbam._lazy import import_lazily
+
+if TYPE_CHECKING:
+    from keras_cbam.training.comparison import Comparison as Comparison
+    from keras_cbam.training.comparison import compare_trainings as compare_trainings
+    from keras_cbam.training.saved_run import SavedRun as SavedRun
+    from keras_cbam.training.saved_run import find_run as find_run
+    from keras_cbam.training.task import Phase as Phase
+    from keras_cbam.training.trainer import Run as Run
+    from keras_cbam.training.trainer import fit as fit
+    from keras_cbam.training.trainer import train as train
+
+import_lazily(__name__)

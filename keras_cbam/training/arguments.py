@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import json
 import os
-from typing import Any
+import typing
 
 from keras_cbam.errors import (
     is_number,
@@ -21,7 +21,7 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 DISTRIBUTIONS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 
 
-def argument(default, help, check=None, **told) -> Any:  # noqa: A002
+def argument(default, help, check=None, **told) -> typing.Any:  # noqa: A002
     """A field of `RunArguments`: its help, a check by name and value, and `told` for the command.
 
     A resumed run may be given another value if `may_change`, as it may in the group `run`.
@@ -35,7 +35,7 @@ def argument(default, help, check=None, **told) -> Any:  # noqa: A002
 def fields_of(group):
     """A function that makes an `argument` of that group: a number unless told, `False` a flag."""
 
-    def field(help, default=None, check=None, **told) -> Any:  # noqa: A002
+    def field(help, default=None, check=None, **told) -> typing.Any:  # noqa: A002
         if default is False:
             check = one_of(False, True)
         elif "choices" not in told:

@@ -1,11 +1,16 @@
 """A saved model, as every verb takes it: the folder of a run, or a file alone."""
 
 import dataclasses
+import os
 import pathlib
+import typing
 import zipfile
 
 from keras_cbam.errors import ModelError, first_line, printable, quoted
 from keras_cbam.training.run_folder import ARGUMENTS, MODEL, REPORT, read_json
+
+if typing.TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +41,7 @@ class SavedRun:
                 f"{first_line(error)}."
             ) from error
 
-    def load(self):
+    def load(self) -> "keras.Model":
         """The `keras.Model`, not compiled; code in the file is not run. ModelError if it fails."""
         from keras_cbam.files.model_files import load_keras_file
 
@@ -49,7 +54,7 @@ class SavedRun:
             ) from error
 
 
-def find_run(path):
+def find_run(path: str | os.PathLike) -> SavedRun:
     """The `SavedRun` at a path: the folder of a run, its `model.keras`, or any `.keras` file.
 
     Raises:

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import keras
 
 from keras_cbam.data.order import ONE_DEVICE
-from keras_cbam.training.arguments import RunArguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +24,13 @@ class Data(Protocol):
     name: str
     class_names: list
 
-    def identity(self) -> str:
+    def identity(self) -> Any:
         """A string that differs for other data: a run is resumed with the same."""
 
-    def describe(self) -> dict:
+    def describe(self) -> Any:
         """What the report says: the number of images of each part, and what was skipped."""
 
-    def sources(self) -> list:
+    def sources(self) -> Any:
         """The image sources that batches read, for `keras_cbam.data.reading`."""
 
 
@@ -39,29 +38,29 @@ class Task(Protocol):
     """A kind of model that can be trained; `files` are the names of what `artefacts` may write."""
 
     name: str
-    arguments: RunArguments
+    arguments: Any
     files: tuple
 
-    def load(self) -> Data:
+    def load(self) -> Any:
         """The data of the arguments."""
 
-    def build(self, data: Data) -> keras.Model:
+    def build(self, data: Any) -> Any:
         """The network, uncompiled, with its initial weights."""
 
-    def phases(self, model: keras.Model, steps: int) -> list[Phase]:
+    def phases(self, model: keras.Model, steps: int) -> Any:
         """How it is trained, for that number of steps an epoch."""
 
-    def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE):
+    def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE) -> Any:
         """A `tf.data.Dataset`: a pure function of its arguments.
 
         `part` is `"train"`, `"validation"`, `"test"`, or `"sample"`: a few images of the last.
         """
 
-    def measure(self, model: keras.Model, data: Data) -> tuple[dict, Any]:
+    def measure(self, model: keras.Model, data: Any) -> Any:
         """The metrics of the test part, for the report, and the predictions that they are of."""
 
-    def artefacts(self, model, data, history, report, predictions) -> dict[str, Callable]:
+    def artefacts(self, model, data, history, report, predictions) -> Any:
         """`{name: function that writes it to a path}`; each may fail alone."""
 
-    def compare(self, expected, found, tolerance: float) -> dict:
+    def compare(self, expected, found, tolerance: float) -> Any:
         """How far predictions of a reloaded model are off; TrainingError if it is too far."""

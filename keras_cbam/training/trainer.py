@@ -8,6 +8,7 @@ import pathlib
 import platform
 import sys
 import time
+import typing
 import warnings
 
 import keras
@@ -15,7 +16,7 @@ import numpy as np
 
 from keras_cbam.cost import count_parameters
 from keras_cbam.data.batches import reading
-from keras_cbam.data.order import ONE_DEVICE
+from keras_cbam.data.order import ONE_DEVICE, Devices
 from keras_cbam.errors import DivergenceError, first_line
 from keras_cbam.training.check import check_reloaded
 from keras_cbam.training.devices import (
@@ -26,6 +27,7 @@ from keras_cbam.training.devices import (
 )
 from keras_cbam.training.progress import Progress, finite_losses
 from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
+from keras_cbam.training.task import Task
 from keras_cbam.visualization.panels import figure_class
 
 # The modules whose versions are in the report: all are loaded.
@@ -51,7 +53,7 @@ class Run:
     output: pathlib.Path | None = None
 
 
-def train(task):
+def train(task: Task) -> Run:
     """Trains the model of a `Task`, saves it, and then measures, draws and checks it.
 
     Returns:
@@ -137,7 +139,13 @@ def _train(task, folder, devices):
     return Run(model, data, history, report, folder.path if folder.is_writing else None)
 
 
-def fit(task, model, data, progress=None, devices=ONE_DEVICE):
+def fit(
+    task: Task,
+    model: keras.Model,
+    data: typing.Any,
+    progress: Progress | None = None,
+    devices: Devices = ONE_DEVICE,
+) -> dict[str, list[float]]:
     """Trains a built model by the phases of a task.
 
     Args:
@@ -161,7 +169,7 @@ def fit(task, model, data, progress=None, devices=ONE_DEVICE):
     epochs = sum(phase.epochs for phase in phases)
     validation = task.batches(data, "validation", devices=devices)
     callbacks = _callbacks(progress.folder, arguments, progress.history)
-    # Any batch has the shapes: one that is not augmented is read soonest.
+    # typing.Any batch has the shapes: one that is not augmented is read soonest.
     batch = next(validation.take(1).as_numpy_iterator())
     if verbose and progress.epoch < epochs:
         print("Compiling the first step: small networks take seconds, large ones minutes.")

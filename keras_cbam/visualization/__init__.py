@@ -1,6 +1,7 @@
-"""What a model learned and attends to, as arrays and as figures."""
+"""Shows what a model learned and attends to, as arrays and as figures."""
 
-from keras_cbam.visualization.attention_maps import AttentionScores, attention_maps
+from keras_cbam.visualization.class_maps import grad_cam
+from keras_cbam.visualization.comparison_figure import plot_comparison
 from keras_cbam.visualization.figures import (
     compare_grad_cam,
     plot_attention,
@@ -8,15 +9,20 @@ from keras_cbam.visualization.figures import (
     plot_grad_cam,
     plot_learning_curves,
 )
-from keras_cbam.visualization.grad_cam import grad_cam
+from keras_cbam.visualization.layer_maps import AttentionScores, attention_maps
+from keras_cbam.visualization.localization import area_share, energy_inside, pointing_game
 
 __all__ = [
     "AttentionScores",
+    "area_share",
     "attention_maps",
     "compare_grad_cam",
+    "energy_inside",
     "grad_cam",
     "plot_attention",
+    "plot_comparison",
     "plot_confusion_matrix",
     "plot_grad_cam",
     "plot_learning_curves",
+    "pointing_game",
 ]

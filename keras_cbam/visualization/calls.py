@@ -1,7 +1,9 @@
-"""The calls of a model's layers and operations, watched during a forward pass."""
+"""Finds the layers and operations of a model, and watches their calls in a forward pass."""
 
 import contextlib
 import functools
+import typing
+from collections.abc import Callable, Container, Iterable, Iterator
 
 import keras
 
@@ -13,7 +15,7 @@ from keras_cbam.layers.attention_layer import AttentionLayer
 _WHOLE = (AttentionLayer, keras.layers.GroupQueryAttention, keras.layers.MultiHeadAttention)
 
 
-def find_operations(model):
+def find_operations(model: keras.Model) -> dict[str, typing.Any]:
     """`{path: operation}` of a model, inner layers included, except those of attention layers.
 
     The path in a nested model is `<model>/<layer>`, or the first of several.
@@ -40,7 +42,7 @@ def _children(layer):
     return inner_layers(layer, include_self=False, recursive=False)
 
 
-def unused(name, taken):
+def unused(name: str, taken: Container[str]) -> str:
     """The first of the name, `<name>_1`, `<name>_2`, ... that is not in `taken`."""
     number, unique = 0, name
     while unique in taken:
@@ -49,32 +51,32 @@ def unused(name, taken):
     return unique
 
 
-def ensure_built(model, inputs):
+def ensure_built(model: keras.Model, inputs: typing.Any) -> None:
     """Calls a model that was never called: building calls its layers too, on symbols."""
     if not model.built:
         model(keras.tree.map_structure(lambda array: array[:1], inputs), training=False)
 
 
 @contextlib.contextmanager
-def hooked(hooks):
+def hooked(hooks: Iterable[tuple[typing.Any, Callable[..., typing.Any]]]) -> Iterator[None]:
     """Within the block, each `(operation, hook)` computes `hook(call, ...)` for `call(...)`."""
     with contextlib.ExitStack() as stack:
         for operation, hook in hooks:
             call = functools.partial(hook, operation.call)
-            stack.enter_context(replaced(operation, "call", call))
+            stack.enter_context(replaced(operation, call=call))
         yield
 
 
 @contextlib.contextmanager
-def replaced(operation, name, value):
-    """Within the block, an operation has another value of an attribute."""
+def replaced(operation: object, **values: typing.Any) -> Iterator[None]:
+    """Within the block, an operation has other values of attributes."""
     # Past `__setattr__`, by which Keras tracks what layers hold.
     attributes = vars(operation)
-    before = attributes.get(name)
-    attributes[name] = value
+    before = {name: attributes[name] for name in values if name in attributes}
+    attributes.update(values)
     try:
         yield
     finally:
-        del attributes[name]
-        if before is not None:
-            attributes[name] = before
+        for name in values:
+            del attributes[name]
+        attributes.update(before)

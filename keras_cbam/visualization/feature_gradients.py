@@ -1,75 +1,84 @@
-"""Feature maps and class scores of a classifier, and the gradients between them."""
+"""Runs a classifier, and takes the gradients of its class scores to the feature maps of a layer."""
 
+import functools
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_cbam.errors import near_names
+from keras_cbam.errors import listed, near_names, require
 from keras_cbam.insertion.graph import data_format
 from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, replaced
 from keras_cbam.visualization.images import to_float32
 
-# Not taken by default: a model stands for its layers, and padding moves the positions.
-_PASSED_OVER = (keras.Model, layers.ZeroPadding2D, layers.Cropping2D)
+# Layers that are not a target by default: models have inner layers, and padding moves positions.
+_PASSED_OVER = (
+    *(keras.Model, layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
+    *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
+)
 # What may stand between the scores and the end of a model without changing them.
 _PASSING = (layers.Dropout, layers.Flatten, layers.Identity, layers.Reshape)
 # Functions and operations that turn logits to probabilities; TensorFlow has its own `softmax_v2`.
 _SQUASHING = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
 _SMALLEST = 1e-30
+# A layer, its name or its path; None for the last one.
+Target = str | keras.layers.Layer | None
 
 
 class FeatureGradients:
-    """The feature maps of a layer, the logits of a classifier, and the gradient between them."""
+    """The feature maps of a layer, the logits of a classifier, and the gradient between them.
 
-    def __init__(self, model, batch, layer):
+    Args:
+        model: `keras.Model`.
+        batch: its inputs, whose first example is used to find the layer.
+        layer: name, path, layer or `None`, see `grad_cam`.
+        rank: int, number of spatial axes of the feature maps.
+    """
+
+    def __init__(self, model: keras.Model, batch: Any, layer: Target, rank: int) -> None:
         ensure_built(model, batch)
-        self.model = model
+        self.model, self.rank = model, rank
         self.operations = find_operations(model)
-        # On the first example.
         calls, scores = self._record(keras.tree.map_structure(lambda array: array[:1], batch))
         # Of several calls, the last one counts.
         outputs = dict(calls)
-        with_maps = {operation for operation, one in outputs.items() if _are_maps(one)}
-        if layer is None:
-            self.target = self._last(calls, with_maps)
-        else:
-            self.target = self._named(layer, with_maps)
+        with_maps = [operation for operation, one in outputs.items() if self._are_maps(one)]
+        self.target = self._last(calls) if layer is None else self._named(layer, with_maps)
         self.is_first = self._is_channels_first(self.target)
         self.maps_shape = tuple(outputs[self.target].shape[1:])
-        self.target_calls = sum(operation is self.target for operation, _ in calls)
+        self.target_calls = [operation for operation, _ in calls].count(self.target)
         self.end = _squashing_end(calls)
         self.is_single = scores.shape[1] == 1
         self.classes = 2 if self.is_single else scores.shape[1]
         # Probabilities, by an operation that cannot be left out: their logarithms are logits.
-        self.are_probabilities = (
-            self.end is None
-            and not self.is_single
-            and bool((scores >= 0).all() and np.allclose(scores.sum(), 1, atol=1e-2))
-        )
+        is_one = (scores >= 0).all() and np.allclose(scores.sum(), 1, atol=1e-2)
+        self.are_probabilities = self.end is None and not self.is_single and is_one
 
     def _record(self, batch):
         """`(operation, outputs)` of every call, inner before outer; and the scores."""
         calls = []
 
-        def recorded(operation):
-            def hook(call, *args, **kwargs):
-                outputs = call(*args, **kwargs)
-                calls.append((operation, outputs))
-                return outputs
+        def record(operation, call, *args, **kwargs):
+            outputs = call(*args, **kwargs)
+            calls.append((operation, outputs))
+            return outputs
 
-            return hook
-
-        with hooked([(one, recorded(one)) for one in self.operations.values()]):
+        operations = self.operations.values()
+        with hooked([(one, functools.partial(record, one)) for one in operations]):
             scores = self.model(batch, training=False)
-        if len(getattr(scores, "shape", ())) != 2:
-            received = [tuple(one.shape) for one in keras.tree.flatten(scores)]
-            raise ValueError(
-                "Grad-CAM needs a model with one output of class scores, (batch, classes). "
-                f"Received: a model with outputs of the shapes {received} for one image"
-            )
+        shapes = [tuple(one.shape) for one in keras.tree.flatten(scores)]
+        require(
+            len(getattr(scores, "shape", ())) == 2,
+            "Grad-CAM needs a model with one output of class scores, (batch, classes).",
+            f"a model with outputs of the shapes {shapes} for one image",
+        )
         return calls, to_float32(scores)
+
+    def _are_maps(self, outputs):
+        is_map = len(getattr(outputs, "shape", ())) == self.rank + 2
+        return is_map and "float" in str(outputs.dtype)
 
     def _named(self, layer, with_maps):
         is_name = isinstance(layer, str)
@@ -80,33 +89,37 @@ class FeatureGradients:
         }
         if not found:
             names = [path for path, one in self.operations.items() if one in with_maps]
-            near = near_names(layer, names) if is_name else f"It has {', '.join(names)}."
+            near = near_names(layer, names) if is_name else f"It has {listed(names)}."
             problem = f"The model has no such layer. {near}"
         elif len(found) > 1:
-            problem = f"Several layers have this name: pass one of {', '.join(found)}."
+            problem = f"Several layers have this name: pass one of {listed(found)}."
         else:
             (target,) = found.values()
             if target in with_maps:
                 return target
-            problem = "`layer` must have feature maps (batch, height, width, channels)."
+            problem = f"`layer` must have feature maps {self._shape()}."
         raise ValueError(f"{problem} Received: layer={layer!r}")
 
-    def _last(self, calls, with_maps):
+    def _last(self, calls):
         for operation, outputs in reversed(calls):
-            if operation in with_maps and not isinstance(operation, _PASSED_OVER):
+            if self._are_maps(outputs) and not isinstance(operation, _PASSED_OVER):
                 is_first = self._is_channels_first(operation)
-                if math.prod(outputs.shape[2:] if is_first else outputs.shape[1:3]) > 1:
+                if math.prod(outputs.shape[2:] if is_first else outputs.shape[1:-1]) > 1:
                     return operation
         raise ValueError(
-            "Grad-CAM needs a model with a layer of feature maps (batch, height, width, channels). "
+            f"Grad-CAM needs a model with a layer of feature maps {self._shape()}. "
             f"Received: {self.model!r}"
         )
+
+    def _shape(self):
+        space = {1: "steps", 2: "height, width"}.get(self.rank, "depth, height, width")
+        return f"(batch, {space}, channels)"
 
     def _is_channels_first(self, operation):
         own_format = getattr(operation, "data_format", None)
         return (own_format or data_format(self.model)) == "channels_first"
 
-    def __call__(self, batch, classes):
+    def __call__(self, batch: Any, classes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Feature maps, gradients to them of logits of `classes` or the likeliest, all logits."""
 
         def score(change):
@@ -128,35 +141,29 @@ class FeatureGradients:
         shape = (len(keras.tree.flatten(batch)[0]), *self.maps_shape)
         gradient, (features, logits) = _gradient(score, np.zeros(shape, "float32"))
         logits = to_float32(logits)
-        if not np.isfinite(logits).all():
-            raise ValueError(
-                "The scores of the model are not finite. "
-                f"Received: {np.count_nonzero(~np.isfinite(logits))} such scores"
-            )
+        count = np.count_nonzero(~np.isfinite(logits))
+        require(not count, "The scores of the model are not finite.", f"{count} such scores")
         maps = [to_float32(features), to_float32(gradient)]
-        return *(np.moveaxis(one, 1, -1) if self.is_first else one for one in maps), logits
+        features, gradient = (np.moveaxis(one, 1, -1) if self.is_first else one for one in maps)
+        return features, gradient, logits
 
-    def _logits(self, batch, at_target):
+    def _logits(self, batch, at_target) -> Any:
         hooks = [(self.target, at_target)]
         if self.end is not None:
-            hooks.append((self.end, _without_squashing(self.end)))
+            hooks.append((self.end, functools.partial(_without_squashing, self.end)))
         with hooked(hooks):
-            scores = ops.cast(self.model(batch, training=False), "float32")
+            scores: Any = ops.cast(self.model(batch, training=False), "float32")
         if self.is_single:
             # Their softmax is the sigmoid of the score.
             return ops.concatenate([-scores / 2, scores / 2], axis=1)
         return ops.log(ops.maximum(scores, _SMALLEST)) if self.are_probabilities else scores
 
-    def probabilities(self, logits):
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """The probabilities of all classes."""
         if _squashes(self.end) == "Sigmoid" and not self.is_single:
             return 1 / (1 + np.exp(-logits))
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def _are_maps(outputs):
-    return len(getattr(outputs, "shape", ())) == 4 and "float" in str(outputs.dtype)
 
 
 def _squashes(operation):
@@ -184,41 +191,38 @@ def _squashing_end(calls):
     return None
 
 
-def _without_squashing(operation):
-    """A hook under which the operation leaves out its softmax or sigmoid."""
-
-    def hook(call, inputs, *args, **kwargs):
-        if getattr(operation, "activation", None) is None:
-            return inputs
-        with replaced(operation, "activation", keras.activations.linear):
-            return call(inputs, *args, **kwargs)
-
-    return hook
+def _without_squashing(operation, call, *args, **kwargs):
+    """Calls the operation without its softmax or sigmoid."""
+    if getattr(operation, "activation", None) is None:
+        return [*args, *kwargs.values()][0]
+    with replaced(operation, activation=keras.activations.linear):
+        return call(*args, **kwargs)
 
 
-def _gradient(function, point):
+def _gradient(function, point) -> Any:
     """The gradient of a function of one array, and what it returns beside its value."""
     backend = keras.backend.backend()
-    point = ops.convert_to_tensor(point)
+    given: Any = ops.convert_to_tensor(point)
     if backend == "tensorflow":
         import tensorflow as tf
 
         # Of the weights no gradient is needed.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(point)
-            value, others = function(point)
-        return tape.gradient(value, point, unconnected_gradients="zero"), others
+            tape.watch(given)
+            value, others = function(given)
+        zero = tf.UnconnectedGradients.ZERO
+        return tape.gradient(value, given, unconnected_gradients=zero), others
     if backend == "jax":
         import jax
 
         # What layers add to the losses of the model must not stay there as tracers.
         with keras.StatelessScope(collect_losses=True):
-            return jax.grad(function, has_aux=True)(point)
+            return jax.grad(function, has_aux=True)(given)
     if backend == "torch":
         import torch
 
-        point = point.detach().requires_grad_()
+        given = given.detach().requires_grad_()
         with torch.enable_grad():
-            value, others = function(point)
-            return torch.autograd.grad(value, point, materialize_grads=True)[0], others
+            value, others = function(given)
+            return torch.autograd.grad(value, given, materialize_grads=True)[0], others
     raise ValueError(f"Grad-CAM has no gradients on the backend {backend!r}.")

@@ -1,10 +1,12 @@
-"""Figures as files: named after the images that they show, and never in the place of one."""
+"""Writes figures to files that are named after their images, and never replaces an image."""
 
 import io
 import os
 import pathlib
 import re
 import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from keras_cbam.errors import DataError, printable, quoted
 
@@ -12,7 +14,7 @@ from keras_cbam.errors import DataError, printable, quoted
 STEM_LENGTH = 50
 
 
-def as_png(figure):
+def as_png(figure: Any) -> bytes:
     """The bytes of a PNG file of a Matplotlib figure."""
     drawn = io.BytesIO()
     with warnings.catch_warnings():
@@ -22,7 +24,7 @@ def as_png(figure):
     return drawn.getvalue()
 
 
-def figure_names(paths, ending):
+def figure_names(paths: Iterable[str], ending: str) -> list[str]:
     """A file name `<name>_<ending>.png` for each path of an image, all of them different."""
     names, taken = [], set()
     for path in paths:
@@ -36,7 +38,7 @@ def figure_names(paths, ending):
     return names
 
 
-def write_files(files):
+def write_files(files: Mapping[pathlib.Path, bytes]) -> None:
     """Writes `{path: bytes}` into one folder, which is made."""
     next(iter(files)).parent.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
@@ -45,7 +47,7 @@ def write_files(files):
         path.write_bytes(content)
 
 
-def refuse_to_lose_files(files, images, overwrite):
+def refuse_to_lose_files(files: list[pathlib.Path], images: Iterable[str], overwrite: bool) -> None:
     """Refuses files of one folder that would replace an image or, without `overwrite`, any file."""
     folder = files[0].parent
     if folder.exists() and not folder.is_dir():

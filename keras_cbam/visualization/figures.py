@@ -1,18 +1,34 @@
-"""Figures of Matplotlib. Each function returns a `Figure` and shows nothing on screen."""
+"""Draws what a model learned and attends to, as figures of Matplotlib.
 
+Each function returns a `matplotlib.figure.Figure` and opens no window.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
 import numpy as np
 
+from keras_cbam._types import Where
+from keras_cbam.errors import require
 from keras_cbam.visualization import panels
-from keras_cbam.visualization.attention_maps import attention_maps
-from keras_cbam.visualization.grad_cam import class_activation, class_of_each
+from keras_cbam.visualization.class_maps import ClassIndex, class_activation, class_of_each
+from keras_cbam.visualization.feature_gradients import Target
 from keras_cbam.visualization.images import as_images, displayed
+from keras_cbam.visualization.layer_maps import attention_maps, is_untrained
+from keras_cbam.visualization.panels import ClassNames
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A confusion matrix of more classes has no numbers in its cells.
 LARGEST_NUMBERED_MATRIX = 20
 
 
-def plot_attention(model, image, layers=None):
+def plot_attention(model: keras.Model, image: Any, layers: Where | None = None) -> "Figure":
     """Shows what a model attends to: spatial maps over the image, and the strongest channels.
+
+    Attention that starts as an identity and was not trained yet has flat maps; the figure says so.
 
     Args:
         model: `keras.Model` with attention layers and one input of images.
@@ -41,11 +57,17 @@ def plot_attention(model, image, layers=None):
     columns, height = 1 + len(rows[0]), panels.attention_height(rows[0])
     figure = panels.new_figure(2.5 * columns, height * len(rows))
     for part, image, maps in zip(panels.split(figure, len(rows)), images, rows):
-        panels.draw_attention(part, displayed(image), maps)
+        panels.draw_attention(part, displayed(image), maps, is_untrained(model))
     return figure
 
 
-def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
+def plot_grad_cam(
+    model: keras.Model,
+    image: Any,
+    class_index: ClassIndex = None,
+    layer: Target = None,
+    class_names: ClassNames = None,
+) -> "Figure":
     """Shows where a model sees a class: the image, and its Grad-CAM map over it.
 
     The arguments and the figure are those of `compare_grad_cam`, for one model.
@@ -58,7 +80,13 @@ def plot_grad_cam(model, image, class_index=None, layer=None, class_names=None):
     return compare_grad_cam({"Grad-CAM": model}, image, class_index, layer, class_names)
 
 
-def compare_grad_cam(models, images, class_index=None, layer=None, class_names=None):
+def compare_grad_cam(
+    models: Mapping[str, keras.Model] | Sequence[keras.Model],
+    images: Any,
+    class_index: ClassIndex = None,
+    layer: Target = None,
+    class_names: ClassNames = None,
+) -> "Figure":
     """Shows Grad-CAM maps of several models side by side, as figure 4 of the paper has them.
 
     Args:
@@ -86,10 +114,9 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
 
     - [Woo et al., CBAM](https://arxiv.org/abs/1807.06521), section 4.3 and figure 4
     """
-    if not isinstance(models, dict):
+    if not isinstance(models, Mapping):
         models = {model.name: model for model in models}
-    if not models:
-        raise ValueError(f"There is no model to compare. Received: models={models!r}")
+    require(models, "There is no model to compare.", f"models={models!r}")
     images = as_images(next(iter(models.values())), images)
     classes = class_of_each(class_index, len(images))
     figure = panels.new_figure(2.4 * (1 + len(models)) + 0.8, 2.6 * len(images) + 0.3)
@@ -109,7 +136,10 @@ def compare_grad_cam(models, images, class_index=None, layer=None, class_names=N
     return figure
 
 
-def plot_learning_curves(history, metrics=("loss", "accuracy")):
+def plot_learning_curves(
+    history: keras.callbacks.History | Mapping[str, Any],
+    metrics: Sequence[str] = ("loss", "accuracy"),
+) -> "Figure":
     """Shows metrics over the epochs, of the training and the validation data.
 
     Args:
@@ -126,7 +156,7 @@ def plot_learning_curves(history, metrics=("loss", "accuracy")):
     >>> len(figure.axes)
     2
     """
-    history = getattr(history, "history", history)
+    history = history.history if isinstance(history, keras.callbacks.History) else history
     figure = panels.new_figure(4.5 * len(metrics), 3.6)
     (axes,) = figure.subplots(1, len(metrics), squeeze=False)
     for axis, metric in zip(axes, metrics):
@@ -147,7 +177,7 @@ def plot_learning_curves(history, metrics=("loss", "accuracy")):
     return figure
 
 
-def plot_confusion_matrix(matrix, class_names=None):
+def plot_confusion_matrix(matrix: Any, class_names: ClassNames = None) -> "Figure":
     """Shows which classes are taken for which: colours are parts of each true class.
 
     Args:
@@ -166,10 +196,10 @@ def plot_confusion_matrix(matrix, class_names=None):
     >>> figure = plot_confusion_matrix([[8, 2], [1, 9]], ["cat", "dog"])
     """
     counts = np.asarray(matrix)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
-        raise ValueError(f"`matrix` must be square. Received: an array of shape {counts.shape}")
-    if not np.isfinite(counts).all() or (counts < 0).any():
-        raise ValueError("`matrix` must hold numbers of images. Received: negative or not finite")
+    is_square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] and counts.size
+    require(is_square, "`matrix` must be square.", f"an array of shape {counts.shape}")
+    is_count = np.isfinite(counts).all() and (counts >= 0).all()
+    require(is_count, "`matrix` must hold numbers of images.", "negative or not finite ones")
     classes = len(counts)
     panels.check_class_names(class_names, classes)
     images = counts.sum(axis=1, keepdims=True)

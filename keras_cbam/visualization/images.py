@@ -1,68 +1,96 @@
-"""Images as a model takes them, and as they are shown."""
+"""Turns images into the arrays that a model takes, and into the RGB images that figures show."""
 
 import operator
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from PIL import Image
 
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import positive_integer, require
 from keras_cbam.insertion.graph import data_format
 
 
-def to_float32(tensor):
+def to_float32(tensor: Any) -> np.ndarray:
     """A tensor of any backend as a float32 array."""
-    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 
-def model_inputs(model, images):
-    """Images, or a list or dict of several inputs, as float32 arrays that fit a model."""
-    tensors = getattr(model, "inputs", None)
-    if not tensors:
-        is_batch = isinstance(images, (list, tuple)) and all(np.ndim(one) == 3 for one in images)
-        return _as_array(images) if is_batch else keras.tree.map_structure(_as_array, images)
+def model_inputs(model: keras.Model, images: Any) -> tuple[Any, tuple[int, ...]]:
+    """Float32 arrays that fit a model, and the spatial sizes of the images as they came.
+
+    The images are those of `attention_maps`; the sizes are those of the input of the most axes.
+    """
+    tensors = getattr(model, "inputs", None) or []
     is_first = data_format(model) == "channels_first"
-    if len(tensors) == 1 and not isinstance(images, dict):
-        return _fitted(_as_array(images), tensors[0], is_first)
-    own = model.input if isinstance(model.input, dict) else {one.name: one for one in tensors}
+    if hasattr(images, "element_spec"):
+        images = _joined(images)
+    if _is_one_input(images, len(tensors)):
+        arrays = _as_array(images)
+        inputs = _fitted(arrays, tensors[0], is_first) if tensors else arrays
+    elif not tensors:
+        arrays = inputs = keras.tree.map_structure(_as_array, images)
+    else:
+        is_named = isinstance(images, dict)
+        own = {tensor.name: tensor for tensor in tensors}
+        own = model.input if is_named and isinstance(model.input, dict) else own
+        arrays = _by_name(images, own, model.name)
+        inputs = {name: _fitted(array, own[name], is_first) for name, array in arrays.items()}
+        inputs = inputs if is_named else list(inputs.values())
+    shape = max((array.shape for array in keras.tree.flatten(arrays)), key=len)
+    return inputs, shape[1:] if len(shape) < 3 else shape[2:] if is_first else shape[1:-1]
+
+
+def _joined(dataset):
+    """The arrays of a `tf.data.Dataset` of batches, or of pairs of a batch and its labels."""
+    require(dataset.cardinality() != -1, "The dataset must end, use `take(batches)`.", dataset)
+    parts = [one[0] if isinstance(one, tuple) else one for one in dataset.as_numpy_iterator()]
+    require(parts, "There is no image.", dataset)
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _is_one_input(images, count):
+    if count:
+        return count == 1 and not isinstance(images, dict)
+    is_nested = isinstance(images, (dict, list, tuple))
+    return not is_nested or all(np.ndim(image) == 3 for image in images)
+
+
+def _by_name(images, own, model_name):
+    """`{name of the input: array}` of the images for the inputs `own` of a model."""
     given = images
-    if isinstance(images, (list, tuple)) and len(images) == len(tensors):
-        given = {one.name: array for one, array in zip(tensors, images)}
-        own = {one.name: one for one in tensors}
-    if not isinstance(given, dict) or given.keys() != own.keys():
-        shape = getattr(given, "shape", None)
-        received = f"the keys {sorted(given)}" if isinstance(given, dict) else repr(given)[:80]
-        raise ValueError(
-            f"The model {model.name!r} has {len(own)} inputs: pass `images` as a list or dict with "
-            f"an array for each of {list(own)}. "
-            f"Received: {received if shape is None else f'an array of shape {tuple(shape)}'}"
-        )
-    arrays = {name: _as_array(array) for name, array in given.items()}
+    if isinstance(images, (list, tuple)) and len(images) == len(own):
+        given = dict(zip(own, images))
+    received = f"the keys {sorted(given)}" if isinstance(given, dict) else repr(given)[:80]
+    if isinstance(given, np.ndarray):
+        received = f"an array of shape {given.shape}"
+    is_right = isinstance(given, dict) and given.keys() == own.keys()
+    require(
+        is_right,
+        f"The model {model_name!r} has {len(own)} inputs: pass `images` as a list or dict with an "
+        f"array for each of {list(own)}.",
+        received,
+    )
+    arrays = {name: _as_array(given[name]) for name in given}
     shapes = [array.shape for array in arrays.values()]
-    if len({shape[:1] for shape in shapes}) != 1:
-        raise ValueError(
-            f"The inputs must have the same number of examples. Received: arrays of shapes {shapes}"
-        )
-    fitted = {name: _fitted(array, own[name], is_first) for name, array in arrays.items()}
-    return fitted if isinstance(images, dict) else list(fitted.values())
+    is_equal = len({shape[:1] for shape in shapes}) == 1
+    require(is_equal, "The inputs must have the same number of examples.", f"the shapes {shapes}")
+    return arrays
 
 
 def _as_array(images):
-    if isinstance(images, (list, tuple)) and len({np.shape(image) for image in images}) > 1:
-        raise ValueError(
-            "The images of one batch must have one size. "
-            f"Received: images of the shapes {sorted({np.shape(image) for image in images})}"
-        )
-    if not isinstance(images, (np.ndarray, list, tuple)):
+    if isinstance(images, (list, tuple)):
+        shapes = {np.shape(image) for image in images}
+        require(len(shapes) < 2, "The images of one batch must have one size.", sorted(shapes))
+    elif not isinstance(images, np.ndarray):
         images = ops.convert_to_numpy(images)
     array = np.asarray(images)
-    if array.dtype.kind not in "iu" and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"Images must be numbers. Received: images of dtype {array.dtype}")
-    if not array.size:
-        raise ValueError(f"There is no image. Received: images of shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError("Images must be finite. Received: images with NaN or infinite values")
+    is_number = array.dtype.kind in "iu" or np.issubdtype(array.dtype, np.floating)
+    require(is_number, "Images must be numbers.", f"images of dtype {array.dtype}")
+    require(array.size, "There is no image.", f"images of shape {array.shape}")
+    require(np.isfinite(array).all(), "Images must be finite.", "NaN or infinite values")
     return array.astype("float32")
 
 
@@ -70,20 +98,15 @@ def _fitted(array, tensor, is_first):
     """The array with the channels and the size of a model's input tensor."""
     shape = tensor.shape
     shown = "(" + ", ".join(["batch", *map(str, shape[1:])]) + ")"
-    if array.ndim != len(shape):
-        raise ValueError(
-            f"The inputs must be a batch of shape {shown}. Received: images of shape {array.shape}"
-        )
+    received = f"images of shape {array.shape}"
+    require(array.ndim == len(shape), f"The inputs must be a batch of shape {shown}.", received)
     if len(shape) != 4:
         return array
     axis = 1 if is_first else 3
     if array.shape[axis] == 1 and shape[axis] == 3:
         array = np.repeat(array, 3, axis=axis)
-    if shape[axis] not in (None, array.shape[axis]):
-        raise ValueError(
-            f"Images must have {shape[axis]} channels for the inputs {shown}. "
-            f"Received: images of shape {array.shape}"
-        )
+    is_right = shape[axis] in (None, array.shape[axis])
+    require(is_right, f"Images must have {shape[axis]} channels for the inputs {shown}.", received)
     space = slice(2, 4) if is_first else slice(1, 3)
     size = tuple(own or given for own, given in zip(shape[space], array.shape[space]))
     if size == array.shape[space]:
@@ -93,7 +116,7 @@ def _fitted(array, tensor, is_first):
     return ops.convert_to_numpy(resized)
 
 
-def batches(inputs, batch_size):
+def batches(inputs: Any, batch_size: int) -> Iterator[Any]:
     """The inputs in parts of at most `batch_size` examples."""
     positive_integer("batch_size", batch_size)
     count = len(keras.tree.flatten(inputs)[0])
@@ -102,51 +125,43 @@ def batches(inputs, batch_size):
         yield keras.tree.map_structure(operator.itemgetter(part), inputs)
 
 
-def image_size(model, images):
-    """Height and width of the first of the inputs that is a batch of images, as they came."""
-    one = not isinstance(images, dict) and len(getattr(model, "inputs", None) or [0]) == 1
-    shapes = [np.shape(array) for array in ([images] if one else keras.tree.flatten(images))]
-    for shape in shapes:
-        if len(shape) == 4:
-            return shape[2:] if data_format(model) == "channels_first" else shape[1:3]
-    raise ValueError(
-        "There is no batch of images, (batch, height, width, channels), among the inputs. "
-        f"Received: shapes {shapes}"
-    )
+def resized_map(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A float map of any number of axes at another size, by linear filtering."""
+    for axis, length in enumerate(size):
+        lines = np.moveaxis(values, axis, -1)
+        image = Image.fromarray(lines.reshape(-1, lines.shape[-1]).astype("float32"))
+        resized = np.asarray(image.resize((length, image.height), Image.Resampling.BILINEAR))
+        values = np.moveaxis(resized.reshape(*lines.shape[:-1], length), -1, axis)
+    return values
 
 
-def resized_map(values, size):
-    """A float map `(rows, columns)` at another size `(height, width)`, by bilinear filtering."""
-    image = Image.fromarray(values.astype("float32"))
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def as_images(model, images):
+def as_images(model: keras.Model, images: Any) -> list[np.ndarray]:
     """One image, a batch, or a list of them, as a list of arrays `(height, width, channels)`."""
-    if len(getattr(model, "inputs", None) or [0]) != 1:
-        raise ValueError(
-            "Images can be drawn of models with one input; use `attention_maps` or `grad_cam` "
-            f"for a model with several. Received: the model {model.name!r} with "
-            f"{len(model.inputs)} inputs"
-        )
+    if hasattr(images, "element_spec"):
+        images = _joined(images)
+    count = len(getattr(model, "inputs", None) or [0])
+    require(
+        count == 1,
+        "Images can be drawn of models with one input; use `attention_maps` or `grad_cam` for a "
+        "model with several.",
+        f"the model {model.name!r} with {count} inputs",
+    )
     if not isinstance(images, (list, tuple)):
         images = [images] if np.ndim(images) < 4 else list(np.asarray(images))
     shapes = [np.shape(image) for image in images]
-    if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
-        raise ValueError(
-            "An image must have the shape (height, width) or (height, width, channels), a batch "
-            f"(batch, height, width, channels). Received: {shapes or 'no image'}"
-        )
+    require(
+        shapes and all(len(shape) in (2, 3) for shape in shapes),
+        "An image must have the shape (height, width) or (height, width, channels), a batch "
+        "(batch, height, width, channels).",
+        shapes or "no image",
+    )
     return [np.atleast_3d(image) for image in images]
 
 
-def displayed(image):
+def displayed(image: np.ndarray) -> np.ndarray:
     """An image of integers in [0, 255], or of any floats, as RGB in [0, 1]."""
-    if image.shape[-1] not in (1, 3, 4):
-        raise ValueError(
-            "An image must have 1, 3 or 4 channels, (height, width, channels). "
-            f"Received: an array of shape {image.shape}"
-        )
+    is_image = image.shape[-1] in (1, 3, 4)
+    require(is_image, "An image must have 1, 3 or 4 channels.", f"shape {image.shape}")
     pixels = _as_array(image[..., :3])
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:

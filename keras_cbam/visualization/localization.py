@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def pointing_game(maps: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray) -> float:
+def pointing_game(maps: np.ndarray, boxes: Sequence[ArrayLike] | np.ndarray) -> float:
     """The part of the maps whose highest point lies in a box of their image.
 
     `hits / maps`, where a map hits if the centre of its highest position (the first of several) is
@@ -40,7 +41,7 @@ def pointing_game(maps: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray) ->
     return float(np.mean([mask.flat[place] for mask, place in zip(masks, highest)]))
 
 
-def energy_inside(maps: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def energy_inside(maps: np.ndarray, boxes: Sequence[ArrayLike] | np.ndarray) -> np.ndarray:
     """The part of each map's sum that lies in the boxes: `sum(map * inside) / sum(map)`.
 
     To be compared with `area_share`, which a map without structure gives.
@@ -68,7 +69,7 @@ def energy_inside(maps: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray) ->
         return (maps * masks).sum(axes) / maps.sum(axes)
 
 
-def area_share(maps: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def area_share(maps: np.ndarray, boxes: Sequence[ArrayLike] | np.ndarray) -> np.ndarray:
     """The part of each map's positions whose centre lies in the boxes, an array `(batch,)`.
 
     For the arguments and errors see `pointing_game`.

@@ -1,11 +1,20 @@
-"""The parts of figures: images, maps over them, bars."""
+"""Draws the parts of figures: images, maps over them, bars."""
 
-import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_cbam.errors import require
 from keras_cbam.visualization.images import resized_map
+from keras_cbam.visualization.layer_maps import AttentionScores
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ClassNames = Sequence[str] | None
+Maps = Mapping[str, AttentionScores]
 # Perceptually even, and legible for colour-blind readers.
 COLOUR_MAP = "viridis"
 # The first two of Okabe and Ito's colours that stay distinct for colour-blind readers.
@@ -21,7 +30,7 @@ OPACITY = 0.6
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def figure_class():
+def figure_class() -> "type[Figure]":
     """`matplotlib.figure.Figure`; without Matplotlib, an ImportError that says how to get it."""
     try:
         from matplotlib.figure import Figure
@@ -32,58 +41,50 @@ def figure_class():
     return Figure
 
 
-def new_figure(width, height):
+def new_figure(width: float, height: float) -> "Figure":
     """An empty `Figure` of that size in inches, which belongs to no window."""
     return figure_class()(figsize=(width, height), layout="constrained")
 
 
-def split(figure, rows, heights=None):
+def split(figure: "Figure", rows: int, heights: Sequence[float] | None = None) -> np.ndarray:
     """The figure as that many parts, one below the other."""
-    return np.atleast_1d(figure.subfigures(rows, 1, height_ratios=heights))
+    return figure.subfigures(rows, 1, squeeze=False, height_ratios=heights)[:, 0]
 
 
-def class_label(index, class_names):
+def class_label(index: int, class_names: ClassNames) -> str:
     """The name of a class, or its number."""
     return f"class {index}" if class_names is None else str(class_names[index])
 
 
-def shortened(label):
+def shortened(label: str) -> str:
     """The label, cut where it would fill the figure."""
     return label if len(label) <= LINE_LENGTH else f"{label[: LINE_LENGTH - 3]}..."
 
 
-def wrapped(text):
-    """The text in lines that fit a column, broken after spaces and punctuation, or anywhere."""
-    pieces = re.findall(rf"[^\s_/.:-]{{1,{LINE_LENGTH}}}[\s_/.:-]*|[\s_/.:-]+", text)
-    lines = [""]
-    for piece in pieces:
-        if len(lines[-1]) + len(piece.rstrip()) > LINE_LENGTH and lines[-1]:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(line.rstrip() for line in lines)
+def wrapped(text: str) -> str:
+    """The text in lines that fit a column."""
+    return textwrap.fill(text, LINE_LENGTH)
 
 
-def check_class_names(class_names, classes):
+def check_class_names(class_names: ClassNames, classes: int) -> None:
     """Raises ValueError unless there are no names, or one for each class."""
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(
-            f"`class_names` must have a name for each of the {classes} classes. "
-            f"Received: {len(class_names)} names"
-        )
+    count = classes if class_names is None else len(class_names)
+    message = f"`class_names` must have a name for each of the {classes} classes."
+    require(count == classes, message, f"{count} names")
 
 
-def last_of_each_size(maps):
+def last_of_each_size(maps: Maps) -> dict[str, AttentionScores]:
     """The attention maps of the last layer at each resolution, or else number of channels."""
     last = {}
     for name, scores in maps.items():
-        size = scores.channel.shape if scores.spatial is None else scores.spatial.shape
+        size = next(gate.shape for gate in (scores.spatial, scores.channel) if gate is not None)
         # In the order of the last layers.
         last.pop(size, None)
         last[size] = name
     return {name: maps[name] for name in last.values()}
 
 
-def attention_height(maps):
+def attention_height(maps: Maps) -> float:
     """Inches that `draw_attention` needs."""
     return sum(_row_heights(maps).values()) + 0.2
 
@@ -96,8 +97,10 @@ def _row_heights(maps):
     }
 
 
-def draw_attention(figure, image, maps):
+def draw_attention(figure: Any, image: np.ndarray, maps: Maps, is_untrained: bool) -> None:
     """Draws an RGB image in [0, 1], the spatial maps of layers over it, and below them channels."""
+    if is_untrained:
+        figure.suptitle("identity: not trained yet", fontsize=10)
     rows = _row_heights(maps)
     ratios = {"height_ratios": list(rows.values())}
     grid = figure.subplots(len(rows), 1 + len(maps), squeeze=False, gridspec_kw=ratios)
@@ -136,7 +139,7 @@ def _set_title(axis, title):
     axis.set_title(title, fontsize=8, parse_math=False)
 
 
-def draw_bars(axis, values, labels, quantity):
+def draw_bars(axis: Any, values: Any, labels: Sequence[str], quantity: str) -> None:
     """Horizontal bars, the first on top."""
     positions = np.arange(len(values))
     axis.barh(positions, values, color=TRAINING_COLOUR)
@@ -147,13 +150,15 @@ def draw_bars(axis, values, labels, quantity):
     axis.locator_params(axis="x", nbins=4)
 
 
-def draw_image(axis, image, title):
+def draw_image(axis: Any, image: np.ndarray, title: str) -> None:
     axis.imshow(image, interpolation="nearest")
     axis.set_axis_off()
     _set_title(axis, title)
 
 
-def draw_overlay(axis, image, values, title, limits=None):
+def draw_overlay(
+    axis: Any, image: np.ndarray, values: np.ndarray, title: str, limits: Any = None
+) -> Any:
     """Draws a map over an RGB image in grey, colours up to `limits`; returns what was drawn."""
     low, high = limits or (float(values.min()), float(values.max()))
     if high - low < 1e-6:
@@ -167,7 +172,7 @@ def draw_overlay(axis, image, values, title, limits=None):
     return drawn
 
 
-def draw_colour_bar(figure, drawn, axes, quantity, **place):
+def draw_colour_bar(figure: Any, drawn: Any, axes: Any, quantity: str, **place: Any) -> Any:
     """Draws the colour bar of what was drawn beside some axes; returns its own axis."""
     bar = figure.colorbar(drawn, ax=axes, **place)
     bar.set_label(quantity, fontsize=8)

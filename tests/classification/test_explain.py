@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_cbam import CBAM
+from keras_cbam import CBAM, insert_attention
 from keras_cbam.classification.explain import explain_images, explain_run
 from keras_cbam.errors import DataError, ModelError
-from keras_cbam.visualization.grad_cam import class_activation
+from keras_cbam.visualization.class_maps import class_activation
 from tests.classification.runs import cut_short, framed_images, network, save_image, write_run
 from tests.visualization.models import classifier
 
@@ -107,6 +107,19 @@ def test_predictions_are_those_of_the_model(model, photos, tmp_path):
         found = {one["class"]: one["probability"] for one in explanation.predictions}
         assert explanation.explained_class == next(iter(found)) == f"class {expected.argmax()}"
         assert found == {f"class {k}": pytest.approx(expected[k], abs=1e-5) for k in range(4)}
+
+
+def test_an_untrained_identity_is_told(model, photos, tmp_path, monkeypatch):
+    told = []
+
+    def draw(figure, image, maps, is_untrained):
+        told.append(is_untrained)
+
+    monkeypatch.setattr("keras_cbam.visualization.panels.draw_attention", draw)
+    identity = insert_attention(classifier(attention=None, size=(16, 16)), where=["first"])
+    for number, one in enumerate((identity, model)):
+        explain_images(one, photos[:1], tmp_path / str(number))
+    assert told == [True, False]
 
 
 def test_a_chosen_class(model, photos, tmp_path):

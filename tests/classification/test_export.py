@@ -28,6 +28,7 @@ def converted(monkeypatch):
     return given
 
 
+@pytest.mark.slow
 def test_a_trained_run(trained_run, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")

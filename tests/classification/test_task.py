@@ -256,7 +256,7 @@ def test_freeze_epochs(data, freeze_epochs, is_trained):
     given = {**TINY, **FINE_TUNING, "freeze_epochs": freeze_epochs}
     run = train_classifier(data=data, **given)
     keras.utils.set_random_seed(0)
-    initial = tiny_classifier("tiny", 2, (32, 32, 3))
+    initial = tiny_classifier("tiny", 2, (40, 40, 3))
     for name, may_train in (("backbone", is_trained), ("head", True)):
         ours, theirs = (model.get_layer(name).get_weights()[0] for model in (run.model, initial))
         assert np.array_equal(ours, theirs) == (not may_train)
@@ -313,7 +313,7 @@ def test_the_default_network(data):
 def test_attention_and_where(data, attention, where, expected):
     given = {**MOBILENET, "attention": attention, "where": where}
     backbone = backbone_of(build(data, **given))
-    assert backbone.name == "mobilenet_0.25_32"
+    assert backbone.name == "mobilenet_0.25_40"
     found = {
         layer.name: type(layer) for layer in backbone.layers if isinstance(layer, AttentionLayer)
     }
@@ -362,7 +362,7 @@ def test_networks_of_the_paper(data):
         ({"data": "nowhere.npz"}, r"nowhere\.npz"),
         ({"backbone": "MobilNet"}, "Did you mean 'MobileNet'"),
         ({"attention": "cbma"}, "Did you mean 'cbam'"),
-        ({"where": "conv_pw_99"}, "No site for attention found"),
+        ({"where": "conv_pw_99"}, "matches 'conv_pw_99' by its whole name"),
         ({"backbone_arguments": {"alfa": 1}}, r"MobileNet does not take .*'alfa': 1"),
         ({"weights": "nowhere.npz"}, r"Received: weights='nowhere\.npz'"),
         ({"distribute": "both"}, "Received: distribute='both'"),
@@ -449,7 +449,7 @@ def test_too_many_of_them_end_the_training(folder, damaged, strict, message):
 
 def test_fit_classifier(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    model = tiny_classifier("tiny", 2, (32, 32, 3))
+    model = tiny_classifier("tiny", 2, (40, 40, 3))
     loaded = task_of(data=data).load()
     before = {layer.name: layer.trainable for layer in model._flatten_layers()}
     history = fit_classifier(
@@ -468,7 +468,7 @@ def test_fit_classifier_says_what_cannot_be_read(folder):
         cut_short(folder / "train" / "n01" / f"{index}.png")
     loaded = task_of(data=folder).load()
     with pytest.raises(DataError, match=r"of 24 images cannot be read, the first is .*n01/\d\.png"):
-        fit_classifier(tiny_classifier("", 2, (32, 32, 3)), loaded, **TINY)
+        fit_classifier(tiny_classifier("", 2, (40, 40, 3)), loaded, **TINY)
 
 
 def test_signature():

@@ -25,14 +25,14 @@ def test_cost_of_layers_and_as_json(capsys):
     cost = json.loads(capsys.readouterr().out)
     assert cost["sites"] == ["conv_pw_13_relu"]
     lines = [line.split() for line in text.splitlines()]
-    for row in cost["attended"]["layers"]:
+    for row in cost["with_attention"]["layers"]:
         # Keras numbers the names of unnamed layers anew in each model.
         if row["name"].startswith("conv"):
             shape = str(tuple(row["output_shape"])).split()
             counts = [f"{row[key]:,}" for key in ("parameters", "multiply_adds")]
             assert [row["name"], *shape, *counts] in lines
-    total = sum(row["parameters"] for row in cost["attended"]["layers"])
-    assert total == cost["attended"]["parameters"]
+    total = sum(row["parameters"] for row in cost["with_attention"]["layers"])
+    assert total == cost["with_attention"]["parameters"]
     assert f"{total:,}" in text
 
 
@@ -41,7 +41,7 @@ def test_cost_of_layers_and_as_json(capsys):
     [
         (["MobileNetV9"], "Did you mean"),
         (["MobileNet", "--attention=cbma"], "Did you mean 'cbam'"),
-        (["MobileNet", "--where=nowhere"], "No site for attention"),
+        (["MobileNet", "--where=nowhere"], "matches 'nowhere'"),
         (["MobileNet", "--image-size=0"], "Received: image_size=0"),
         ([], "the following arguments are required: NAME"),
     ],

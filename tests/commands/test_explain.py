@@ -47,7 +47,7 @@ def test_a_detector(calls, monkeypatch, capsys):
         "  out/a_detected.png",
     ]
     assert calls == [("keras_cbam_explanation", 0.25)]
-    message = "`class_index` is not for a run of detection. Received: class_index=1"
+    message = "--class is not for a run of detection. Received: --class 1"
     assert message in fails(capsys, 2, "run", "a.png", "--class=1", command="explain")
 
 
@@ -55,7 +55,7 @@ def test_a_detector(calls, monkeypatch, capsys):
     ("arguments", "code", "message"),
     [
         (["run", "a.png", "--class=cat"], 2, "invalid int value: 'cat'"),
-        (["run", "a.png", "--threshold=1"], 2, "`threshold` is not for a run of classification"),
+        (["run", "a.png", "--threshold=1"], 2, "--threshold is not for a run of classification"),
         (["run"], 2, "the following arguments are required: IMAGE"),
     ],
 )

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-PICTURES = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
+IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
 
 
 def conv(name, **arguments):
@@ -12,7 +12,7 @@ def conv(name, **arguments):
 
 
 def residual_model(**arguments):
-    inputs = keras.Input((8, 8, 4), name="pictures")
+    inputs = keras.Input((8, 8, 4), name="images")
     x = conv("a", **arguments)(inputs)
     x = keras.layers.BatchNormalization(name="b", **arguments)(x)
     outputs = keras.layers.Add(name="add", **arguments)([inputs, x])
@@ -26,8 +26,8 @@ def randomized(model):
     return model
 
 
-def call(model, pictures=PICTURES, **arguments):
-    return ops.convert_to_numpy(model(pictures, **arguments))
+def call(model, images=IMAGES, **arguments):
+    return ops.convert_to_numpy(model(images, **arguments))
 
 
 def nested_model():

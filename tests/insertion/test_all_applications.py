@@ -16,9 +16,9 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "ConvNeXtTiny", "Xception"])
 def test_outputs_with_and_without_attention(name):
-    model, pictures = small_model(name)
-    enliven(model, pictures)
-    row = output_differences(model, pictures)
+    model, images = small_model(name)
+    enliven(model, images)
+    row = output_differences(model, images)
     assert row["without_identity"] > 1e-4
     assert not row["shares_variables"]
     for key, most in TOLERANCES.items():

@@ -21,7 +21,7 @@ def test_insertion_keeps_the_logits_of_real_photos():
     model = pretrained.load()
     logits = model.predict(photos, verbose=0)
     assert logits.argmax(axis=-1).tolist() == [285, 967]
-    attended = insert_attention(model).predict(photos, verbose=0)
-    assert np.max(np.abs(attended - logits)) <= 1e-5
+    with_attention = insert_attention(model).predict(photos, verbose=0)
+    assert np.max(np.abs(with_attention - logits)) <= 1e-5
     without_identity = insert_attention(model, start_as_identity=False)
     assert np.max(np.abs(without_identity.predict(photos, verbose=0) - logits)) > 1

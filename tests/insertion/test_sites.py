@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 
 from keras_cbam import CBAM, find_sites, insert_attention
@@ -120,7 +121,8 @@ def test_nested_models_are_searched():
     ("where", "expected"),
     [
         ("^conv_pw_1_relu$", ["conv_pw_1_relu"]),
-        ("pw_1[23]_relu", ["conv_pw_12_relu", "conv_pw_13_relu"]),
+        ("conv_pw_1", ["conv_pw_1"]),
+        ("conv_pw_1[23]_relu", ["conv_pw_12_relu", "conv_pw_13_relu"]),
         (["conv_pw_13_relu", "conv1_relu"], ["conv_pw_13_relu", "conv1_relu"]),
         (("conv1",), ["conv1"]),
         (lambda layer: layer.name.endswith("13_bn"), ["conv_dw_13_bn", "conv_pw_13_bn"]),
@@ -133,9 +135,17 @@ def test_where(where, expected):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("no_such_layer", "No site for attention.*conv1_relu.*Received: where='no_such_layer'"),
-        (["conv1", "no_such_layer"], "could choose: 'no_such_layer'.*conv1_relu"),
-        (lambda layer: False, "No site for attention"),
+        (
+            "conv_pw",
+            "None of the 85 layers that `where` could choose matches 'conv_pw' by its whole name "
+            "or path. Did you mean 'conv_pw_.' or .*Received: where='conv_pw'",
+        ),
+        (
+            ["conv1", "conv_1"],
+            "could choose matches 'conv_1' by its whole name.*Did you mean 'conv1'",
+        ),
+        (lambda layer: False, "could choose matches. Known: 'conv1', .* and 75 more. Received"),
+        ([], "could choose matches. Known: 'conv1', .* and 75 more. Received"),
         ("(", "not a valid regular expression"),
         (None, "Received: where=None"),
         (3, "Received: where=3"),
@@ -148,11 +158,34 @@ def test_nothing_chosen_lists_what_could_be(where, message):
 
 def test_model_without_sites():
     inputs = keras.Input((8, 8, 4))
-    with pytest.raises(ValueError, match=r"Pass `where`.*plain"):
+    with pytest.raises(ValueError, match=r"Pass `where`. Known: 'plain'"):
         find_sites(keras.Model(inputs, conv(4, "plain")(inputs)))
     inputs = keras.Input((8,))
-    with pytest.raises(ValueError, match="no layer with spatial axes"):
+    with pytest.raises(ValueError, match="It has no layer with spatial axes"):
         find_sites(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
+
+
+def test_model_of_attention_only():
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, CBAM()(inputs))
+    for where in ("auto", "cbam"):
+        with pytest.raises(ValueError, match="All of its layers with spatial axes are attention"):
+            insert_attention(model, where=where)
+
+
+def test_patterns_match_the_names_of_nested_layers():
+    inner_inputs = keras.Input((8, 8, 4))
+    outputs = conv(4, "conv10")(conv(4, "conv1")(inner_inputs))
+    inner = keras.Model(inner_inputs, outputs, name="inner")
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, conv(4, "conv1")(inner(inputs)))
+    for where in ("conv1", "^conv1$", ["conv1"]):
+        assert list(select_sites(model, where)) == ["inner/conv1", "conv1"]
+    assert list(select_sites(model, "inner/.*")) == ["inner/conv1", "inner/conv10"]
+    with pytest.raises(
+        ValueError, match=r"None of the 4 layers .* Did you mean 'conv1' or 'conv10'"
+    ):
+        insert_attention(model, where="conv11")
 
 
 def test_subclassed_model_says_how_to_get_a_functional_one():
@@ -171,3 +204,54 @@ def test_attention_is_never_a_site():
     chosen = select_sites(model, "conv_pw_13_relu")
     assert list(chosen) == ["conv_pw_13_relu"]
     assert not any(isinstance(layer, CBAM) for layer in chosen.values())
+
+
+def hub_backbone(name):
+    models = pytest.importorskip("keras_hub", reason="needs keras_hub").models
+    shape = {"image_shape": (64, 64, 3)}
+    if name == "DenseNet":
+        return models.DenseNetBackbone([2, 2, 2], compression_ratio=0.5, growth_rate=4, **shape)
+    if name == "VGG":
+        return models.VGGBackbone([2, 3, 3], [8, 16, 16], **shape)
+    if name == "Xception":
+        filters = [[8, 16], [32, 32], [48, 48], [48, 48, 48], [48, 64], [64, 64]]
+        return models.XceptionBackbone(filters, [False, True, True, False, True, False], **shape)
+    stages = {
+        "expansion": [[40, 56], [64, 144]],
+        "num_filters": [[16, 16], [24, 24]],
+        "kernel_size": [[3, 3], [5, 5]],
+        "num_strides": [[2, 1], [2, 1]],
+        "se_ratio": [[None, None], [0.25, 0.25]],
+        "activation": [["relu", "relu"], ["hard_swish", "hard_swish"]],
+        "padding": [[1, 1], [2, 2]],
+        "num_blocks": [2, 2],
+    }
+    return models.MobileNetBackbone(
+        **{f"stackwise_{key}": value for key, value in stages.items()},
+        output_num_filters=96,
+        depthwise_filters=8,
+        depthwise_stride=2,
+        depthwise_residual=False,
+        last_layer_filter=96,
+        squeeze_and_excite=0.5,
+        **shape,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("DenseNet", [f"stack{stage}_block{block}_2_conv" for stage in "123" for block in "12"]),
+        ("VGG", ["block1_conv2", "block2_conv3", "block3_conv3"]),
+        ("Xception", ["block2_pool", "block3_pool", "block4_sepconv3_bn", "block5_pool"]),
+        ("MobileNet", [f"block_{n}" for n in ("0_0", "1_0", "1_1", "2_0", "2_1", "3_0")]),
+    ],
+)
+def test_sites_of_backbones_of_keras_hub(name, expected):
+    backbone = hub_backbone(name)
+    assert find_sites(backbone) == expected
+    copy = insert_attention(backbone)
+    assert isinstance(copy, type(backbone))
+    images = np.random.default_rng(0).uniform(size=(1, 64, 64, 3)).astype("float32")
+    difference = keras.ops.max(keras.ops.abs(copy(images) - backbone(images)))
+    assert float(difference) == 0

@@ -220,19 +220,19 @@ def cbam(
         joint, channel_map, spatial_map = (
             gate_map(logit, weights, gate_activation, blends) for logit in (sum(logits), *logits)
         )
-        attended = joint * x
+        outputs = joint * x
     elif arrangement == "spatial_channel":
-        attended, spatial_map = spatial_gate(x)
-        attended, channel_map = channel_gate(attended)
+        outputs, spatial_map = spatial_gate(x)
+        outputs, channel_map = channel_gate(outputs)
     else:
-        attended = x
+        outputs = x
         if arrangement != "spatial":
-            attended, channel_map = channel_gate(attended)
+            outputs, channel_map = channel_gate(outputs)
         if arrangement != "channel":
-            attended, spatial_map = spatial_gate(attended)
+            outputs, spatial_map = spatial_gate(outputs)
     if residual:
-        attended = x + (weights["identity_scale"] if start_as_identity else 1) * attended
-    return attended, (channel_map, spatial_map)
+        outputs = x + (weights["identity_scale"] if start_as_identity else 1) * outputs
+    return outputs, (channel_map, spatial_map)
 
 
 @in_channels_last

@@ -19,6 +19,7 @@ from tests.checks import (
     to_numpy,
     weights_of,
 )
+from tests.layers import oracle
 
 CHANNEL_POOLING = ("avg", "max", "lp", "lse")
 SPATIAL_POOLING = ("avg", "max", "conv")
@@ -249,6 +250,14 @@ def test_xla_trains_alike(layer_class, arguments):
         assert_close(results[1][name], value, 1e-5)
 
 
+ORACLES = {
+    ChannelAttention: "channel_attention",
+    SpatialAttention: "spatial_attention",
+    CBAM: "cbam",
+    BAM: "bam",
+}
+
+
 class Twice(keras.Model):
     def __init__(self, layer):
         super().__init__()
@@ -263,12 +272,15 @@ class TestInModels:
     shape = (2, 4, 3, 6)
 
     def test_used_twice(self, layer_class):
+        """Both calls are of one layer: the formula applied twice, one set of weights."""
         x = random_input(self.shape)
         layer = built(layer_class, {}, x)
         inputs = keras.Input(self.shape[1:])
         functional = keras.Model(inputs, layer(layer(inputs)))
         subclassed = Twice(layer)
-        expected = to_numpy(layer(to_numpy(layer(x)).astype("float32")))
+        formula = getattr(oracle, ORACLES[layer_class])
+        weights = weights_of(layer)
+        expected, _ = formula(formula(x, weights)[0], weights)
         for model in (functional, subclassed):
             assert_close(model(x), expected)
             assert len(model.trainable_weights) == len(layer.trainable_weights)
@@ -283,11 +295,15 @@ class TestInModels:
         assert len(outer.trainable_weights) == len(layer.trainable_weights)
 
     def test_unbuilt_sequential(self, layer_class):
+        """The first call builds the layer for its inputs' channels."""
         x = random_input(self.shape)
         model = keras.Sequential([layer_class()])
+        assert not model.built
         model(x)
-        randomize(model.layers[0])
-        assert_close(model(x), to_numpy(model.layers[0](x)), 0)
+        twin = built(layer_class, {}, x)
+        model.set_weights(twin.get_weights())
+        expected, _ = getattr(oracle, ORACLES[layer_class])(x, weights_of(twin))
+        assert_close(model(x), expected)
 
     def test_time_distributed(self, layer_class):
         x = random_input((2, 3, *self.shape[1:]))
@@ -297,3 +313,24 @@ class TestInModels:
         randomize(layer)
         expected = np.stack([to_numpy(layer(x[:, step])) for step in range(3)], axis=1)
         assert_close(model(x), expected)
+
+
+# Sums of the absolute weights that version 0.1.0 drew for this seed.
+DRAWN = {
+    "tensorflow": (12.5883, 10.058, 23.4102, 74.7142),
+    "jax": (15.2657, 10.2844, 25.2533, 74.7019),
+    "torch": (14.7039, 10.1831, 25.5161, 75.8733),
+}
+
+
+def test_a_seed_draws_the_same_weights_as_in_earlier_versions():
+    drawn = []
+    for layer_class in (ChannelAttention, SpatialAttention, CBAM, BAM):
+        keras.utils.set_random_seed(7)
+        if layer_class is SpatialAttention:
+            layer = layer_class(kernel_size=3, pooling=("avg", "conv"))
+        else:
+            layer = layer_class(reduction_ratio=2)
+        layer.build((None, 5, 4, 6))
+        drawn.append(sum(np.abs(value).sum() for value in weights_of(layer).values()))
+    np.testing.assert_allclose(drawn, DRAWN[BACKEND], atol=1e-3)

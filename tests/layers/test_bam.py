@@ -31,7 +31,7 @@ from tests.layers import oracle
 )
 @pytest.mark.parametrize("training", [False, True])
 def test_agrees_with_the_formulas(arguments, training):
-    # Larger than the dilation, so that every part of the kernels is seen; more than two pictures,
+    # Larger than the dilation, so that every part of the kernels is seen; more than two images,
     # of which the normalization would be little more than a sign.
     inputs = random_input((8, 6, 7, 6))
     check_outputs(BAM, oracle.bam, arguments, inputs, training=training)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_cbam import CBAM
+from keras_cbam import BAM, CBAM
 from tests.checks import (
     EXACT_DTYPE,
     EXACT_TOLERANCE,
@@ -190,6 +190,26 @@ def test_any_shape_and_arguments(shape, space, **arguments):
     last = arguments["data_format"] == "channels_last"
     inputs = random_input((batch, *space, channels) if last else (batch, channels, *space))
     check_outputs(CBAM, oracle.cbam, arguments, inputs)
+
+
+@pytest.mark.parametrize("layer_class", [CBAM, BAM])
+def test_initializers_and_regularizers_reach_the_weights(layer_class):
+    layer = layer_class(
+        kernel_initializer="ones",
+        bias_initializer=keras.initializers.Constant(2.0),
+        kernel_regularizer=keras.regularizers.L1(0.5),
+        bias_regularizer=keras.regularizers.L2(0.25),
+    )
+    layer(random_input((1, 2, 3)))
+    sizes = {"kernel": [], "bias": []}
+    for name, value in weights_of(layer).items():
+        kind = name.rpartition("_")[2].rpartition("/")[2]
+        if kind in sizes:
+            assert (value == {"kernel": 1, "bias": 2}[kind]).all(), name
+            sizes[kind].append(value.size)
+    assert len(sizes["bias"]) == (2 if layer_class is CBAM else 6)
+    expected = [0.5 * size for size in sizes["kernel"]] + sizes["bias"]
+    np.testing.assert_allclose(sorted(to_numpy(layer.losses)), sorted(expected), rtol=1e-6)
 
 
 @pytest.mark.parametrize("reloaded", [False, True])

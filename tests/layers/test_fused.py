@@ -111,7 +111,9 @@ def check(layer, inputs, fused_calls, tolerance=2e-5):
         assert_close(actual, to_numpy(expected), tolerance)
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    "data_format", ["channels_last", pytest.param("channels_first", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("arguments", OPTIONS, ids=str)
 def test_options_shapes_and_formats(arguments, data_format, fused_calls):
     """In float64: batch normalization takes some gradients to zero, float32 leaves its rounding."""
@@ -220,8 +222,8 @@ def steep(x):
 
 
 class Doubled(CBAM):
-    def refine(self, inputs, training=None):
-        outputs, scores = super().refine(inputs, training)
+    def refine(self, inputs, training=None, mask=None):
+        outputs, scores = super().refine(inputs, training, mask)
         return 2 * outputs, scores
 
 

@@ -93,3 +93,19 @@ def test_files_in_a_fresh_process(tmp_path):
                     atol=(1e-6 if dtype == "float32" else 1e-3) * np.abs(values).max(),
                     err_msg=f"{dtype} {name}",
                 )
+
+
+@pytest.mark.parametrize("layer_class", [ChannelAttention, SpatialAttention, CBAM, BAM])
+@pytest.mark.parametrize("combine", ["add", "multiply"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_legacy_h5_files(layer_class, combine, tmp_path):
+    """Keras' loader of them turns strings that name a function, such as "add", into functions."""
+    arguments = {"combine": combine, "gate_activation": "tanh"} if layer_class is BAM else {}
+    layer = layer_class(**arguments)
+    model = keras.Sequential([keras.Input((6, 5, 8)), layer])
+    randomize(layer)
+    model.save(tmp_path / "model.h5")
+    copy = keras.saving.load_model(tmp_path / "model.h5", compile=False)
+    assert copy.layers[-1].get_config() == layer.get_config()
+    x = random_input((2, 6, 5, 8))
+    np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(model(x)))

@@ -47,7 +47,7 @@ def small_model(attention="cbam", **arguments):
     return ResNet(attention=attention, **arguments)
 
 
-def pictures(size=SIZE, number=2):
+def images(size=SIZE, number=2):
     return np.random.default_rng(0).normal(size=(number, size, size, 3)).astype("float32")
 
 
@@ -94,10 +94,10 @@ def test_logits_are_those_of_pytorch(depth, attention, tmp_path):
         classifier_activation=None,
     )
     assert load_pytorch_checkpoint(model, tmp_path / "file.pth") is model
-    x = pictures()
+    x = images()
     assert_same(model(x, training=False), logits_of(reference, x))
-    # Of more pictures: the statistics of two magnify what rounding leaves.
-    x = pictures(number=8)
+    # Of more images: the statistics of two magnify what rounding leaves.
+    x = images(number=8)
     before = to_numpy(model.get_layer("bn1").moving_mean)
     assert_same(model(x, training=True), logits_of(reference, x, training=True))
     # The moving mean moves alike. (Of the variance, PyTorch takes the unbiased one.)
@@ -122,7 +122,7 @@ def test_other_networks(arguments, tmp_path):
         classifier_activation=None,
         image_size=SIZE,
     )
-    assert_same(model(pictures()), logits_of(reference, pictures()))
+    assert_same(model(images()), logits_of(reference, images()))
     described = describe_checkpoint(read_checkpoint(tmp_path / "file.safetensors"))
     assert described == {
         "depth": 50 if groups else 18,
@@ -143,7 +143,7 @@ def test_timm_has_no_biases(tmp_path):
         )
     with pytest.warns(UserWarning, match="16 biases of the attention .* are set to zero"):
         load_pytorch_checkpoint(model, tmp_path / "timm.pt")
-    assert_same(model(pictures(32)), logits_of(reference, pictures(32)))
+    assert_same(model(images(32)), logits_of(reference, images(32)))
 
 
 @pytest.mark.parametrize("layout", ["bare", "module", "safetensors", "half", "parameters"])
@@ -167,7 +167,7 @@ def test_forms_of_a_file(layout, tmp_path):
     else:
         torch.save(state, path)
     model = load_pytorch_checkpoint(small_model(), path)
-    assert_same(model(pictures(32)), logits_of(reference, pictures(32)))
+    assert_same(model(images(32)), logits_of(reference, images(32)))
 
 
 def test_the_order_of_the_maps_is_the_models(tmp_path):
@@ -178,7 +178,7 @@ def test_the_order_of_the_maps_is_the_models(tmp_path):
         "config": {"use_batch_norm": True, "spatial_pooling": ["max", "avg"]},
     }
     model = load_pytorch_checkpoint(small_model(attention), tmp_path / "file.pth")
-    assert_same(model(pictures(32)), logits_of(reference, pictures(32)))
+    assert_same(model(images(32)), logits_of(reference, images(32)))
 
 
 def without(state, key):

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from keras_cbam import BAM, CBAM, ChannelAttention, find_sites
 from keras_cbam.cost import count_multiply_adds, count_parameters
 from keras_cbam.models import (
+    MobileNet,
     ResNet,
     ResNet18,
     ResNet34,
@@ -83,6 +86,63 @@ def test_official_start():
     assert (norm.epsilon, norm.momentum) == (1e-5, 0.9)
 
 
+@pytest.mark.parametrize(
+    ("attention", "argument", "start"),
+    [
+        ("cbam", False, False),
+        ("cbam", True, True),
+        ("bam", True, True),
+        (CBAM(start_as_identity=True), False, True),
+        (CBAM(), True, True),
+        ({"class_name": "cbam", "config": {"start_as_identity": False}}, True, False),
+        (lambda: CBAM(start_as_identity=True), False, True),
+        (CBAM, True, True),
+    ],
+)
+def test_start_as_identity(attention, argument, start):
+    for build in (lambda **given: ResNet(18, **given, **SMALL), mobilenet):
+        model = build(attention=attention, start_as_identity=argument)
+        found = [layer for layer in model.layers if isinstance(layer, (CBAM, BAM))]
+        assert found
+        assert all(layer.start_as_identity == start for layer in found)
+
+
+def mobilenet(**arguments):
+    return MobileNet(alpha=0.125, num_classes=3, input_shape=(32, 32, 3), **arguments)
+
+
+def test_a_network_may_start_as_the_plain_one():
+    plain = ResNet(18, None, **SMALL)
+    model = ResNet(18, "cbam", start_as_identity=True, **SMALL)
+    for layer in plain.layers:
+        model.get_layer(layer.name).set_weights(layer.get_weights())
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(to_numpy(model(x)), to_numpy(plain(x)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        CBAM(kernel_initializer="zeros"),
+        BAM(kernel_initializer="zeros"),
+        {"class_name": "cbam", "config": {"kernel_initializer": "zeros"}},
+        functools.partial(BAM, kernel_initializer="zeros"),
+        lambda: CBAM(kernel_initializer="zeros"),
+    ],
+)
+def test_initializers_of_given_attention_are_kept(attention):
+    model = ResNet(18, attention, **SMALL)
+    found = [layer for layer in model.layers if isinstance(layer, (CBAM, BAM))]
+    kernels = [weight for layer in found for weight in layer.weights if "kernel" in weight.name]
+    assert len(kernels) >= 3 * len(found) > 0
+    assert not any(to_numpy(kernel).any() for kernel in kernels)
+
+
+def test_inputs_are_named_for_what_they_take():
+    models = [ResNet(18, None, include_preprocessing=p, **SMALL) for p in (True, False)]
+    assert [model.inputs[0].name for model in models] == ["pixels", "images"]
+
+
 def test_stride_in_the_first_convolution():
     models = [
         ResNet(50, None, stride_in_first_1x1=first, width=0.25, input_shape=(64, 64, 3))
@@ -98,11 +158,11 @@ def test_stride_in_the_first_convolution():
 def test_preprocessing_and_heads():
     arguments = {**SMALL, "attention": "cbam"}
     pixels = ResNet(18, **arguments)
-    pictures = ResNet(18, **arguments, include_preprocessing=False)
+    images = ResNet(18, **arguments, include_preprocessing=False)
     logits = ResNet(18, **arguments, classifier_activation=None)
     features = ResNet(18, **arguments, include_top=False)
     pooled = ResNet(18, **arguments, include_top=False, pooling="max")
-    for model in (pictures, logits):
+    for model in (images, logits):
         model.set_weights(pixels.get_weights())
     for model in (features, pooled):
         model.set_weights(pixels.get_weights()[: len(model.get_weights())])
@@ -110,7 +170,7 @@ def test_preprocessing_and_heads():
     expected = to_numpy(pixels(x))
     np.testing.assert_allclose(expected.sum(-1), 1, rtol=0, atol=1e-6)
     scaled = (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(to_numpy(pictures(scaled)), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(images(scaled)), expected, rtol=0, atol=1e-5)
     values = np.exp(to_numpy(logits(x)))
     np.testing.assert_allclose(values / values.sum(-1, keepdims=True), expected, atol=1e-5)
     maps = to_numpy(features(x))
@@ -139,7 +199,7 @@ def test_channels_first():
 
 
 def test_padding_is_alike_on_all_sides():
-    # The last row and column are not alone in being cut off, so turned pictures give turned maps.
+    # The last row and column are not alone in being cut off, so turned images give turned maps.
     model = ResNet(
         18, None, width=0.125, include_top=False, include_preprocessing=False,
         input_shape=(33, 33, 3),

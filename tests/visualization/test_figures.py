@@ -87,7 +87,7 @@ def test_attention_of_one_picture(tmp_path):
 
 
 def test_attention_of_a_batch_and_of_chosen_layers(tmp_path):
-    figure = plot_attention(classifier(), pictures(3), layers="1$")
+    figure = plot_attention(classifier(), pictures(3), layers=".*1")
     saved(figure, tmp_path / "attention.png")
     assert titles(figure).count("gate_1\n8 x 10") == 3
     assert not any("gate_2" in title for title in titles(figure))
@@ -100,7 +100,7 @@ def test_one_column_for_each_size():
         x = CBAM(name=f"gate_{index}")(x)
     shown = titles(plot_attention(keras.Model(inputs, x), pictures(1, (8, 8))[0]))
     assert [title for title in shown if "gate" in title] == ["gate_2\n8 x 8", "gate_3\n4 x 4"]
-    every = plot_attention(keras.Model(inputs, x), pictures(1, (8, 8))[0], layers=".")
+    every = plot_attention(keras.Model(inputs, x), pictures(1, (8, 8))[0], layers=".*")
     assert sum("gate" in title for title in titles(every)) == 4
 
 
@@ -119,6 +119,7 @@ def test_attention_that_is_an_identity(tmp_path):
         pictures(1)[0],
     )
     saved(figure, tmp_path / "attention.png")
+    assert {part.get_suptitle() for part in figure.subfigs} == {""}
     same = classifier(attention=lambda name: CBAM(start_as_identity=True, name=name))
     for layer in same.layers:
         if isinstance(layer, CBAM):
@@ -126,6 +127,9 @@ def test_attention_that_is_an_identity(tmp_path):
             layer.spatial_attention.identity_scale.assign(0.0)
     figure = plot_attention(same, pictures(1)[0])
     saved(figure, tmp_path / "attention.png")
+    assert {part.get_suptitle() for part in figure.subfigs} == {"identity: not trained yet"}
+    mixed = keras.Model(same.input, CBAM(name="paper")(same.get_layer("gate_2").output))
+    assert {part.get_suptitle() for part in plot_attention(mixed, pictures(1)[0]).subfigs} == {""}
     overlays = [axis.images[1] for axis in figure.axes if "gate_" in axis.get_title()]
     assert {overlay.get_clim() for overlay in overlays} == {(0.5, 1.5)}
 

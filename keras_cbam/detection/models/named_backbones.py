@@ -1,6 +1,5 @@
 """Backbones of detectors, from pixels to feature maps."""
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,14 +7,15 @@ import keras
 import numpy as np
 
 from keras_cbam._types import Attention
-from keras_cbam.applications import attention_backbone, find_application
+from keras_cbam.applications import attention_backbone, preprocessing_of
 from keras_cbam.detection.models.backbone_of_any_model import (
     backbone_of_graph,
     detection_backbone,
     pyramid_backbone,
 )
 from keras_cbam.errors import one_of
-from keras_cbam.models.building import attended, conv, norm, preprocessed
+from keras_cbam.files.weight_files import downloading_weights
+from keras_cbam.models.building import conv, norm, preprocessed, with_attention
 from keras_cbam.models.resnet import residual_block
 
 # Filters and residual blocks of the stages, and filters and convolutions of the blocks.
@@ -59,8 +59,7 @@ def application_backbone(
 
 
 def _from_pixels(name, input_shape, attention, weights, **kwargs):
-    preprocess = importlib.import_module(find_application(name).__module__).preprocess_input
-    pixels = preprocess(keras.Input(input_shape, name="pixels"))
+    pixels = preprocessing_of(name)(keras.Input(input_shape, name="pixels"))
     return attention_backbone(
         name, attention=attention, weights=weights, input_tensor=pixels, **kwargs
     )
@@ -97,7 +96,7 @@ def small_backbone(
             strides = 2 if stage > 1 and block == 0 else 1
             convolutions = [(filters, 3, strides, 1), (filters, 3, 1, 1)]
             x = residual_block(x, f"layer{stage}_{block}", convolutions, strides)
-    model = attended(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
+    model = with_attention(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
     return detection_backbone(model, levels, library)
 
 
@@ -160,7 +159,9 @@ def ssd_vgg16(
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
     backbone = backbone_of_graph(graph, graph.dtype_policy)
     if weights is not None:
-        _carry_over(keras.applications.VGG16(weights=weights), backbone)
+        with downloading_weights():
+            vgg16 = keras.applications.VGG16(weights=weights)
+        _carry_over(vgg16, backbone)
     return backbone
 
 

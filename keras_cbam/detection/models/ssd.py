@@ -14,7 +14,7 @@ from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
 from keras_cbam.errors import one_of, positive_integer
-from keras_cbam.models.building import attended
+from keras_cbam.models.building import with_attention
 
 # The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.
 SSD300_SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
@@ -119,7 +119,7 @@ class SSD(Detector):
         self.default_boxes = default_boxes(
             self.image_size, sizes, self.scales, self.aspect_ratios, steps
         )
-        self.head = attended(
+        self.head = with_attention(
             keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
             attention,
             r"^source_\d+$",

@@ -138,7 +138,7 @@ def test_policies_and_flags_are_kept(dtype_policy):
 
 
 def test_saved_and_loaded(tmp_path):
-    model = insert_attention(strided_model(), where="relu$", start_as_identity=False)
+    model = insert_attention(strided_model(), where=".*relu", start_as_identity=False)
     model.get_layer("stage1_conv").trainable = False
     backbone = detection_backbone(model)
     backbone.save(tmp_path / "backbone.keras")

@@ -21,7 +21,7 @@ ARGUMENTS = {
 
 
 def detector(levels=(2, 3, 4), **kwargs):
-    network = insert_attention(strided_model(), "cbam", r"_relu$")
+    network = insert_attention(strided_model(), "cbam", r".*_relu")
     return FasterRCNN(detection_backbone(network, levels), 2, **{**ARGUMENTS, **kwargs})
 
 

@@ -55,7 +55,7 @@ TARGETS = {"retinanet": BOXES, "yolo": BOXES, "deeplab": np.zeros((2, 64, 64, 1)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match:UserWarning")
 def test_detectors_train_and_come_back_in_a_fresh_process(tmp_path):
-    model = insert_attention(strided_model(), where="stage[35]_relu$", start_as_identity=False)
+    model = insert_attention(strided_model(), where="stage[35]_relu", start_as_identity=False)
     gate = "stage5_relu_cbam"
     arrays = {"pictures": PICTURES}
     for build in (retinanet, yolo, deeplab):

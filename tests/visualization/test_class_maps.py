@@ -4,8 +4,8 @@ import pytest
 from keras import ops
 
 from keras_cbam import CBAM, attention_classifier
-from keras_cbam.visualization import grad_cam
-from keras_cbam.visualization.grad_cam import class_activation
+from keras_cbam.visualization import attention_maps, grad_cam
+from keras_cbam.visualization.class_maps import class_activation
 from tests.checks import BACKEND
 from tests.visualization.models import (
     KINDS,
@@ -303,8 +303,93 @@ def test_models_that_are_no_classifiers():
         grad_cam(keras.Model(inputs, flat), images)
     signal = keras.Input((8, 3))
     dense = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(signal))
-    with pytest.raises(ValueError, match=r"no batch of images"):
+    with pytest.raises(ValueError, match=r"layer of feature maps \(batch, steps, channels\)"):
         grad_cam(keras.Model(signal, dense), np.zeros((2, 8, 3)))
+
+
+def known_logits_of(inputs, features, pool):
+    """A model whose logit k is the mean of channel k of three features."""
+    scores = keras.layers.Dense(3, use_bias=False, name="scores")(pool(features))
+    model = keras.Model(inputs, scores)
+    model.get_layer("scores").set_weights([np.eye(3)])
+    return model
+
+
+def test_sequences_and_volumes():
+    generator = np.random.default_rng(0)
+    for shape, pool in (
+        ((7,), keras.layers.GlobalAveragePooling1D()),
+        ((3, 5, 4), keras.layers.GlobalAveragePooling3D()),
+    ):
+        inputs = keras.Input((*shape, 3))
+        model = known_logits_of(inputs, keras.layers.Rescaling(2.0)(inputs), pool)
+        values = generator.normal(size=(2, *shape, 3)).astype("float32")
+        expected = np.maximum(values[..., 1], 0)
+        expected /= expected.max(axis=tuple(range(1, expected.ndim)), keepdims=True)
+        np.testing.assert_allclose(grad_cam(model, values, 1), expected, atol=1e-5)
+
+
+def test_maps_of_a_volume_have_its_size():
+    inputs = keras.Input((6, 8, 10, 2))
+    x = keras.layers.Conv3D(3, 3, strides=2, padding="same", name="features")(inputs)
+    x = CBAM(name="gate")(x)
+    model = known_logits_of(inputs, x, keras.layers.GlobalMaxPooling3D())
+    volumes = np.random.default_rng(0).normal(size=(2, 6, 8, 10, 2))
+    maps = grad_cam(model, volumes, 0)
+    assert maps.shape == (2, 6, 8, 10)
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+    assert attention_maps(model, volumes)["gate"].spatial.shape == (2, 3, 4, 5, 1)
+
+
+def test_sequences_of_tokens():
+    tokens = keras.Input((6,), dtype="int32")
+    x = keras.layers.Embedding(5, 3, name="table")(tokens)
+    model = known_logits_of(tokens, x, keras.layers.GlobalAveragePooling1D())
+    table = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    model.get_layer("table").set_weights([table])
+    words = np.array([[0, 1, 2, 3, 4, 4], [1, 1, 0, 0, 2, 3]])
+    expected = np.maximum(table[words][..., 2], 0)
+    expected /= expected.max(axis=1, keepdims=True)
+    np.testing.assert_allclose(grad_cam(model, words, 2), expected, atol=1e-5)
+
+
+def test_layers_that_are_called_by_keyword():
+    inputs = keras.Input((6, 6, 3))
+    x = CBAM(name="gate")(inputs=keras.layers.Conv2D(4, 3)(inputs=inputs))
+    x = keras.layers.GlobalAveragePooling2D()(inputs=x)
+    x = keras.layers.Dense(3, name="scores")(inputs=x)
+    logits = keras.Model(inputs, x)
+    model = keras.Model(inputs, keras.layers.Softmax()(inputs=x))
+    images = pictures(2, (6, 6))
+    np.testing.assert_allclose(grad_cam(model, images), grad_cam(logits, images), atol=1e-5)
+    assert attention_maps(model, images)["gate"].spatial.shape == (2, 4, 4, 1)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_dataset(labelled):
+    tf = pytest.importorskip("tensorflow")
+    model, images = classifier(), pictures(5)
+    data = (images, np.zeros(5)) if labelled else images
+    dataset = tf.data.Dataset.from_tensor_slices(data).batch(2)
+    np.testing.assert_array_equal(grad_cam(model, dataset), grad_cam(model, images))
+    for name, scores in attention_maps(model, images).items():
+        found = attention_maps(model, dataset)[name]
+        np.testing.assert_array_equal(found.spatial, scores.spatial)
+    with pytest.raises(ValueError, match=r"The dataset must end, use `take\(batches\)`"):
+        grad_cam(model, dataset.repeat())
+    with pytest.raises(ValueError, match=r"There is no image"):
+        grad_cam(model, dataset.take(0))
+
+
+def test_an_unknown_layer_of_a_deep_model():
+    inputs = x = keras.Input((6, 6, 3))
+    for _ in range(60):
+        x = keras.layers.Activation("relu")(x)
+    x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    with pytest.raises(ValueError, match=r"no such layer. Known: .* and 20 more") as error:
+        grad_cam(keras.Model(inputs, x), pictures(1, (6, 6)), layer="zzz")
+    assert len(str(error.value)) < 1000
 
 
 def test_scores_that_are_not_finite():

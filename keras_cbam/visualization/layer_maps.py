@@ -1,11 +1,15 @@
-"""The attention maps of a model, as arrays."""
+"""Collects the attention maps of a model's layers, as arrays."""
 
 import collections
+import functools
 import typing
 
+import keras
 import numpy as np
 
 from keras_cbam._compat import inner_layers
+from keras_cbam._types import Where
+from keras_cbam.errors import listed, require
 from keras_cbam.insertion.graph import choose
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.spatial_attention import SpatialAttention
@@ -21,11 +25,14 @@ class AttentionScores(typing.NamedTuple):
         spatial: float32 array `(batch, height, width, 1)`, or `None` without a spatial gate.
     """
 
-    channel: np.ndarray | None
-    spatial: np.ndarray | None
+    # Not `np.ndarray | None`, so that type checkers take what is drawn of a known layer.
+    channel: typing.Any
+    spatial: typing.Any
 
 
-def attention_maps(model, images, layers=None, batch_size=32):
+def attention_maps(
+    model: keras.Model, images: typing.Any, layers: Where | None = None, batch_size: int = 32
+) -> dict[str, AttentionScores]:
     """The maps of every attention layer of a model, from one forward pass in inference mode.
 
     Layers in nested, subclassed and reloaded models are found too.
@@ -33,10 +40,11 @@ def attention_maps(model, images, layers=None, batch_size=32):
     Args:
         model: `keras.Model` with attention layers of this package.
         images: array `(batch, height, width, channels)` of pixels as the model takes them; for a
-            model of several inputs their list or dict. Greyscale becomes RGB, and other sizes are
-            resized, where the model takes nothing else.
-        layers: regular expression on layer names, collection of names, or predicate on the layer.
-            Defaults to `None`: all attention layers.
+            model of several inputs their list or dict; or a `tf.data.Dataset` of batches, with or
+            without labels. Greyscale becomes RGB, and other sizes are resized, where the model
+            takes nothing else.
+        layers: regular expression that matches a whole layer name, collection of names, or
+            predicate on the layer. Defaults to `None`: all attention layers.
         batch_size: int, images at once. Defaults to `32`.
 
     Returns:
@@ -54,23 +62,20 @@ def attention_maps(model, images, layers=None, batch_size=32):
     >>> maps["block_16_project_BN_cbam"].spatial.shape
     (2, 7, 7, 1)
     """
-    inputs = model_inputs(model, images)
+    inputs, _ = model_inputs(model, images)
     # First: a subclassed model may make its layers when it is built.
     ensure_built(model, inputs)
     chosen = _chosen(model, layers)
     parts = collections.defaultdict(list)
     for batch in batches(inputs, batch_size):
         seen, calls = [], collections.Counter()
-        with hooked([(layer, _watch(seen, name, layer)) for name, layer in chosen.items()]):
+        watched = {one: functools.partial(_watch, seen, name, one) for name, one in chosen.items()}
+        with hooked(watched.items()):
             model(batch, training=False)
         for name, scores in seen:
             parts[name, calls[name]].append(scores)
             calls[name] += 1
-    if not parts:
-        raise ValueError(
-            f"The model calls none of its attention layers: {', '.join(chosen)}. "
-            f"Received: {model!r}"
-        )
+    require(parts, f"The model calls none of its attention layers: {listed(chosen)}.", model)
     maps = {}
     for (name, number), scores in parts.items():
         # A further call must not take the name of another layer.
@@ -80,40 +85,38 @@ def attention_maps(model, images, layers=None, batch_size=32):
     return maps
 
 
-def has_attention(model):
+def has_attention(model: keras.Model) -> bool:
     """Whether a model has attention layers of this package."""
     return any(isinstance(layer, AttentionLayer) for layer in inner_layers(model))
+
+
+def is_untrained(model: keras.Model) -> bool:
+    """Whether all attention layers of a model are still the identities that they started as."""
+    found = [one for one in find_operations(model).values() if isinstance(one, AttentionLayer)]
+    scales = [
+        [getattr(part, "identity_scale", None) for part in inner_layers(one)] for one in found
+    ]
+    values = [[to_float32(scale) for scale in own if scale is not None] for own in scales]
+    return bool(values) and all(own and not np.any(own) for own in values)
 
 
 def _chosen(model, layers):
     """`{name: layer}` of the attention layers asked for; the name is the path if it must be."""
     operations = find_operations(model).items()
     found = {path: layer for path, layer in operations if isinstance(layer, AttentionLayer)}
-    if not found:
-        raise ValueError(
-            "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
-            f"`insert_attention(model)`. Received: {model!r}"
-        )
+    message = "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
+    require(found, f"{message}`insert_attention(model)`.", model)
     if layers is not None:
-        possible, found = found, choose(found, layers, "layers")
-        if not found:
-            raise ValueError(
-                f"No attention layer matches. The model has {', '.join(possible)}. "
-                f"Received: layers={layers!r}"
-            )
+        found = choose(found, layers, "layers")
     counts = collections.Counter(layer.name for layer in found.values())
     return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
 
 
-def _watch(seen, name, layer):
-    """A hook that adds the name and the channel and spatial scores of each call to `seen`."""
-
-    def hook(call, inputs, training=None, return_attention_scores=False):
-        outputs, scores = call(inputs, training=training, return_attention_scores=True)
-        pair = scores
-        if not isinstance(scores, tuple):
-            pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
-        seen.append((name, [None if gate is None else to_float32(gate) for gate in pair]))
-        return (outputs, scores) if return_attention_scores else outputs
-
-    return hook
+def _watch(seen, name, layer, call, inputs, training=None, return_attention_scores=False, **masks):
+    """Calls the layer, and adds its name and its channel and spatial scores to `seen`."""
+    outputs, scores = call(inputs, training=training, return_attention_scores=True, **masks)
+    pair = scores
+    if not isinstance(scores, tuple):
+        pair = (None, scores) if isinstance(layer, SpatialAttention) else (scores, None)
+    seen.append((name, [None if gate is None else to_float32(gate) for gate in pair]))
+    return (outputs, scores) if return_attention_scores else outputs

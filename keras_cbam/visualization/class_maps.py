@@ -1,15 +1,20 @@
-"""Grad-CAM: where a classifier sees its class."""
+"""Grad-CAM: maps of where a classifier sees a class, as arrays."""
 
-import typing
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_cbam.visualization.feature_gradients import FeatureGradients
-from keras_cbam.visualization.images import batches, image_size, model_inputs, resized_map
+from keras_cbam.errors import require
+from keras_cbam.visualization.feature_gradients import FeatureGradients, Target
+from keras_cbam.visualization.images import batches, model_inputs, resized_map
+
+# One for all images, or one for each; None for the predicted ones.
+ClassIndex = int | Sequence[int] | np.ndarray | None
 
 
-class ClassActivation(typing.NamedTuple):
+class ClassActivation(NamedTuple):
     """Grad-CAM maps, the classes that they are of, and the probabilities of all classes."""
 
     maps: np.ndarray
@@ -17,7 +22,13 @@ class ClassActivation(typing.NamedTuple):
     probabilities: np.ndarray
 
 
-def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
+def grad_cam(
+    model: keras.Model,
+    images: Any,
+    class_index: ClassIndex = None,
+    layer: Target = None,
+    batch_size: int = 32,
+) -> np.ndarray:
     """Where images speak for a class: gradient-weighted class activation maps.
 
     For the feature maps `A[k]` of a layer and the score `y` of a class before its softmax or
@@ -34,7 +45,9 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
 
     Args:
         model: `keras.Model` of any kind, from images to one score for each class, as logits or
-            after a softmax or sigmoid; it may have further inputs.
+            after a softmax or sigmoid; it may have further inputs. Sequences `(batch, steps,
+            channels)`, or of tokens, and volumes `(batch, depth, height, width, channels)` are
+            images too.
         images: see `attention_maps`.
         class_index: int, or a sequence with one for each image. Defaults to `None`: the class that
             the model predicts.
@@ -43,12 +56,13 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
         batch_size: int, images at once. Defaults to `32`.
 
     Returns:
-        float32 array `(batch, height, width)` in [0, 1], at the size of the given images.
+        float32 array `(batch, height, width)` in [0, 1], at the size of the given images; of
+        sequences `(batch, steps)`, of volumes `(batch, depth, height, width)`.
 
     Raises:
         ValueError: if the images do not fit the model, a class or layer does not exist, the
-            layer has no feature maps `(batch, height, width, channels)`, or the model does not end
-            in finite class scores.
+            layer has no feature maps of as many axes as the images, or the model does not end in
+            finite class scores.
 
     Example:
 
@@ -64,25 +78,32 @@ def grad_cam(model, images, class_index=None, layer=None, batch_size=32):
     return class_activation(model, images, class_index, layer, batch_size).maps
 
 
-def class_activation(model, images, class_index=None, layer=None, batch_size=32):
+def class_activation(
+    model: keras.Model,
+    images: Any,
+    class_index: ClassIndex = None,
+    layer: Target = None,
+    batch_size: int = 32,
+) -> ClassActivation:
     """As `grad_cam`, with the classes and their probabilities: a `ClassActivation`."""
-    inputs = model_inputs(model, images)
-    size = image_size(model, images)
+    inputs, size = model_inputs(model, images)
     chosen = class_of_each(class_index, len(keras.tree.flatten(inputs)[0]))
     network, parts, done = None, [], 0
     for batch in batches(inputs, batch_size):
-        network = network or FeatureGradients(model, batch, layer)
-        if chosen is not None and not np.isin(chosen, range(network.classes)).all():
-            raise ValueError(
-                f"`class_index` must be from 0 to {network.classes - 1}, the classes of the model. "
-                f"Received: class_index={class_index!r}"
-            )
+        network = network or FeatureGradients(model, batch, layer, len(size))
+        last = network.classes - 1
+        require(
+            chosen is None or np.isin(chosen, range(last + 1)).all(),
+            f"`class_index` must be from 0 to {last}, the classes of the model.",
+            f"class_index={class_index!r}",
+        )
         classes = None if chosen is None else chosen[done : done + batch_size]
         done += batch_size
         features, gradient, logits = network(batch, classes)
-        weights = gradient.mean(axis=(1, 2), keepdims=True)
+        space = tuple(range(1, features.ndim - 1))
+        weights = gradient.mean(axis=space, keepdims=True)
         maps = np.maximum((weights * features).sum(axis=-1), 0)
-        highest = maps.max(axis=(1, 2), keepdims=True)
+        highest = maps.max(axis=space, keepdims=True)
         maps = np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
         maps = np.clip(np.stack([resized_map(one, size) for one in maps]), 0, 1)
         classes = logits.argmax(axis=1) if classes is None else classes
@@ -90,19 +111,14 @@ def class_activation(model, images, class_index=None, layer=None, batch_size=32)
     return ClassActivation(*(np.concatenate(part) for part in zip(*parts)))
 
 
-def class_of_each(class_index, count):
+def class_of_each(class_index: ClassIndex, count: int) -> np.ndarray | None:
     """The class of each of `count` images as an int array, `None` for those that are predicted."""
     if class_index is None:
         return None
     indices = np.asarray(class_index)
-    if indices.ndim > 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(
-            "`class_index` must be an integer, a sequence of integers or None. "
-            f"Received: class_index={class_index!r}"
-        )
-    if indices.ndim and len(indices) != count:
-        raise ValueError(
-            "`class_index` must have one class for each of the images. "
-            f"Received: class_index={class_index!r}, {len(indices)} classes for {count} images"
-        )
+    received = f"class_index={class_index!r}, {indices.size} classes for {count} images"
+    is_right = indices.ndim < 2 and np.issubdtype(indices.dtype, np.integer)
+    require(is_right, "`class_index` must be an integer, a sequence of integers or None.", received)
+    is_right = indices.ndim == 0 or len(indices) == count
+    require(is_right, "`class_index` must have one class for each of the images.", received)
     return np.broadcast_to(indices, count)
