@@ -1,6 +1,10 @@
 """Labelled images as `tf.data.Dataset`s of batches."""
 
+import atexit
 import contextlib
+import functools
+import threading
+import time
 import typing
 from collections.abc import Callable, Iterator
 
@@ -12,6 +16,46 @@ from keras_cbam.data.image_files import decoding
 from keras_cbam.data.labelled_images import LabelledImages
 from keras_cbam.data.order import ONE_DEVICE, Devices, epoch_order, share
 from keras_cbam.errors import one_of
+
+
+class _Gate:
+    """Lets no batch be read when Python ends.
+
+    TensorFlow reads ahead in threads of its own. One that calls Python while that is being taken
+    down waits for ever, and the iterator, which is deleted then, waits for it.
+    """
+
+    def __init__(self):
+        import tensorflow as tf
+
+        with tf.init_scope(), tf.device("CPU:0"):
+            self.is_open = tf.Variable(tf.constant(True), trainable=False, name="is_open")
+        self._lock, self._running = threading.Lock(), 0
+        atexit.register(self._close)
+
+    def counted(self, function):
+        @functools.wraps(function)
+        def call(*arguments):
+            with self._lock:
+                self._running += 1
+            try:
+                return function(*arguments)
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        return call
+
+    def _close(self):
+        self.is_open.assign(False)
+        # What passed the gate before has time to come in, and is waited for.
+        time.sleep(0.2)
+        while self._running:
+            time.sleep(0.01)
+
+
+# One for the process, made when batches are first read.
+_gate = functools.cache(_Gate)
 
 
 def batched(
@@ -33,9 +77,12 @@ def batched(
 
     draw, count = rows if isinstance(rows, tuple) else (lambda: rows, len(rows))
     types = [spec.dtype for spec in signature]
+    gate = _gate()
 
     def read_batch(rows):
-        tensors = tf.numpy_function(read, [rows], types, stateful=False)
+        with tf.control_dependencies([tf.debugging.Assert(gate.is_open, ["Python has ended."])]):
+            rows = tf.identity(rows)
+        tensors = tf.numpy_function(gate.counted(read), [rows], types, stateful=False)
         return tuple(tf.ensure_shape(one, spec.shape) for one, spec in zip(tensors, signature))
 
     # One element, which becomes the rows of an iteration.

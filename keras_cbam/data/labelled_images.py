@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import typing
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -34,14 +35,81 @@ class LabelledImages:
         """The `LabelledImages` of an int array of indices."""
         return LabelledImages(self.images.select(indices), self.labels[indices])
 
+    def columns(self) -> list[np.ndarray]:
+        """The arrays that tell these labels from others."""
+        return [self.labels]
+
+    def facts(self, root: str) -> Iterator[bytes]:
+        """What tells these images from others, see `FileImages`."""
+        return self.images.facts(root)
+
+    def sources(self) -> list[typing.Any]:
+        """The image sources that batches read."""
+        return [self.images]
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """The images and labels as arrays, without the images that cannot be decoded."""
         pixels, kept = self.images.read(np.arange(len(self)))
         return pixels, self.labels[kept]
 
 
+class DataInParts:
+    """What data for classifiers and for detectors have in common.
+
+    They have a `name`, `class_names`, and the parts `train`, `validation` and `test`: images with
+    `columns`, `facts` and `sources`, as `LabelledImages` has. The last two parts are one object
+    where the data have two parts.
+    """
+
+    name: str
+    class_names: list[str]
+    train: typing.Any
+    validation: typing.Any
+    test: typing.Any
+
+    def all_skipped(self) -> list[str]:
+        """Lines on what was left out or mended."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, typing.Any]:
+        """`{name: part}`, each part once."""
+        validation = {} if self.validation is self.test else {"validation": self.validation}
+        return {"train": self.train, **validation, "test": self.test}
+
+    def sources(self) -> list[typing.Any]:
+        """The image sources of all parts, for `reading`."""
+        return [source for part in self.parts().values() for source in part.sources()]
+
+    def identity(self) -> str:
+        """A digest in hex that differs for other labels or images, wherever they lie."""
+        parts = self.parts().values()
+        paths = [path for part in parts for path in getattr(part.images, "paths", ())]
+        root = os.path.commonpath(map(os.path.dirname, paths)) if paths else ""
+        digest = hashlib.sha256(repr(self.class_names).encode())
+        for part in parts:
+            for column in part.columns():
+                digest.update(np.ascontiguousarray(column).tobytes())
+            for fact in part.facts(root or "."):
+                digest.update(fact)
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, typing.Any]:
+        """What the report of a training says of the data."""
+        return {
+            "name": self.name,
+            "training_images": len(self.train),
+            "validation_images": len(self.validation),
+            "test_images": len(self.test),
+            # Where it is the test part, the best epoch is one of the test images' own.
+            "validation_part": "test" if self.validation is self.test else "validation",
+            "class_names": self.class_names,
+            "digest": self.identity(),
+            "skipped": self.all_skipped(),
+        }
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class ImageData:
+class ImageData(DataInParts):
     """Labelled images to train a classifier on.
 
     Attributes:
@@ -60,44 +128,9 @@ class ImageData:
     class_names: list[str]
     skipped: list[str]
 
-    def identity(self) -> str:
-        """A digest in hex of labels, class names, and paths and sizes or some of the arrays."""
-        parts = self._parts()
-        digest = hashlib.sha256(repr(self.class_names).encode())
-        paths = [path for part in parts for path in getattr(part.images, "paths", ())]
-        root = os.path.commonpath(map(os.path.dirname, paths)) if paths else ""
-        for part in parts:
-            digest.update(part.labels.tobytes())
-            for fact in part.images.facts(root or "."):
-                digest.update(fact)
-        return digest.hexdigest()
-
     def all_skipped(self) -> list[str]:
         """`skipped`, and a line for each image that could not be decoded so far."""
-        found = [line for part in self._parts() for line in part.images.failure_lines()]
-        return [*self.skipped, *found]
-
-    def describe(self) -> dict[str, typing.Any]:
-        """What the report of a training says of the data."""
-        return {
-            "name": self.name,
-            "training_images": len(self.train),
-            "validation_images": len(self.validation),
-            "test_images": len(self.test),
-            # Where it is the test part, the best epoch is one of the test images' own.
-            "validation_part": "test" if self.validation is self.test else "validation",
-            "class_names": self.class_names,
-            "digest": self.identity(),
-            "skipped": self.all_skipped(),
-        }
-
-    def sources(self) -> list[ArrayImages | FileImages]:
-        """The image sources of all parts, for `reading`."""
-        return [part.images for part in self._parts()]
-
-    def _parts(self):
-        others = [] if self.test is self.validation else [self.test]
-        return [self.train, self.validation, *others]
+        return [*self.skipped, *(line for one in self.sources() for line in one.failure_lines())]
 
 
 def labels_by_name(names, class_names, path):

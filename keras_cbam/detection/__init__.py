@@ -1,4 +1,4 @@
-"""Detectors with attention, their data and their metrics, on the parts of keras_cv."""
+"""Detectors with attention, their data and their metrics."""
 
 from typing import TYPE_CHECKING
 

@@ -56,7 +56,7 @@ class DetectorArguments(RunArguments):
     train_scenes: int = data_field("scenes to train on", 5000, positive_integer)
     test_scenes: int = data_field("scenes to test on", 500, positive_integer)
 
-    def completed(self):
+    def completed(self) -> "DetectorArguments":
         missing = {name: value for name, value in DEFAULTS.items() if getattr(self, name) is None}
         # The name of what is built in is never that of a file.
         paths = {
@@ -90,7 +90,7 @@ class DetectorArguments(RunArguments):
         return self
 
 
-def refuse_weights_of_small(backbone, weights):
+def refuse_weights_of_small(backbone: str, weights: str | None) -> None:
     if backbone == SMALL and weights is not None:
         raise ValueError(
             f"The small backbone starts from random weights. Received: weights={weights!r}"

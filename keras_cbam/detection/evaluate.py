@@ -1,33 +1,32 @@
 """What a detector finds in a set of images, and how good that is."""
 
 import contextlib
-import os
-import typing
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
-import keras
 import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.detection.arguments import DetectorArguments
+from keras_cbam.detection.comparison import KEYS
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.loading import input_size, load_run
-from keras_cbam.detection.metrics.coco_metrics import coco_metrics
+from keras_cbam.detection.metrics.coco_metrics import Detections, metrics_and_curves
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
 from keras_cbam.errors import ModelError, one_of, quoted
 from keras_cbam.training.arguments import existing_path
-from keras_cbam.training.saved_run import SavedRun
 
 BATCH_SIZE = 16
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-_KEYS = ("boxes", "classes", "confidence", "num_detections")
+_KEYS = (*KEYS, "num_detections")
 
 
 @contextlib.contextmanager
-def without_known_warnings():
+def without_known_warnings() -> Iterator[None]:
     """Hides RetinaNet's warning of the name that it gives its own input."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"[\s\S]*The structure of `inputs` doesn't match")
@@ -35,8 +34,8 @@ def without_known_warnings():
 
 
 def predict_detections(
-    model: keras.Model, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
-) -> typing.Any:
+    model: Any, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
+) -> Detections:
     """What a detector finds in images of any size, in pixels of each.
 
     Args:
@@ -70,11 +69,16 @@ def predict_detections(
     return [each for i, each in enumerate(found) if i not in failures]
 
 
-def find_objects(model, images, image_size):
+def predicted(model: Any, pixels: np.ndarray) -> Any:
+    """What a model predicts for an array of images of its size."""
+    with without_known_warnings():
+        return model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
+
+
+def find_objects(model: Any, images: Any, image_size: int) -> Detections:
     """As `predict_detections`, of a list of RGB `PIL.Image.Image`s."""
     pixels = np.stack([fitted(image, image_size) for image in images]).astype("float32")
-    with without_known_warnings():
-        predictions = model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
+    predictions = predicted(model, pixels)
     sizes = [(image.height, image.width) for image in images]
     return _in_own_pixels(model, predictions, sizes, image_size)
 
@@ -103,8 +107,8 @@ def _in_own_pixels(model, predictions, sizes, image_size):
 
 
 def evaluate_detector(
-    model: keras.Model, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
-) -> dict[str, typing.Any]:
+    model: Any, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
+) -> dict[str, Any]:
     """COCO's and VOC 2007's metrics of a detector.
 
     Args:
@@ -125,12 +129,12 @@ def evaluate_detector(
     >>> evaluate_detector(model, clothing_scenes(100, "test"), image_size=96)["AP50"]
     """
     detections = predict_detections(model, detection_set, image_size, batch_size)
-    measured = measure(model, detection_set.readable(), detections, image_size)
+    measured, _ = measure(model, detection_set.readable(), detections, image_size)
     return {**measured, "skipped": detection_set.all_skipped()}
 
 
 def measure(model, detection_set, detections, image_size):
-    """The metrics of `evaluate_detector`, of what `predict_detections` returned."""
+    """The metrics of `evaluate_detector`, of what `predict_detections` returned, and the curves."""
     classes = len(detection_set.class_names)
     highest = max((found["classes"].max(initial=-1) for found in detections), default=-1)
     if highest >= classes:
@@ -138,24 +142,18 @@ def measure(model, detection_set, detections, image_size):
             f"The model {model.name!r} must predict classes below {classes}, as the images of "
             f"{detection_set.name!r} have, received {highest}."
         )
-    metrics, voc = coco_metrics(detection_set, detections), voc_metrics(detection_set, detections)
+    metrics, curves = metrics_and_curves(detection_set, detections)
+    voc = voc_metrics(detection_set, detections)
     for name, values in metrics["per_class"].items():
         values["VOC07"] = voc["per_class"][name]
-    return {
-        **metrics,
-        "VOC07": voc["mAP"],
-        "images": len(detection_set),
-        "objects": int(sum((~ignored).sum() for ignored in detection_set.ignored)),
-        "image_size": image_size,
-    }
+    objects = int(sum((~ignored).sum() for ignored in detection_set.ignored))
+    counts = {"images": len(detection_set), "objects": objects, "image_size": image_size}
+    return {**metrics, "VOC07": voc["mAP"], **counts}, curves
 
 
 def evaluate_run(
-    run: SavedRun | str | os.PathLike,
-    data: str | os.PathLike | None = None,
-    split: str | None = None,
-    batch_size: int | None = None,
-) -> dict[str, typing.Any]:
+    run: Any, data: Any = None, split: str | None = None, batch_size: int | None = None
+) -> dict[str, Any]:
     """Measures the detector of a run.
 
     Args:
@@ -189,8 +187,8 @@ def evaluate_run(
             f"The model {quoted(run.model_file)} must have the {len(detection_set.class_names)} "
             f"classes of {detection_set.name!r}, received one of {model.num_classes}."
         )
-    batch_size = batch_size or run.arguments.get("batch_size", BATCH_SIZE)
-    measured = evaluate_detector(model, detection_set, size, batch_size)
+    own = int(run.arguments.get("batch_size", BATCH_SIZE))
+    measured = evaluate_detector(model, detection_set, size, batch_size or own)
     return {**measured, "data": detection_set.name, "split": part}
 
 

@@ -3,30 +3,33 @@
 import json
 import os
 import pathlib
-import typing
 from collections.abc import Sequence
+from typing import Any
 
-import keras
 import numpy as np
 
 from keras_cbam.data.listing import find_images
 from keras_cbam.detection.figures import plot_detections
 from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.predict import found_in_files, image_entry
-from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization import panels
-from keras_cbam.visualization.figure_files import as_png, figure_names, refuse_to_lose_files
+from keras_cbam.visualization.figure_files import (
+    as_png,
+    figure_names,
+    refuse_to_lose_files,
+    write_files,
+)
 
 DETECTIONS = "detections.json"
 
 
 def explain_run(
-    run: SavedRun | str | os.PathLike,
-    paths: Sequence[str | os.PathLike],
+    run: Any,
+    paths: Sequence[str],
     output: str | os.PathLike,
     overwrite: bool = False,
     threshold: float = 0.5,
-) -> dict[str, typing.Any]:
+) -> dict[str, Any]:
     """Draws what the detector of a run finds in images, see `detect_in_images`.
 
     Args:
@@ -51,13 +54,13 @@ def explain_run(
 
 
 def detect_in_images(
-    model: keras.Model,
-    paths: Sequence[str | os.PathLike],
+    model: Any,
+    paths: Sequence[str],
     output: str | os.PathLike,
-    class_names: Sequence[str] | None = None,
+    class_names: list[str] | None = None,
     threshold: float = 0.5,
     overwrite: bool = False,
-) -> tuple[list, list[str]]:
+) -> dict[str, Any]:
     """Writes one PNG for each image, `<name>_detected.png`, and `detections.json` of them all.
 
     Args:
@@ -101,9 +104,5 @@ def detect_in_images(
     result |= {"images": entries, "skipped": skipped}
     drawn[DETECTIONS] = (json.dumps(result, indent=2) + "\n").encode()
     # At the end, so that what fails on the way leaves nothing behind.
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in drawn.items():
-        # A link to a file elsewhere is replaced itself.
-        (output / name).unlink(missing_ok=True)
-        (output / name).write_bytes(content)
+    write_files({output / name: content for name, content in drawn.items()})
     return result

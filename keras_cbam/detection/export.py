@@ -4,20 +4,19 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-import typing
+from typing import Any
 
 import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.data.order import spread
 from keras_cbam.detection import comparison
-from keras_cbam.detection.comparison import KEYS
 from keras_cbam.detection.data.batches import detection_batches
-from keras_cbam.detection.evaluate import BATCH_SIZE, run_data, without_known_warnings
+from keras_cbam.detection.evaluate import BATCH_SIZE, predicted, run_data
 from keras_cbam.detection.loading import input_size, load_run
 from keras_cbam.detection.models.base import Detector
 from keras_cbam.errors import ExportError, ModelError, TrainingError, positive_integer
-from keras_cbam.files.fresh_process import FreshProcessError, answer, run_module
+from keras_cbam.files.fresh_process import answer
 from keras_cbam.serving.artefact_files import (
     beside,
     put_in_place,
@@ -26,15 +25,15 @@ from keras_cbam.serving.artefact_files import (
 )
 from keras_cbam.serving.conversion import (
     LITERT_IN_FLOAT32,
+    convert,
     in_float32,
     litert_of_saved_model,
     onnx_of_saved_model,
 )
+from keras_cbam.serving.export import Artefact, ServedArtefact
 from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
-from keras_cbam.serving.runtimes import load_artefact
 from keras_cbam.serving.saved_model import ENDPOINT
 from keras_cbam.training.precision import allowed_difference
-from keras_cbam.training.saved_run import SavedRun
 
 # What the boxes are computed by: in integers, coordinates would be rounded to several pixels.
 IN_FLOAT32 = (
@@ -48,41 +47,29 @@ IN_FLOAT32 = (
 LIMITS = {"float16": (1e-2, 0.05), "int8": (0.1, 0.25)}
 
 
-@dataclasses.dataclass(frozen=True)
-class DetectorExport:
-    """An artefact of a detector at `output`, and how it compares with the Keras model.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectorExport(Artefact):
+    """How an `Artefact` of a detector compares with the Keras model.
 
     Attributes:
-        data: string, name of the data of which `images` test images were compared, in which the
-            Keras model finds `detections` objects.
-        calibration_images: int, training images that `"int8"` learned from; else 0.
+        detections: int, objects that the Keras model finds in the images.
         differences: dict: the largest of `"confidence"` and, in pixels, of `"boxes"`; and
             `"unpaired"`, the part of the detections that only one of the models has.
-        size: pair of ints, bytes of the Keras file and of the artefact.
-        skipped: list of lines on images that could not be used.
     """
 
-    format: str
-    quantize: str
-    output: pathlib.Path
-    data: str
-    calibration_images: int
-    images: int
     detections: int
     differences: dict
-    size: tuple
-    skipped: list
 
 
 def export_run(
-    run: SavedRun | str | os.PathLike,
+    run: Any,
     format: str,  # noqa: A002
     output: str | os.PathLike,
     quantize: str = "none",
-    data: str | os.PathLike | None = None,
+    data: Any = None,
     samples: int = 256,
     overwrite: bool = False,
-) -> typing.Any:
+) -> DetectorExport:
     """Writes the detector of a run in a format of serving, and compares what it finds with Keras.
 
     The artefact takes float32 `pixels` in [0, 255], `(batch, height, width, 3)`, and returns what
@@ -138,8 +125,7 @@ def export_run(
     if is_learned:
         calibration, more = _sample(loaded.train, samples, input_size(model))
         skipped = skipped + more
-    with without_known_warnings():
-        expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+    expected = predicted(model, images)
     exact = (allowed_difference(model), comparison.LARGEST_UNPAIRED)
     with beside(output) as path:
         found = _written_and_loaded(run.model_file, path, images, format, quantize, calibration)
@@ -174,46 +160,26 @@ def _sample(part, samples, size):
 
 def _written_and_loaded(model_file, path, images, file_format, quantize, calibration):
     """What an artefact finds that one fresh process writes and another one loads."""
-    with tempfile.TemporaryDirectory() as scratch:
-        names = ("pixels.npy", "found.npz", "calibration.npy")
-        pixels, found, learned = (str(pathlib.Path(scratch) / name) for name in names)
-        np.save(pixels, images)
-        if calibration is not None:
-            np.save(learned, calibration)
-        write = {"model_file": str(model_file), "quantize": quantize, "calibration": learned}
-        try:
-            for given in (write, {"pixels": pixels, "found": found}):
-                arguments = {"file_format": file_format, "path": str(path), **given}
-                run_module("keras_cbam.detection.export", arguments, KERAS_BACKEND="tensorflow")
-        except FreshProcessError as error:
-            raise ExportError(
-                f"The detector cannot be written as {file_format}: {error}"
-            ) from error
-        with np.load(found) as arrays:
-            return dict(arrays)
+    convert(model_file, file_format, path, quantize, images=calibration, writer=__name__)
+    with ServedArtefact(file_format, path) as served:
+        return served.predict(images, 1 if file_format == "litert" else BATCH_SIZE)
 
 
-def _work(model_file=None, **given):
-    if model_file is None:
-        _predict(**given)
-    else:
-        _write(model_file, **given)
-
-
-def _write(model_file, file_format, path, quantize, calibration):
+def _write(model_file, file_format, output, quantize, activation, calibration):
+    """Writes an artefact of a detector, see `convert`, in a process of its own."""
     _, model, _ = load_run(model_file)
     if file_format == "saved_model":
-        _write_saved_model(model, path, None)
+        _write_saved_model(model, output, None)
         return
-    images = np.load(calibration) if quantize == "int8" else None
+    images = None if calibration is None else np.load(calibration)
     with tempfile.TemporaryDirectory() as folder:
         if file_format == "onnx":
             _write_saved_model(in_float32(model), folder, None)
-            pathlib.Path(path).write_bytes(onnx_of_saved_model(folder).SerializeToString())
+            pathlib.Path(output).write_bytes(onnx_of_saved_model(folder).SerializeToString())
         else:
             # Suppression converts for a known number of images.
             _write_saved_model(in_float32(model), folder, 1)
-            litert_of_saved_model(folder, path, quantize, images, IN_FLOAT32)
+            litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
 
 
 def _write_saved_model(model, folder, batch):
@@ -227,19 +193,12 @@ def _write_saved_model(model, folder, batch):
         return model.decode_predictions(raw, *more)
 
     signature = [tf.TensorSpec((batch, *model.backbone.input_shape[1:]), "float32", name=INPUT)]
-    archive = keras.export.ExportArchive()
+    archive: Any = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(ENDPOINT, serve, signature)
     archive.add_endpoint(SIGNATURE, serve, signature)
     archive.write_out(folder, verbose=False)
 
 
-def _predict(file_format, path, pixels, found):
-    predict, batch = load_artefact(file_format, path), 1 if file_format == "litert" else BATCH_SIZE
-    images = np.load(pixels).astype("float32")
-    parts = [predict(images[i : i + batch]) for i in range(0, len(images), batch)]
-    np.savez(found, **{key: np.concatenate([part[key] for part in parts]) for key in KEYS})
-
-
 if __name__ == "__main__":
-    answer(_work)
+    answer(_write)

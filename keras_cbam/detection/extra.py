@@ -1,10 +1,14 @@
-"""Imported before the packages of the extra are: says how to get those that are missing."""
+"""Packages of the extras, imported where they are used: says how to get those that are missing."""
 
-import importlib.util
+import importlib
+import types
 
-for _name in ("defusedxml", "keras_cv", "pycocotools"):
-    if importlib.util.find_spec(_name) is None:
+
+def library(name: str, extra: str = "detection") -> types.ModuleType:
+    """A module of a package; ImportError with the command that installs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
         raise ImportError(
-            "Detection needs further packages: run `pip install keras_cbam[detection]`. "
-            f"There is no {_name}."
-        )
+            f"This needs a further package: run `pip install keras_cbam[{extra}]`. {error}."
+        ) from error

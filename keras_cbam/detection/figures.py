@@ -1,14 +1,15 @@
 """Figures of detectors. Each function returns a `Figure` and shows nothing on screen."""
 
 import colorsys
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_cbam.detection.metrics.coco_metrics import Detections
 from keras_cbam.visualization import panels
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Columns of images in a figure.
@@ -24,10 +25,10 @@ _INCH = 72
 
 
 def plot_detections(
-    images: typing.Any,
-    detections: typing.Any,
-    class_names: Sequence[str],
-    truth: typing.Any = None,
+    images: Sequence[np.ndarray],
+    detections: Detections,
+    class_names: list[str] | None,
+    truth: Sequence[tuple] | None = None,
     threshold: float = 0.5,
 ) -> "Figure":
     """Images with the boxes that were found in them, and above these with the true ones.
@@ -84,7 +85,7 @@ def plot_detections(
     return figure
 
 
-def class_colour(index):
+def class_colour(index: int) -> tuple[float, float, float]:
     """The colour of a class' boxes, red, green and blue in [0, 1]."""
     from matplotlib.colors import to_rgb
 
@@ -136,7 +137,7 @@ def _place(box, size, shape, taken):
     return min(places, key=covered)
 
 
-def plot_precision_recall(curves: Mapping[str, typing.Any]) -> "Figure":
+def plot_precision_recall(curves: dict[str, np.ndarray]) -> "Figure":
     """Precision by recall of each class, at an overlap of .5 of boxes, and their mean.
 
     Args:

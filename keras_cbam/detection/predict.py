@@ -1,8 +1,7 @@
 """What a detector finds in image files."""
 
-import os
-import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +10,10 @@ from keras_cbam.data.listing import find_images
 from keras_cbam.detection.evaluate import BATCH_SIZE, find_objects
 from keras_cbam.detection.loading import input_size, load_run
 from keras_cbam.errors import DataError, printable
-from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization import panels
 
 
-def predict_run(
-    run: SavedRun | str | os.PathLike, paths: Sequence[str | os.PathLike]
-) -> dict[str, typing.Any]:
+def predict_run(run: Any, paths: Sequence[str]) -> dict[str, Any]:
     """Finds objects in images.
 
     Args:
@@ -48,7 +44,7 @@ def predict_run(
     return {"images": entries, "skipped": skipped}
 
 
-def found_in_files(model, paths, skipped):
+def found_in_files(model: Any, paths: Sequence[str], skipped: list[str]) -> Iterator[tuple]:
     """Yields path, Pillow image and detections of each file; adds the unreadable to `skipped`."""
     size, is_empty = input_size(model), True
     for start in range(0, len(paths), BATCH_SIZE):

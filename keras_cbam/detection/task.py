@@ -3,27 +3,28 @@
 import contextlib
 import math
 import os
-import typing
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from keras_cbam.attention import layer_for_site
-from keras_cbam.data.order import ONE_DEVICE, spread
+from keras_cbam.data.order import ONE_DEVICE, Devices, spread
 from keras_cbam.detection.arguments import DetectorArguments
 from keras_cbam.detection.comparison import check_detections
 from keras_cbam.detection.data.batches import detection_batches
+from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.evaluate import measure, predict_detections, without_known_warnings
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
-from keras_cbam.detection.metrics.coco_metrics import precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
+from keras_cbam.errors import DataError, quoted
 from keras_cbam.training.arguments import with_signature
-from keras_cbam.training.comparison import Comparison, compare_trainings
+from keras_cbam.training.comparison import compare_trainings
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
-from keras_cbam.training.trainer import Run, train
+from keras_cbam.training.trainer import train
 from keras_cbam.visualization.figures import plot_learning_curves
 
 CLIPNORM = 10.0
@@ -47,33 +48,36 @@ class DetectionTask:
     name = "detection"
     files = ("learning_curves.png", "detections.png", "precision_recall.png")
 
-    def __init__(self, arguments):
+    def __init__(self, arguments: DetectorArguments):
         check_backbone(arguments.backbone)
         if arguments.attention is not None and not callable(arguments.attention):
             layer_for_site(arguments.attention, "site", start_as_identity=False)
         self.arguments = arguments
 
-    def load(self):
+    def load(self) -> DetectionData:
         args = self.arguments
         # Scenes are of the size that the detector takes, and so are not resized.
-        return load_detection_data(
+        data = load_detection_data(
             args.data, args.seed, args.train_scenes, args.test_scenes, args.image_size, args.strict
         )
+        if not len(data.train):
+            raise DataError(f"{quoted(args.data)} must have a training part, received none.")
+        return data
 
-    def build(self, data):
+    def build(self, data: DetectionData) -> keras.Model:
         args = self.arguments
         classes = len(data.class_names)
-        network = (args.backbone, args.attention, args.weights)
+        network: tuple[Any, ...] = (args.backbone, args.attention, args.weights)
         return build_detector(args.detector, classes, args.image_size, *network)
 
-    def phases(self, model, steps):
+    def phases(self, model: Any, steps: int) -> list[Phase]:
         arguments = self.arguments
 
         @contextlib.contextmanager
         def compiled():
             all_steps = arguments.epochs * steps
             warmup = max(1, math.ceil(WARMUP * all_steps))
-            schedule = keras.optimizers.schedules.CosineDecay(
+            schedule: Any = keras.optimizers.schedules.CosineDecay(
                 initial_learning_rate=arguments.learning_rate / warmup,
                 decay_steps=max(1, all_steps - warmup),
                 warmup_target=arguments.learning_rate,
@@ -87,7 +91,14 @@ class DetectionTask:
 
         return [Phase(arguments.epochs, compiled)]
 
-    def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE):
+    def batches(
+        self,
+        data: Any,
+        part: str,
+        epoch: int = 0,
+        first_step: int = 0,
+        devices: Devices = ONE_DEVICE,
+    ) -> Any:
         arguments = self.arguments
         if part == "sample":
             test = data.test.readable()
@@ -105,13 +116,17 @@ class DetectionTask:
             devices=devices,
         )
 
-    def measure(self, model, data, part="test"):
+    def measure(self, model: Any, data: Any, part: str = "test") -> tuple[dict[str, Any], tuple]:
         detection_set, size = getattr(data, part), self.arguments.image_size
         found = predict_detections(model, detection_set, size, self.arguments.batch_size)
-        return measure(model, detection_set.readable(), found, size), found
+        measured, curves = measure(model, detection_set.readable(), found, size)
+        return measured, (found, curves)
 
-    def artefacts(self, model, data, history, report, predictions):
+    def artefacts(
+        self, model: Any, data: DetectionData, history: Any, report: Any, predictions: Any
+    ) -> dict[str, Callable]:
         test = data.test.readable()
+        predictions, curves = predictions
 
         def detections():
             drawn = spread(len(test), IMAGES_DRAWN)
@@ -124,7 +139,7 @@ class DetectionTask:
         draws = (
             lambda: plot_learning_curves(history, of_training),
             detections,
-            lambda: plot_precision_recall(precision_recall(test, predictions)),
+            lambda: plot_precision_recall(curves),
         )
         return {
             name: lambda path, draw=draw: draw().savefig(path, dpi=100)
@@ -135,7 +150,7 @@ class DetectionTask:
 
 
 @with_signature(DetectorArguments)
-def train_detector(**arguments: typing.Any) -> Run:
+def train_detector(**arguments: Any) -> Any:
     """Trains a detector with attention, and writes what is needed to use it.
 
     AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
@@ -171,12 +186,12 @@ def train_detector(**arguments: typing.Any) -> Run:
 
 
 def compare(
-    attention: Sequence[str] | None = None,
-    seeds: int | None = None,
+    attention: Any = None,
+    seeds: Any = None,
     output: str | os.PathLike | None = None,
-    resume: str | os.PathLike | None = None,
-    **arguments: typing.Any,
-) -> Comparison:
+    resume: str | None = None,
+    **arguments: Any,
+) -> Any:
     """Compares the test AP at an overlap of 0.5 of detectors with each kind of attention.
 
     For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the

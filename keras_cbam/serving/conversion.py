@@ -17,10 +17,13 @@ LITERT_IN_FLOAT32 = ("ADD", "FULLY_CONNECTED", "SUM")
 _ONNX_OPSET = 17
 
 
-def convert(model_file, file_format, output, quantize="none", activation=None, images=None):
+def convert(
+    model_file, file_format, output, quantize="none", activation=None, images=None, writer=__name__
+):
     """Writes a `.keras` file in a format of serving, whatever the backend; or raises ExportError.
 
-    From the `images`, `"int8"` learns ranges of activations.
+    From the `images`, `"int8"` learns ranges of activations. `writer` is the name of the module
+    that does it in a fresh process.
     """
     arguments = {"file_format": file_format, "quantize": quantize, "activation": activation}
     arguments |= {"model_file": str(model_file), "output": str(output), "calibration": None}
@@ -29,7 +32,7 @@ def convert(model_file, file_format, output, quantize="none", activation=None, i
             arguments["calibration"] = str(pathlib.Path(scratch) / "images.npy")
             np.save(arguments["calibration"], images)
         try:
-            run_module("keras_cbam.serving.conversion", arguments, KERAS_BACKEND="tensorflow")
+            run_module(writer, arguments, KERAS_BACKEND="tensorflow")
         except FreshProcessError as error:
             raise ExportError(
                 f"The model {str(model_file)!r} cannot be written as {file_format}: {error}"

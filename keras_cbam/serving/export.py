@@ -13,43 +13,54 @@ from keras_cbam.errors import ExportError, ModelError, last_line, quoted
 from keras_cbam.serving import agreement, runtimes
 from keras_cbam.serving.artefact_files import beside, put_in_place, size_in_bytes
 from keras_cbam.serving.conversion import convert
+from keras_cbam.serving.formats import OUTPUT
 
 # Images at once: of the predictions that are compared, and of those that are timed.
 COMPARED_BATCHES = (32, 5)
 TIMED_BATCHES = (1, 32)
 
 
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """An artefact and how it compares with the Keras model; pairs are of Keras and the artefact.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A model in a format of serving at `output`, whatever its task.
 
     Attributes:
-        activation: string, what was added to make the model's outputs probabilities, or `None`.
         data: string, name of the data that the images are from.
         calibration_images: int, training images that `"int8"` learned from; else 0.
-        images: int, test images that were compared, of the shape `input_shape`.
-        largest_difference: float, of probabilities.
-        agreement: float, part of the images whose likeliest class is the same.
-        accuracy: pair of floats; `None` where the data have other classes than the model.
-        size: pair of ints, bytes of the files.
-        milliseconds: `{batch size: pair of floats}`, median milliseconds for each image.
-        skipped: list of lines `"path: reason"` on images that could not be read.
+        images: int, test images that were compared.
+        size: pair of ints, bytes of the Keras file and of the artefact.
+        skipped: list of lines `"path: reason"` on images that could not be used.
     """
 
     format: str
     quantize: str
     output: pathlib.Path
-    activation: str | None
     data: str
     calibration_images: int
     images: int
+    size: tuple
+    skipped: list
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export(Artefact):
+    """How an `Artefact` compares with the Keras model; pairs are of Keras and the artefact.
+
+    Attributes:
+        activation: string, what was added to make the model's outputs probabilities, or `None`.
+        input_shape: tuple, the shape of an image.
+        largest_difference: float, of probabilities.
+        agreement: float, part of the images whose likeliest class is the same.
+        accuracy: pair of floats; `None` where the data have other classes than the model.
+        milliseconds: `{batch size: pair of floats}`, median milliseconds for each image.
+    """
+
+    activation: str | None
     input_shape: tuple
     largest_difference: float
     agreement: float
     accuracy: tuple | None
-    size: tuple
     milliseconds: dict
-    skipped: list
 
 
 class ServedArtefact:
@@ -96,10 +107,11 @@ class ServedArtefact:
         return json.loads(answer)
 
     def predict(self, images, batch_size):
-        """The probabilities of images."""
-        output = self.folder / "probabilities.npy"
+        """A dict of the outputs for images, by name."""
+        output = self.folder / "outputs.npz"
         self._ask(images, batch_size=batch_size, output=str(output))
-        return np.load(output)
+        with np.load(output) as arrays:
+            return dict(arrays)
 
     def milliseconds(self, images, seconds):
         """How long predictions of all the images at once take, repeated for some seconds."""
@@ -122,7 +134,7 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
         convert(model_file, format, path, quantize, activation, calibration)
         try:
             with ServedArtefact(format, path) as served:
-                found = [served.predict(images, size) for size in COMPARED_BATCHES]
+                found = [served.predict(images, size)[OUTPUT] for size in COMPARED_BATCHES]
                 compared = agreement.compare(expected, found)
                 agreement.check_agreement(model, format, quantize, **compared)
                 milliseconds = {

@@ -65,11 +65,10 @@ def _answer(predict, images, batch_size=None, output=None, seconds=None):
     pixels = np.load(images).astype("float32")
     if seconds is not None:
         return {"milliseconds": call_milliseconds(predict, pixels, seconds)}
-    batches = [
-        predict(pixels[i : i + batch_size])["probabilities"]
-        for i in range(0, len(pixels), batch_size)
-    ]
-    np.save(output, np.concatenate(batches))
+    batches = [predict(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)]
+    np.savez(
+        output, **{name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
+    )
     return {}
 
 

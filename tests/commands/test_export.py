@@ -90,7 +90,16 @@ def test_a_detector(monkeypatch, capsys):
 
     differences = {"boxes": 2e-5, "unpaired": 0.0}
     result = DetectorExport(
-        *("saved_model", "none", pathlib.Path("/s"), "toy", 0, 12, 30, differences, (2e6, 3e6), [])
+        format="saved_model",
+        quantize="none",
+        output=pathlib.Path("/s"),
+        data="toy",
+        calibration_images=0,
+        images=12,
+        detections=30,
+        differences=differences,
+        size=(2e6, 3e6),
+        skipped=[],
     )
     export(monkeypatch, result, "--format=saved_model", "--output=s")
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
 import pytest
 
-for name in ("keras_cv", "pycocotools", "defusedxml"):
+for name in ("keras_hub", "faster_coco_eval", "defusedxml"):
     pytest.importorskip(name, reason="needs keras_cbam[detection]")

@@ -31,6 +31,14 @@ def strided_model(input_shape=(64, 64, 3), depth=5):
     return keras.Model(inputs, keras.layers.Dense(3, name="classes")(x), name="strided")
 
 
+def level_names(backbone):
+    """`{"P3": layer name, ...}` of a feature pyramid."""
+    return {
+        level: tensor._keras_history.operation.name
+        for level, tensor in backbone.pyramid_outputs.items()
+    }
+
+
 def tensors(model, names, pictures=PICTURES):
     """The outputs of the layers of these names, as arrays."""
     outputs = [model.get_layer(name).output for name in names]

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import keras
-import keras_cv
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -190,7 +189,6 @@ def test_xla_compiles_the_training_and_not_the_suppression(data, monkeypatch):
         ("ssd", SSD),
         ("stairnet", StairNet),
         ("faster_rcnn", FasterRCNN),
-        ("retinanet", keras_cv.models.RetinaNet),
     ],
 )
 def test_the_detector_is_the_one_asked_for(data, detector, kind):

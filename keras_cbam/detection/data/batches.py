@@ -1,7 +1,8 @@
 """Images with boxes as a `tf.data.Dataset` of batches."""
 
 import itertools
-import typing
+import math
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import augmented, fitted, fitted_scale
 from keras_cbam.detection.data.sized_images import read_images
 from keras_cbam.errors import one_of, positive_integer, validate_seed
+
+# Boxes that a batch has room for at least, if an image of the set has so many.
+LEAST_PADDING = 8
 
 
 def detection_batches(
@@ -24,7 +28,7 @@ def detection_batches(
     first_step: int = 0,
     augment: str = "flip_crop_color",
     devices: Devices = ONE_DEVICE,
-) -> typing.Any:
+) -> Any:
     """Batches of images and their boxes, as the detectors take them.
 
     Images are resized by antialiased bilinear filtering so that the longer side fits, and padded
@@ -49,8 +53,10 @@ def detection_batches(
     Returns:
         `tf.data.Dataset` of `(images, {"boxes": boxes, "classes": classes})`, all float32: pixels
         in [0, 255] `(batch, image_size, image_size, 3)`; left, top, right and bottom edges in
-        pixels `(batch, boxes, 4)`; indices `(batch, boxes)`. Padding, to the most boxes of an
-        image, is -1. Batches of image files are read within `keras_cbam.data.reading`.
+        pixels `(batch, boxes, 4)`; indices `(batch, boxes)`. Padding is -1, to the most boxes of an
+        image of the batch, rounded up to 8, 16, 32, ... and at most to that of the set: XLA
+        compiles a training step for each of these few numbers. Batches of image files are read
+        within `keras_cbam.data.reading`.
 
     Raises:
         ValueError: if an argument is outside its range.
@@ -76,6 +82,8 @@ def detection_batches(
         )
     ]
     most = max(1, *(len(classes) for _, classes in targets))
+    # One number for all where there is only one.
+    padded = most if most <= LEAST_PADDING else None
     is_augmented = training and augment != "none"
 
     def rows_of(epoch):
@@ -91,8 +99,8 @@ def detection_batches(
         rows = (lambda: rows_of(next(epochs))), len(rows)
     signature = (
         tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
-        tf.TensorSpec((None, most, 4), tf.float32),
-        tf.TensorSpec((None, most), tf.float32),
+        tf.TensorSpec((None, padded, 4), tf.float32),
+        tf.TensorSpec((None, padded), tf.float32),
     )
     dataset = batched(rows, batch_size // devices.processes, read, signature)
     return dataset.map(
@@ -121,8 +129,10 @@ def _read(rows, images, targets, image_size, is_augmented, max_boxes):
     # In the place of what cannot be read, the next one that can.
     places = np.searchsorted(np.flatnonzero(kept), np.arange(len(rows))) % len(examples)
     examples = [examples[place] for place in places]
-    boxes = np.full((len(rows), max_boxes, 4), -1, "float32")
-    classes = np.full((len(rows), max_boxes), -1, "float32")
+    doublings = math.ceil(math.log2(max(LEAST_PADDING, *(len(own) for *_, own in examples))))
+    count = min(max_boxes, 2**doublings)
+    boxes = np.full((len(rows), count, 4), -1, "float32")
+    classes = np.full((len(rows), count), -1, "float32")
     for i, (_, own_boxes, own_classes) in enumerate(examples):
         boxes[i, : len(own_boxes)] = own_boxes
         classes[i, : len(own_classes)] = own_classes

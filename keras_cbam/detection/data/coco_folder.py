@@ -1,14 +1,15 @@
 """Folders in COCO's layout."""
 
-import contextlib
+import collections
 import dataclasses
+import functools
 import glob
-import io
+import hashlib
+import json
 import math
 import os
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from keras_cbam.detection.data.collector import Collector, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
@@ -17,10 +18,14 @@ from keras_cbam.errors import DataError, first_line, printable, quoted
 _PREFIX = "instances_"
 # Numbers beyond are a damaged file's.
 _LARGEST = 1e9
+_KEYS = ("category_id", "bbox", "area", "iscrowd")
 
 
 def coco_folder(
-    folder: str | os.PathLike, seed: int = 0, test_fraction: float = 0.2, strict: bool = False
+    folder: str | os.PathLike,
+    seed: int = 0,
+    test_fraction: float | None = 0.2,
+    strict: bool = False,
 ) -> DetectionData:
     """Images and boxes of a folder in COCO's layout.
 
@@ -33,7 +38,8 @@ def coco_folder(
         folder: path of a folder with
 
             - `annotations/instances_{train,val}*.json` and, to test on, `instances_test*.json` if
-              there is one; the images are in folders named as what follows `instances_`; or
+              there is one; the images are in folders named as what follows `instances_`. Without
+              the first there is nothing to train on, and the rest can be measured on; or
             - `annotations.json`, and the images in `images`, of which a part is split off for
               testing. What is left out is counted in the training part.
         seed: int, of the split. Defaults to `0`.
@@ -60,12 +66,16 @@ def coco_folder(
         if test_fraction is None:
             return DetectionData(whole, whole, whole)
         return _split(whole, folder, seed, test_fraction)
+    paths = [_find(folder, part) for part in ("train", "val", "test")]
+    if not any(paths[1:]):
+        raise DataError(
+            f"The folder {quoted(folder)} must have a file 'annotations/{_PREFIX}val*.json' or "
+            f"'{_PREFIX}test*.json', received none."
+        )
     parts = []
-    for part in ("train", "val", "test"):
-        path = _find(folder, part)
-        if path is not None:
-            images = os.path.basename(path).removeprefix(_PREFIX).removesuffix(".json")
-            parts.append(_read(folder, path, images, name, strict))
+    for path in filter(None, paths):
+        images = os.path.basename(path).removeprefix(_PREFIX).removesuffix(".json")
+        parts.append(_read(folder, path, images, name, strict))
     for part in parts[1:]:
         if part.class_names != parts[0].class_names:
             odd = sorted(set(parts[0].class_names) ^ set(part.class_names))
@@ -73,14 +83,14 @@ def coco_folder(
                 f"The parts of {quoted(folder)} must have the same categories, received "
                 f"{f'{odd[0]!r} not in all' if odd else 'another order of them'}."
             )
-    return in_parts(parts, folder)
+    return in_parts(parts, folder, has_training=paths[0] is not None)
 
 
 def _find(folder, part):
-    """The path of the annotations of a part; `None` without a test part."""
+    """The path of the annotations of a part, `None` if there is none."""
     pattern = os.path.join(glob.escape(folder), "annotations", f"{_PREFIX}{part}*.json")
     paths = glob.glob(pattern)
-    if len(paths) > 1 or (part != "test" and not paths):
+    if len(paths) > 1:
         raise DataError(
             f"The folder {quoted(folder)} must have one file "
             f"'annotations/{_PREFIX}{part}*.json', received {len(paths)}."
@@ -105,9 +115,9 @@ def _split(whole, folder, seed, test_fraction):
 def _read(folder, path, images, name, strict):
     collector = Collector(folder, strict)
     skipped = collector.skipped
-    coco, categories = _index(path, skipped)
+    categories, listed, all_boxes = _index(path, skipped)
     seen = set()
-    for image_id, image in coco.imgs.items():
+    for image_id, image in listed.items():
         size = image.get("height"), image.get("width")
         is_sound = all(type(n) is int and 0 < n < _LARGEST for n in size)
         if not is_sound or not isinstance(image.get("file_name"), str):
@@ -118,7 +128,7 @@ def _read(folder, path, images, name, strict):
             skipped["images listed before"] += 1
         elif file is not None:
             seen.add(file)
-            found = coco.imgToAnns.get(image_id, [])
+            found = all_boxes.get(image_id, [])
             sound = [one for one in found if _is_box(one)]
             skipped["malformed boxes"] += len(found) - len(sound)
             boxes = [
@@ -133,28 +143,42 @@ def _read(folder, path, images, name, strict):
 
 
 def _index(path, skipped):
-    """The pycocotools index of a file, and its categories as `{id: name}` in order."""
+    """The categories of a file, `{id: name}` in order, its images by id, and the boxes of each."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(path)
-        names = {key: coco.cats[key]["name"] for key in sorted(coco.cats)}
-        images, boxes = coco.dataset["images"], coco.dataset["annotations"]
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        names, images, boxes, listed = _parsed(path, content)
     except (OSError, RecursionError) as error:
         raise DataError(f"{quoted(path)} cannot be read: {first_line(error)}.") from error
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        # json raises ValueError; the others are of pycocotools on JSON of another structure.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # json raises ValueError; the others are of JSON of another structure.
         what = f": {first_line(error)}" if isinstance(error, ValueError) else ""
         if isinstance(error, KeyError):
             what = f": there is an entry without {error.args[0]!r}"
         raise DataError(f"{quoted(path)} is not JSON in COCO's format{what}.") from error
     if not names or not all(isinstance(text, str) for text in names.values()):
         raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
-    if len(set(names.values())) < len(coco.dataset["categories"]):
+    if len(set(names.values())) < listed["categories"]:
         raise DataError(f"The categories of {quoted(path)} must have ids and names of their own.")
-    skipped["images with the id of another"] += len(images) - len(coco.imgs)
-    known = sum(len(coco.imgToAnns[key]) for key in coco.imgs if key in coco.imgToAnns)
-    skipped["boxes of unknown images"] += len(boxes) - known
-    return coco, names
+    skipped["images with the id of another"] += listed["images"] - len(images)
+    skipped["boxes of unknown images"] += sum(len(boxes[key]) for key in boxes.keys() - images)
+    return names, images, boxes
+
+
+@functools.lru_cache(maxsize=3)
+def _parsed(path, content):
+    """As `_index`, and how many there are in each list: a file of COCO takes half a minute."""
+    with open(path, encoding="utf-8") as file:
+        whole = json.load(file)
+    names = {one["id"]: one["name"] for one in whole["categories"]}
+    images = {one["id"]: one for one in whole["images"]}
+    boxes = collections.defaultdict(list)
+    for one in whole["annotations"]:
+        hash(one["category_id"])
+        # The outlines of objects are most of the file.
+        boxes[one["image_id"]].append({key: one[key] for key in _KEYS if key in one})
+    listed = {key: len(whole[key]) for key in ("categories", "images")}
+    return {key: names[key] for key in sorted(names)}, images, dict(boxes), listed
 
 
 def _is_number(value):

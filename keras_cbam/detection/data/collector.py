@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +17,14 @@ from keras_cbam.errors import DataError, printable, quoted
 class Collector:
     """Gathers images of a folder, which no path may lead out of, and counts what is left out."""
 
-    def __init__(self, root, strict):
+    def __init__(self, root: str, strict: bool):
         self.strict = strict
         self.root = pathlib.Path(os.path.realpath(root))
         self.skipped = collections.Counter()
         self.unreadable = []
         self._rows = []
 
-    def inside(self, folder, name):
+    def inside(self, folder: str, name: str) -> str | None:
         """The path of a file of the data; `None`, with a count, if there is none in `root`."""
         path = os.path.join(folder, name)
         try:
@@ -57,10 +58,10 @@ class Collector:
         columns = (boxes, np.array(classes, object), np.array(ignored, bool), areas)
         self._rows.append((path, size, image_id, *(column[is_kept] for column in columns)))
 
-    def class_names(self):
+    def class_names(self) -> list[str]:
         return sorted({name for row in self._rows for name in row[4]})
 
-    def collect(self, name, class_names, where):
+    def collect(self, name: str, class_names: dict[Any, str], where: str) -> DetectionSet:
         """The `DetectionSet`, of `{class in the data: name}`; DataError if no image is left."""
         index = {key: i for i, key in enumerate(class_names)}
         images = len(self._rows) + len(self.unreadable)
@@ -83,17 +84,23 @@ class Collector:
                 f"{quoted(where)} must have readable images, received none"
                 f"{f' ({received})' if received else ''}."
             )
-        paths, sizes, image_ids, *columns = map(list, zip(*rows))
-        sizes = np.array(sizes, "int64")
-        images = SizedImages(paths, sizes, self.strict)
-        names = list(class_names.values())
+        names = ("paths", "sizes", "image_ids", "boxes", "classes", "ignored", "areas")
+        found: dict[str, Any] = dict(zip(names, map(list, zip(*rows))))
+        found["sizes"] = np.array(found["sizes"], "int64")
         return DetectionSet(
-            name, names, images, sizes, *columns, image_ids, skipped, self.unreadable
+            name=name,
+            class_names=list(class_names.values()),
+            images=SizedImages(found.pop("paths"), found["sizes"], self.strict),
+            skipped=skipped,
+            unreadable=self.unreadable,
+            **found,
         )
 
 
-def in_parts(parts, folder):
-    """Two or three parts as `DetectionData`; DataError if there is no box to train on."""
-    if not any(map(len, parts[0].boxes)):
+def in_parts(parts, folder, has_training=True):
+    """Up to three parts as `DetectionData`; DataError if there is no box to train on."""
+    if not has_training:
+        parts = [parts[0].select([]), *parts]
+    elif not any(map(len, parts[0].boxes)):
         raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
     return DetectionData(parts[0], parts[1], parts[-1])

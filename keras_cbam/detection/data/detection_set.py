@@ -1,12 +1,12 @@
 """Images with boxes, as every reader gives them and everything else takes them."""
 
 import dataclasses
-import hashlib
-import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_cbam.data.labelled_images import labels_by_name
+from keras_cbam.data.labelled_images import DataInParts, labels_by_name
 from keras_cbam.data.order import spread
 from keras_cbam.detection.data.sized_images import SizedImages
 from keras_cbam.errors import printable
@@ -37,7 +37,7 @@ class DetectionSet:
 
     name: str
     class_names: list
-    images: object
+    images: Any
     sizes: np.ndarray
     boxes: list
     classes: list
@@ -50,7 +50,7 @@ class DetectionSet:
     def __len__(self):
         return len(self.boxes)
 
-    def select(self, indices):
+    def select(self, indices: Any) -> "DetectionSet":
         """The `DetectionSet` of the images with these indices."""
         indices = np.asarray(indices, "int64")
         images = self.images
@@ -66,27 +66,37 @@ class DetectionSet:
         }
         return dataclasses.replace(self, images=images, sizes=self.sizes[indices], **per_image)
 
-    def sources(self):
+    def columns(self) -> list[np.ndarray]:
+        """The arrays that tell these boxes from others."""
+        return [self.sizes, *self.boxes, *self.classes, *self.ignored]
+
+    def facts(self, root: str) -> Iterable[bytes]:
+        """What tells these images from others, see `FileImages`."""
+        if isinstance(self.images, SizedImages):
+            return self.images.facts(root)
+        return (np.asarray(self.images[i]).tobytes() for i in spread(len(self), _SAMPLE))
+
+    def sources(self) -> list[SizedImages]:
         """The image sources that batches read, for `keras_cbam.data.reading`."""
         return [self.images] if isinstance(self.images, SizedImages) else []
 
-    def failures(self):
+    def failures(self) -> dict[int, str]:
         """A dict `{index: reason}` of the images that could not be used so far."""
         return self.images.failures if isinstance(self.images, SizedImages) else {}
 
-    def readable(self):
+    def readable(self) -> "DetectionSet":
         """The `DetectionSet` without the images that could not be used so far."""
         failures = self.failures()
         kept = [i for i in range(len(self)) if i not in failures]
         return self.select(kept) if failures else self
 
-    def all_skipped(self):
+    def all_skipped(self) -> list[str]:
         """Lines on what was left out or mended, and on images that could not be used so far."""
         counts = [f"{count} {reason}" for reason, count in self.skipped.items()]
         failed = [line for each in self.sources() for line in each.failure_lines()]
         return [*counts, *self.unreadable, *failed]
 
-    def with_classes(self, class_names):
+    def with_classes(self, class_names: Sequence[str]) -> "DetectionSet":
         """The same images and boxes with a model's (printable) classes; DataError if some lack."""
         used = np.unique(np.concatenate(self.classes))
         index = np.full(len(self.class_names), -1, "int32")
@@ -97,7 +107,7 @@ class DetectionSet:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DetectionData:
+class DetectionData(DataInParts):
     """Images with boxes in parts, of the same classes.
 
     Attributes:
@@ -110,48 +120,14 @@ class DetectionData:
     test: DetectionSet
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self.train.name
 
     @property
-    def class_names(self):
+    def class_names(self) -> list[str]:
         return self.train.class_names
 
-    def identity(self):
-        """A digest of boxes, classes and images that differs for other data, wherever they lie."""
-        parts = self._parts().values()
-        paths = [path for part in parts for path in getattr(part.images, "paths", ())]
-        root = os.path.commonpath(map(os.path.dirname, paths)) if paths else "."
-        digest = hashlib.sha256(repr(self.class_names).encode())
-        for part in parts:
-            for column in (part.sizes, *part.boxes, *part.classes, *part.ignored):
-                digest.update(np.ascontiguousarray(column).tobytes())
-            sample = (np.asarray(part.images[i]).tobytes() for i in spread(len(part), _SAMPLE))
-            is_files = isinstance(part.images, SizedImages)
-            for fact in part.images.facts(root) if is_files else sample:
-                digest.update(fact)
-        return digest.hexdigest()
-
-    def describe(self):
-        """What the report of a run says of the data."""
-        parts = self._parts()
-        return {
-            "name": self.name,
-            "training_images": len(self.train),
-            "validation_images": len(self.validation),
-            "test_images": len(self.test),
-            # Where it is the test part, the best epoch is one of the test images' own.
-            "validation_part": "test" if self.validation is self.test else "validation",
-            "class_names": self.class_names,
-            "skipped": [
-                f"{name}: {line}" for name, part in parts.items() for line in part.all_skipped()
-            ],
-        }
-
-    def sources(self):
-        """The image sources that batches read, for `keras_cbam.data.reading`."""
-        return [source for part in self._parts().values() for source in part.sources()]
-
-    def _parts(self):
-        validation = {} if self.validation is self.test else {"validation": self.validation}
-        return {"train": self.train, **validation, "test": self.test}
+    def all_skipped(self) -> list[str]:
+        """Lines on what was left out or mended in each part."""
+        parts = self.parts().items()
+        return [f"{name}: {line}" for name, part in parts for line in part.all_skipped()]

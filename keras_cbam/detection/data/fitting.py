@@ -10,13 +10,13 @@ BRIGHTNESS = (-32.0, 32.0)
 LEAST_PART, LEAST_SIDE = 0.25, 2.0
 
 
-def fitted_size(height, width, image_size):
+def fitted_size(height: int, width: int, image_size: int) -> tuple[int, int]:
     """Height and width of an image whose longer side is resized to `image_size` pixels."""
     longer = max(height, width)
-    return tuple(max(1, round(length * image_size / longer)) for length in (height, width))
+    return max(1, round(height * image_size / longer)), max(1, round(width * image_size / longer))
 
 
-def fitted_scale(height, width, image_size):
+def fitted_scale(height: int, width: int, image_size: int) -> np.ndarray:
     """What takes pixels of an image to those of the resized one, across and down."""
     new_height, new_width = fitted_size(height, width, image_size)
     return np.array([new_width / width, new_height / height], "float32")

@@ -17,7 +17,7 @@ def load_detection_data(
     test_scenes: int = 500,
     image_size: int = 96,
     strict: bool = False,
-    test_fraction: float = 0.2,
+    test_fraction: float | None = 0.2,
 ) -> DetectionData:
     """Loads images with boxes: a part to train on, one to validate with, and one to test on.
 

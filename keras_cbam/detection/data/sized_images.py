@@ -1,12 +1,12 @@
 """The images of a `DetectionSet`, which have sizes of their own, read by their indices."""
 
-import typing
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from keras_cbam.data.image_files import in_threads
+from keras_cbam.data.image_files import FORMATS, flatten, in_threads
 from keras_cbam.data.image_sources import FileImages
 from keras_cbam.errors import DataError, quoted
 
@@ -14,7 +14,8 @@ from keras_cbam.errors import DataError, quoted
 class SizedImages(FileImages):
     """Image files, each of a known size, decoded when they are asked for.
 
-    A file that cannot be decoded, or is not of its size, is a failure, see `FileImages`.
+    A file that cannot be decoded, or is not of its size, is a failure, see `FileImages`. Where EXIF
+    data turn an image, the boxes are for whichever of both, upright or as stored, has its size.
     `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
 
     Args:
@@ -28,12 +29,12 @@ class SizedImages(FileImages):
     (480, 640, 3)
     """
 
-    def __init__(self, paths: Sequence[str], sizes: typing.Any, strict: bool = False) -> None:
+    def __init__(self, paths: Sequence[str], sizes: np.ndarray, strict: bool = False):
         # There is no one size.
         super().__init__(paths, 0, strict=strict)
         self.sizes = sizes
 
-    def select(self, indices):
+    def select(self, indices: Any) -> "SizedImages":
         return SizedImages([self.paths[i] for i in indices], self.sizes[indices], self.strict)
 
     def __getitem__(self, index):
@@ -44,11 +45,14 @@ class SizedImages(FileImages):
             )
         return pixels[0]
 
-    def read(self, indices, transform):
+    def read(self, indices: Any, transform: Any) -> tuple[list, np.ndarray]:
         """As `FileImages.read`: a list of what `transform` returned, and which images those are."""
 
         def of_its_size(image, position):
             height, width = self.sizes[indices[position]]
+            if image.size == (height, width) != (width, height):
+                with Image.open(self.paths[indices[position]], formats=FORMATS) as stored:
+                    image = flatten(stored) if stored.size == (width, height) else image
             if image.size == (width, height):
                 return transform(image.convert("RGB"), position)
             self.failures[int(indices[position])] = (
@@ -63,7 +67,7 @@ class SizedImages(FileImages):
         return [each for each in found if each is not None], kept
 
 
-def read_images(images, indices, transform):
+def read_images(images: Any, indices: Any, transform: Any) -> tuple[list, np.ndarray]:
     """`SizedImages.read` of any images of a `DetectionSet`."""
     if isinstance(images, SizedImages):
         return images.read(indices, transform)

@@ -4,15 +4,17 @@ import math
 import os
 import xml.etree.ElementTree
 
-from defusedxml import DefusedXmlException, ElementTree
-
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
 from keras_cbam.detection.data.collector import Collector, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
+from keras_cbam.detection.extra import library
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
 # VOC 2007 has all four lists; later years have no public test part.
-_PARTS = (("trainval", "test"), ("train", "val", "test"), ("train", "val"))
+_PARTS = (
+    *(("trainval", "test"), ("train", "val", "test"), ("train", "val")),
+    *(("val", "test"), ("val",), ("test",)),
+)
 
 
 def voc_folder(folder: str | os.PathLike, strict: bool = False) -> DetectionData:
@@ -41,19 +43,19 @@ def voc_folder(folder: str | os.PathLike, strict: bool = False) -> DetectionData
     folder = os.fspath(folder)
     name = printable(os.path.basename(os.path.abspath(folder)))
     lists = os.path.join(folder, "ImageSets", "Main")
-    for parts in _PARTS:
-        paths = [os.path.join(lists, f"{part}.txt") for part in parts]
+    for parts_of in _PARTS:
+        paths = [os.path.join(lists, f"{part}.txt") for part in parts_of]
         if all(map(os.path.isfile, paths)):
             break
     else:
         raise DataError(
             f"The folder {quoted(folder)} must have the lists trainval.txt and test.txt, or "
-            "train.txt and val.txt, in 'ImageSets/Main'."
+            "train.txt and val.txt, in 'ImageSets/Main'; or val.txt or test.txt to measure on."
         )
     found = [_read(folder, path, strict) for path in paths]
     class_names = {key: key for key in found[0].class_names()}
     parts = [part.collect(name, class_names, path) for part, path in zip(found, paths)]
-    return in_parts(parts, folder)
+    return in_parts(parts, folder, has_training=parts_of[0].startswith("train"))
 
 
 def _read(folder, list_path, strict):
@@ -101,9 +103,10 @@ def _add(collector, image, annotation, image_id):
 
 
 def _parse(path):
+    defused = library("defusedxml.ElementTree")
     try:
-        return ElementTree.parse(path, forbid_dtd=True).getroot()
-    except DefusedXmlException as error:
+        return defused.parse(path, forbid_dtd=True).getroot()
+    except library("defusedxml").DefusedXmlException as error:
         raise DataError(
             f"{quoted(path)} declares a document type or entities, which are not read."
         ) from error

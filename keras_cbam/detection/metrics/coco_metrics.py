@@ -1,20 +1,21 @@
-"""COCO's metrics of a detector, by pycocotools."""
+"""COCO's metrics of a detector, by faster-coco-eval, which counts as pycocotools does."""
 
-import contextlib
-import io
-import typing
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from keras_cbam.detection.data.detection_set import DetectionSet
+from keras_cbam.detection.extra import library
+
+Detections = Sequence[dict[str, np.ndarray]]
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 NAMES += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
-# Of the curves of precision and recall.
+# Of the curves of precision and recall: the first of COCO's overlaps.
 OVERLAP = 0.5
 
 
-def coco_metrics(ground_truth: typing.Any, detections: typing.Any) -> dict[str, typing.Any]:
+def coco_metrics(ground_truth: DetectionSet, detections: Detections) -> dict[str, Any]:
     """COCO's twelve metrics, and the average precision of each class.
 
     AP is the mean over the classes and over the overlaps .5, .55, ... .95 of boxes; AP50 and AP75
@@ -41,22 +42,13 @@ def coco_metrics(ground_truth: typing.Any, detections: typing.Any) -> dict[str, 
     >>> scenes = clothing_scenes(8)
     >>> coco_metrics(scenes, predict_detections(model, scenes, 96))["AP"]
 
-    Source: `COCOeval` of [pycocotools](https://github.com/cocodataset/cocoapi).
+    Source: `COCOeval` of [pycocotools](https://github.com/cocodataset/cocoapi), as
+    [faster-coco-eval](https://github.com/MiXaiLL76/faster_coco_eval) computes it.
     """
-    # keras_cv's `PyCOCOCallback` leaves out images without detections, and class 0.
-    evaluation = _evaluated(ground_truth, detections)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.summarize()
-    precision = _precision(evaluation)
-    metrics = dict(zip(NAMES, map(float, evaluation.stats)))
-    metrics["per_class"] = {
-        name: {"AP": _mean(precision[:, :, i]), "AP50": _mean(precision[0, :, i])}
-        for i, name in enumerate(ground_truth.class_names)
-    }
-    return metrics
+    return metrics_and_curves(ground_truth, detections)[0]
 
 
-def precision_recall(ground_truth: typing.Any, detections: typing.Any) -> dict[str, typing.Any]:
+def precision_recall(ground_truth: DetectionSet, detections: Detections) -> dict[str, np.ndarray]:
     """The precision of each class at the recalls 0, 0.01, ... 1, for an overlap of .5 of boxes.
 
     It is the best at this or a higher recall, 0 if that is not reached: a curve's mean is AP50.
@@ -67,22 +59,16 @@ def precision_recall(ground_truth: typing.Any, detections: typing.Any) -> dict[s
     Returns:
         `{class name: float array (101,)}`, of the classes that have objects.
     """
-    precision = _precision(_evaluated(ground_truth, detections, overlaps=[OVERLAP]))[0]
-    return {
-        name: precision[:, i]
-        for i, name in enumerate(ground_truth.class_names)
-        if (precision[:, i] >= 0).any()
-    }
+    return metrics_and_curves(ground_truth, detections)[1]
 
 
-def _precision(evaluation):
-    """Overlaps x recalls x classes, of objects of any size and 100 detections."""
-    return evaluation.eval["precision"][..., 0, -1]
-
-
-def _evaluated(ground_truth, detections, overlaps=None):
+def metrics_and_curves(
+    ground_truth: DetectionSet, detections: Detections
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `coco_metrics` and `precision_recall` return, by one evaluation."""
     check_length(ground_truth, detections)
-    annotations = [
+    coco = library("faster_coco_eval")
+    boxes = [
         {"image_id": i, "category_id": kind, "bbox": box, "area": area, "iscrowd": is_ignored}
         for i in range(len(ground_truth))
         for box, kind, area, is_ignored in zip(
@@ -92,26 +78,42 @@ def _evaluated(ground_truth, detections, overlaps=None):
             ground_truth.ignored[i].astype(int).tolist(),
         )
     ]
-    results = [np.zeros((0, 7))]
-    for i, one in enumerate(detections):
-        images = np.full(len(one["classes"]), i)
-        columns = [images, with_sides(one["boxes"]), one["confidence"], one["classes"]]
-        results.append(np.column_stack(columns))
-    results = np.concatenate(results)
-    # pycocotools reports by printing.
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(ground_truth, annotations)
-        # It takes no empty results.
-        found = truth.loadRes(results) if len(results) else _index(ground_truth, [])
-        evaluation = COCOeval(truth, found, "bbox")
-        if overlaps is not None:
-            evaluation.params.iouThrs = np.array(overlaps)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
+    found = [
+        {"image_id": i, "category_id": kind, "bbox": box, "score": score}
+        for i, one in enumerate(detections)
+        for box, kind, score in zip(
+            with_sides(one["boxes"]).tolist(),
+            np.asarray(one["classes"]).tolist(),
+            np.asarray(one["confidence"], "float64").tolist(),
+        )
+    ]
+    whole = {
+        "images": [{"id": i} for i in range(len(ground_truth))],
+        "categories": [{"id": i} for i in range(len(ground_truth.class_names))],
+        # An object of id 0 would count as not matched.
+        "annotations": [{**each, "id": i} for i, each in enumerate(boxes, 1)],
+    }
+    truth = coco.COCO(whole)
+    # It takes no empty results.
+    results = truth.loadRes(found) if found else coco.COCO({**whole, "annotations": []})
+    evaluation = coco.COCOeval_faster(truth, results, "bbox")
+    evaluation.run()
+    # Overlaps x recalls x classes, of objects of any size and 100 detections.
+    precision = evaluation.eval["precision"][..., 0, -1]
+    metrics: dict[str, Any] = dict(zip(NAMES, map(float, evaluation.stats)))
+    metrics["per_class"] = {
+        name: {"AP": _mean(precision[:, :, i]), "AP50": _mean(precision[0, :, i])}
+        for i, name in enumerate(ground_truth.class_names)
+    }
+    curves = {
+        name: precision[0, :, i]
+        for i, name in enumerate(ground_truth.class_names)
+        if (precision[0, :, i] >= 0).any()
+    }
+    return metrics, curves
 
 
-def check_length(ground_truth, detections):
+def check_length(ground_truth: DetectionSet, detections: Detections) -> None:
     if len(detections) != len(ground_truth):
         raise ValueError(
             f"`detections` must have a dict for each of the {len(ground_truth)} images. "
@@ -119,24 +121,10 @@ def check_length(ground_truth, detections):
         )
 
 
-def with_sides(boxes):
+def with_sides(boxes: Any) -> np.ndarray:
     """Boxes `(boxes, 4)` as COCO has them: left, top, width and height, in float64."""
     boxes = np.asarray(boxes, "float64").reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def _index(ground_truth, annotations):
-    coco = COCO()
-    coco.dataset = {
-        # pycocotools 2.0.9 needs it.
-        "info": {},
-        "images": [{"id": i} for i in range(len(ground_truth))],
-        "categories": [{"id": i} for i in range(len(ground_truth.class_names))],
-        # An object of id 0 would count as not matched.
-        "annotations": [{**each, "id": i} for i, each in enumerate(annotations, 1)],
-    }
-    coco.createIndex()
-    return coco
 
 
 def _mean(precision):

@@ -1,16 +1,22 @@
 """PASCAL VOC 2007's metric of a detector."""
 
-import typing
+from typing import Any
 
 import numpy as np
-from pycocotools import mask
 
-from keras_cbam.detection.metrics.coco_metrics import OVERLAP, check_length, with_sides
+from keras_cbam.detection.data.detection_set import DetectionSet
+from keras_cbam.detection.extra import library
+from keras_cbam.detection.metrics.coco_metrics import (
+    OVERLAP,
+    Detections,
+    check_length,
+    with_sides,
+)
 
 
 def voc_metrics(
-    ground_truth: typing.Any, detections: typing.Any, overlap: float = OVERLAP
-) -> dict[str, typing.Any]:
+    ground_truth: DetectionSet, detections: Detections, overlap: float = OVERLAP
+) -> dict[str, Any]:
     """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
 
     Each detection of a class, by falling confidence, is held against the object that it overlaps
@@ -73,7 +79,8 @@ def _match(boxes, objects, ignored, overlap):
     right, counts = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     if not len(boxes) or not len(objects):
         return right, counts
-    overlaps = mask.iou(with_sides(boxes), with_sides(objects), [False] * len(objects))
+    iou = library("faster_coco_eval.core.mask").iou
+    overlaps = iou(with_sides(boxes), with_sides(objects), [0] * len(objects))
     is_found = np.zeros(len(objects), bool)
     for i, j in enumerate(overlaps.argmax(axis=1)):
         if overlaps[i, j] >= overlap:

@@ -1,20 +1,23 @@
-"""A feature pyramid for the detectors of keras_cv, from any Functional network."""
+"""A feature pyramid for detectors of keras_hub, keras_cv and ours, from any Functional network."""
 
 import collections
-import typing
 from collections.abc import Sequence
+from typing import Any
 
 import keras
-import keras_cv
 
+from keras_cbam.detection.extra import library as imported
+from keras_cbam.errors import one_of
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.insertion.copying import Copier
 from keras_cbam.insertion.graph import Source, data_format, flat_calls, require_searchable
 from keras_cbam.visualization.calls import unused
 
 
-def detection_backbone(model: keras.Model, levels: Sequence[int] = (3, 4, 5)) -> typing.Any:
-    """Copies a network, with attention or without, as a backbone of keras_cv for its detectors.
+def detection_backbone(
+    model: keras.Model, levels: Sequence[int] = (3, 4, 5), library: str = "keras_hub"
+) -> Any:
+    """Copies a network, with attention or without, as a backbone for detectors.
 
     Level `n` of the feature pyramid, `"Pn"`, is the last tensor whose height and width are the
     images' divided by `2**n`: after the attention, where that is last. If all the rest of the
@@ -24,44 +27,69 @@ def detection_backbone(model: keras.Model, levels: Sequence[int] = (3, 4, 5)) ->
     is untouched and shares no variable with the backbone. Weights, trainable flags, dtype policies
     and, where they are unique, names are kept. The backbone takes what the model takes.
 
-    `keras_cv.models.RetinaNet` and `YOLOV8Detector` need the levels 3, 4 and 5, `DeepLabV3Plus` the
-    levels 2 and 5; multiples of 32 pixels suit all. With float16, RetinaNet cannot predict and
-    YOLOV8Detector not train: build the detector under `"float32"`.
+    `RetinaNetObjectDetector` of keras_hub and `RetinaNet` and `YOLOV8Detector` of keras_cv need the
+    levels 3, 4 and 5, `DeepLabV3Plus` the levels 2 and 5; multiples of 32 pixels suit all. With
+    float16, keras_cv's RetinaNet cannot predict and its YOLOV8Detector not train: build the
+    detector under `"float32"`.
 
     Args:
         model: Functional or built Sequential `keras.Model` with one input `(batch, height, width,
             channels)`; height and width may be `None`.
         levels: sequence of int, at least 1. Defaults to `(3, 4, 5)`.
+        library: `"keras_hub"` or `"keras_cv"`, for whose detectors it is; ours take both. The
+            latter needs `pip install keras_cbam[keras-cv]`. Defaults to `"keras_hub"`.
 
     Returns:
-        A `keras_cv.models.Backbone` whose `pyramid_level_inputs` are `{"P3": layer name, ...}`. Its
-        output is the highest level, or a dict of all if that does not need the others (U-Net).
+        A `keras_hub.models.FeaturePyramidBackbone` whose `pyramid_outputs` are `{"P3": tensor,
+        ...}`, or a `keras_cv.models.Backbone` with `pyramid_level_inputs` `{"P3": layer name,
+        ...}`. Its output is the highest level, or a dict of all if that does not need the others
+        (U-Net).
 
     Raises:
         ValueError: if the model is subclassed, of other inputs, channels-first or lacks a level.
+        ImportError: if the library is not installed; it names the extra.
 
     Example:
 
     >>> model = attention_backbone("ResNet50", weights=None, input_shape=(256, 256, 3))
-    >>> detection_backbone(model).pyramid_level_inputs["P5"]
-    'conv5_block3_out'
+    >>> detection_backbone(model).pyramid_outputs["P5"].shape
+    (None, 8, 8, 2048)
     """
-    backbone = pyramid_backbone(model, levels)
-    for name, layer in backbone.pyramid_level_inputs.items():
-        stride = 2 ** int(name[1:])
-        positions = backbone.get_layer(layer).output.shape[1:3]
-        for size, found in zip(backbone.input_shape[1:3], positions, strict=True):
-            if size is not None and found != -(-size // stride):
+    backbone = pyramid_backbone(model, levels, library)
+    for level, tensor in feature_levels(backbone).items():
+        for size, found in zip(backbone.input_shape[1:3], tensor.shape[1:3], strict=True):
+            expected = size and -(-size // 2**level)
+            if found != expected:
                 raise ValueError(
-                    f"Level {name} would have {found} places along a side of {size} pixels; the "
-                    f"detectors of keras_cv expect {-(-size // stride)}. Build the model for "
+                    f"Level P{level} would have {found} places along a side of {size} pixels; the "
+                    f"detectors expect {expected}. Build the model for "
                     "heights and widths that are multiples of 32. "
                     f"Received: a model with input_shape={backbone.input_shape}"
                 )
     return backbone
 
 
-def pyramid_backbone(model, levels):
+def feature_levels(backbone: Any) -> dict[int, Any]:
+    """`{3: tensor, ...}`: the pyramid of a backbone of keras_hub or keras_cv, the finest first."""
+    outputs = getattr(backbone, "pyramid_outputs", None)
+    if not outputs:
+        names = getattr(backbone, "pyramid_level_inputs", {})
+        outputs = {level: backbone.get_layer(name).output for level, name in names.items()}
+    return {
+        int(name[1:]): outputs[name] for name in sorted(outputs, key=lambda name: int(name[1:]))
+    }
+
+
+def backbone_of_graph(graph: keras.Model, dtype: Any, library: str = "keras_hub") -> Any:
+    """A backbone of a library; for `graph` see `backbone_graph`."""
+    one_of("keras_hub", "keras_cv")("library", library)
+    extra = "detection" if library == "keras_hub" else "keras-cv"
+    kind = "FeaturePyramidBackbone" if library == "keras_hub" else "Backbone"
+    kind = getattr(imported(library, extra).models, kind)
+    return backbone_from_graph(kind, graph, {}, dtype)
+
+
+def pyramid_backbone(model: keras.Model, levels: Sequence[int], library: str = "keras_hub") -> Any:
     """`detection_backbone` for images of any size: SSD takes feature maps of any."""
     is_list = isinstance(levels, (list, tuple)) and levels
     if not is_list or not all(type(n) is int and n > 0 and levels.count(n) == 1 for n in levels):
@@ -77,14 +105,14 @@ def pyramid_backbone(model, levels):
         )
     if data_format(model) == "channels_first":
         raise ValueError(
-            "The detectors of keras_cv take images with their channels last. Build the model "
+            "Detectors take images with their channels last. Build the model "
             'with `keras.config.set_image_data_format("channels_last")`. '
             f"Received: model {model.name!r} with data_format='channels_first'"
         )
     calls, outputs = flat_calls(model)
     found = _find_levels(calls, outputs, model.inputs[0], sorted(levels))
     graph = _copy(model, calls, found)
-    return backbone_from_graph(keras_cv.models.Backbone, graph, {}, model.dtype_policy)
+    return backbone_of_graph(graph, model.dtype_policy, library)
 
 
 def _copy(model, calls, found):

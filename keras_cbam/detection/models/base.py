@@ -1,37 +1,41 @@
 """What SSD, StairNet and Faster R-CNN have in common: losses, steps and decoded predictions."""
 
+import inspect
 import math
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from keras_cbam.detection.ops.suppression import suppress_in_groups
+from keras_cbam.detection.models.backbone_of_any_model import feature_levels
+from keras_cbam.detection.ops import ops
+from keras_cbam.detection.ops.suppression import suppress_in_classes
 from keras_cbam.errors import is_number, positive_integer
 
 
 class Detector(keras.Model):
-    """A detector: a subclass gives `call`, `targets` with weights, and `candidates` with scores."""
+    """A detector: a subclass gives `call`, `targets` with weights, and `candidates` with scores.
 
-    # Candidates (a box with a class) that a detection is chosen from, per detection.
-    _CANDIDATES = 2
+    Each argument of the constructors is an attribute of its name, from which it is saved.
+    """
+
     # The losses of the papers, by the name of the raw prediction; Huber's is smooth L1.
     _LOSSES = {
         "box": keras.losses.Huber(),
         "classification": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     }
-    # The arguments of a subclass besides those of this class; each is an attribute.
-    _ARGUMENTS = ()
+    # Arguments that earlier files lack, and what those were made with.
+    _EARLIER = {}
 
     def __init__(
         self,
-        backbone,
-        num_classes,
-        confidence_threshold=0.01,
-        iou_threshold=0.45,
-        max_detections=200,
-        **kwargs,
+        backbone: Any,
+        num_classes: int,
+        confidence_threshold: float = 0.01,
+        iou_threshold: float = 0.45,
+        max_detections: int = 200,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not (0 <= confidence_threshold <= 1 and 0 < iou_threshold <= 1):
@@ -47,11 +51,17 @@ class Detector(keras.Model):
         self.pyramid = _pyramid(backbone)
         self.image_size = backbone.input_shape[1:3]
 
-    def pyramid_inputs(self):
+    def pyramid_inputs(self) -> list:
         """Inputs for what is built on the backbone's feature maps, the finest first."""
         return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
 
-    def compile(self, optimizer="rmsprop", box_loss=None, classification_loss=None, **kwargs):
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        box_loss: Any = None,
+        classification_loss: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Configures training; boxes are judged after it, by `evaluate_detector`.
 
         Args:
@@ -74,18 +84,25 @@ class Detector(keras.Model):
         }
         super().compile(optimizer, loss=losses, **kwargs)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict:
         config = super().get_compile_config()
         if config:
             for name, loss in config.pop("loss").items():
                 config[f"{name}_loss"] = loss
         return config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         if sample_weight is not None:
             raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
         # Keras looks at no label before the loss does.
@@ -99,9 +116,7 @@ class Detector(keras.Model):
             x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
         )
 
-    def make_predict_function(self, force=False):
-        if keras.backend.backend() != "tensorflow":
-            return super().make_predict_function(force)
+    def make_predict_function(self, force: bool = False) -> Any:
         # Non-maximum suppression takes XLA long to compile, and it makes prediction no faster.
         before, self.jit_compile = self.jit_compile, False
         try:
@@ -109,50 +124,38 @@ class Detector(keras.Model):
         finally:
             self.jit_compile = before
 
-    def predict_step(self, *args):
-        outputs = super().predict_step(*args)
-        # JAX's step also returns its state.
-        if isinstance(outputs, tuple):
-            return self.decode_predictions(outputs[0]), outputs[1]
-        return self.decode_predictions(outputs)
+    def predict_step(self, *args: Any) -> Any:
+        return self.decode_predictions(super().predict_step(*args))
 
-    def decode_predictions(self, predictions):
+    def decode_predictions(self, predictions: Any) -> dict[str, Any]:
         """Boxes after non-maximum suppression within each class, of raw predictions.
 
         Returns:
             Dict, padded with -1: `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels;
             `"classes"`, `"confidence"` `(batch, max_detections)`; `"num_detections"` `(batch,)`.
         """
-        boxes, probabilities = self.candidates(predictions)
-        pairs = ops.reshape(probabilities, (-1, probabilities.shape[1] * self.num_classes))
-        count = min(self._CANDIDATES * self.max_detections, pairs.shape[1])
-        confidence, index = ops.top_k(pairs, count)
-        index = ops.cast(index, "int32")
-        # A box for each class, or one for all.
-        is_one = len(boxes.shape) == 3
-        boxes = boxes if is_one else ops.reshape(boxes, (-1, pairs.shape[1], 4))
-        rows = index // self.num_classes if is_one else index
-        return suppress_in_groups(
-            ops.take_along_axis(boxes, rows[..., None], axis=1),
-            confidence,
-            index % self.num_classes,
-            self.image_size,
+        return suppress_in_classes(
+            *self.candidates(predictions),
             iou_threshold=self.iou_threshold,
             confidence_threshold=self.confidence_threshold,
             max_detections=self.max_detections,
+            # XLA does not compile prediction, see `make_predict_function`.
+            is_cut=True,
         )
 
-    def get_config(self):
-        names = ("num_classes", "confidence_threshold", "iou_threshold", "max_detections")
-        config = {name: getattr(self, name) for name in (*names, *self._ARGUMENTS)}
+    def get_config(self) -> dict:
+        kinds = type(self).__mro__
+        kinds = kinds[: kinds.index(Detector) + 1]
+        names = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
+        config = {name: getattr(self, name) for name in sorted(names - {"self", "kwargs"})}
         for name in ("backbone", "attention"):
-            if hasattr(self, name):
-                config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+            if name in config:
+                config[name] = keras.saving.serialize_keras_object(config[name])
         return {**super().get_config(), **config}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Detector":
+        config = {**cls._EARLIER, **config}
         for name in ("backbone", "attention"):
             if isinstance(config.get(name), dict) and "registered_name" in config[name]:
                 config[name] = keras.saving.deserialize_keras_object(
@@ -161,7 +164,7 @@ class Detector(keras.Model):
         return cls(**config)
 
 
-def positive_numbers(name, values):
+def positive_numbers(name: str, values: Any) -> tuple[float, ...]:
     """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
     is_sequence = isinstance(values, (tuple, list, np.ndarray))
     if not is_sequence or not all(is_number(value) and 0 < value < math.inf for value in values):
@@ -189,21 +192,13 @@ def _pyramid(backbone):
             "Anchors depend on the size of the images: `backbone` must take one image `(batch, "
             f"height, width, channels)` of a known size. Received: input_shape={shape!r}"
         )
-    if not getattr(backbone, "pyramid_level_inputs", None):
+    levels = feature_levels(backbone)
+    if not levels:
         raise ValueError(
-            "`backbone` must have `pyramid_level_inputs`: `keras_cbam.detection."
-            f"detection_backbone` makes it of any Functional model. Received: backbone={backbone!r}"
+            "`backbone` must have `pyramid_outputs`: `keras_cbam.detection.detection_backbone` "
+            f"makes it of any Functional model. Received: backbone={backbone!r}"
         )
-    levels = [
-        backbone.get_layer(backbone.pyramid_level_inputs[f"P{level}"]).output
-        for level in level_numbers(backbone)
-    ]
-    return keras.Model(backbone.inputs, levels, name="pyramid")
-
-
-def level_numbers(backbone):
-    """The numbers of a backbone's pyramid levels in order: 3 for "P3"."""
-    return sorted(int(name[1:]) for name in backbone.pyramid_level_inputs)
+    return keras.Model(backbone.inputs, list(levels.values()), name="pyramid")
 
 
 def _summed(loss, default, name):

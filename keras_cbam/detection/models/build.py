@@ -1,16 +1,20 @@
 """Detectors by name, for the command and the benchmark."""
 
-import os
-import typing
+from typing import Any
 
 import keras
-import keras_cv
 
 from keras_cbam._types import Attention
 from keras_cbam.applications import application_names
-from keras_cbam.detection.arguments import DETECTORS, SMALL, refuse_weights_of_small
-from keras_cbam.detection.models.base import level_numbers
+from keras_cbam.detection.arguments import (
+    DETECTORS,
+    KERAS_CV_DETECTORS,
+    SMALL,
+    refuse_weights_of_small,
+)
+from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
+from keras_cbam.detection.models.keras_cv_detectors import keras_cv_detector, keras_cv_losses
 from keras_cbam.detection.models.named_backbones import (
     application_backbone,
     small_backbone,
@@ -36,7 +40,7 @@ SMALL_FASTER_RCNN = {
 }
 
 
-def check_backbone(name):
+def check_backbone(name: str) -> None:
     """Raises ValueError, with names that are near, unless there is a backbone of that name."""
     names = (*BACKBONES, *application_names())
     if name not in names:
@@ -49,7 +53,7 @@ def build_detector(
     image_size: int,
     backbone: str = SMALL,
     attention: Attention = "cbam",
-    weights: str | os.PathLike | None = None,
+    weights: str | None = None,
 ) -> keras.Model:
     """A detector for square images, uncompiled.
 
@@ -85,51 +89,21 @@ def build_detector(
         return SINGLE_SHOT[detector](network, num_classes, attention, **arguments)
     if detector == "faster_rcnn":
         return FasterRCNN(network, num_classes, **(SMALL_FASTER_RCNN if backbone == SMALL else {}))
-    is_yolo = detector == "yolov8"
-    shared = {
-        "num_classes": num_classes,
-        "bounding_box_format": "xyxy",
-        "backbone": network,
-        "prediction_decoder": keras_cv.layers.NonMaxSuppression(
-            bounding_box_format="xyxy",
-            from_logits=not is_yolo,
-            iou_threshold=0.5,
-            confidence_threshold=0.01,
-            max_detections=100,
-        ),
-    }
-    if is_yolo:
-        return keras_cv.models.YOLOV8Detector(fpn_depth=1, **shared)
-    # keras-cv's anchors are of 32 pixels at stride 8, for images of 512.
-    anchors = keras_cv.layers.AnchorGenerator(
-        bounding_box_format="xyxy",
-        sizes=[4.0 * 2**level * min(1.0, image_size / 256) for level in range(3, 8)],
-        scales=[2 ** (i / 3) for i in range(3)],
-        aspect_ratios=[0.5, 1.0, 2.0],
-        strides=[2**level for level in range(3, 8)],
-        clip_boxes=True,
-    )
-    return keras_cv.models.RetinaNet(anchor_generator=anchors, **shared)
+    return keras_cv_detector(detector, network, num_classes, image_size)
 
 
-def compile_detector(
-    model: keras.Model, optimizer: typing.Any, jit_compile: bool | str = False
-) -> None:
+def compile_detector(model: Any, optimizer: Any, jit_compile: bool | str = False) -> None:
     """Compiles a detector of `build_detector` with the losses of its paper.
 
     Args:
         model: what `build_detector` returned.
         optimizer, jit_compile: as in `keras.Model.compile`.
     """
-    losses = {}
-    if isinstance(model, keras_cv.models.RetinaNet):
-        losses = {"box_loss": "smoothl1", "classification_loss": "focal"}
-    elif isinstance(model, keras_cv.models.YOLOV8Detector):
-        losses = {"box_loss": "ciou", "classification_loss": "binary_crossentropy"}
+    losses = keras_cv_losses(model) or {}
     model.compile(optimizer=optimizer, jit_compile=jit_compile, **losses)
 
 
-def _backbone(name, image_size, attention, weights, detector):
+def _backbone(name: str, image_size, attention, weights, detector):
     shape = (image_size, image_size, 3)
     levels = (2, 3, 4, 5) if detector == "faster_rcnn" else (3, 4, 5)
     if detector in SINGLE_SHOT:
@@ -140,16 +114,16 @@ def _backbone(name, image_size, attention, weights, detector):
             return ssd_vgg16(shape, weights)
         if name == "mobilenet":
             return ssd_mobilenet(shape, weights=weights, levels=levels)
+    library = "keras_cv" if detector in KERAS_CV_DETECTORS else "keras_hub"
     if name == SMALL:
-        return small_backbone(shape, attention, levels)
+        return small_backbone(shape, attention, levels, library)
     name = {"vgg16": "VGG16", "mobilenet": "MobileNet"}.get(name, name)
-    return application_backbone(name, shape, attention, weights, levels)
+    return application_backbone(name, shape, attention, weights, levels, library)
 
 
 def _single_shot_arguments(detector, network, backbone):
     """What the CBAM paper's VGG16 and MobileNet have, with maps from the last down to one cell."""
-    last = network.pyramid_level_inputs[f"P{level_numbers(network)[-1]}"]
-    size = network.get_layer(last).output.shape[1]
+    size = list(feature_levels(network).values())[-1].shape[1]
     arguments, filters, stairs = {}, (512, 256, 256, 256), {}
     if backbone != "vgg16":
         arguments = {"extra_padding": "same", "use_batch_norm": True}

@@ -1,5 +1,7 @@
 """Feature maps of a detector: those of its backbone, and what is built on them."""
 
+from typing import Any
+
 import keras
 
 
@@ -37,7 +39,7 @@ def extra_levels(x, filters, padding, dtype, use_batch_norm):
     return levels
 
 
-def top_down(levels, filters, dtype, separable=False):
+def top_down(levels: Any, filters: int, dtype: Any, separable: bool = False) -> list:
     """StairNet's feature maps: each level, and what comes down from the coarser ones."""
     above, stairs = None, []
     for i, level in reversed(list(enumerate(levels, 1))):
@@ -60,7 +62,7 @@ def _normalized(x, filters, kernel_size, name, dtype, separable):
     return keras.layers.BatchNormalization(dtype=dtype, name=f"{name}_norm")(x)
 
 
-def feature_pyramid(inputs, filters, dtype):
+def feature_pyramid(inputs: Any, filters: int, dtype: Any) -> list:
     """Lateral 1x1 convolutions, added from the coarsest level down; on top of several, one more."""
     above, levels = None, []
     for i, level in reversed(list(enumerate(inputs, 1))):

@@ -1,23 +1,25 @@
 """Faster R-CNN with a feature pyramid."""
 
-import typing
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_cbam.detection.models.base import Detector, level_numbers, positive_numbers
+from keras_cbam.detection.models.backbone_of_any_model import feature_levels
+from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
 from keras_cbam.detection.models.faster_rcnn_regions import (
+    SmoothL1,
     anchor_targets,
     proposal_targets,
     region_head,
     region_proposal_network,
     select_proposals,
 )
+from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.anchors import level_anchors
-from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes
+from keras_cbam.detection.ops.boxes import VARIANCES, clip_boxes, decode_boxes
 from keras_cbam.detection.ops.roi_align import roi_align
 from keras_cbam.errors import positive_integer
 
@@ -31,12 +33,13 @@ class FasterRCNN(Detector):
 
     Anchors are positive from an IoU of 0.7 with a box on, or where theirs is the largest with one,
     and negative below 0.3; proposals are positive from 0.5 on. The loss is the sum of four means:
-    cross-entropies over the sampled anchors and proposals, and smooth L1 of the positive ones' four
-    offsets. `compile` also takes `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
+    cross-entropies over the sampled anchors and proposals, and smooth L1, with a beta of 1/9, of
+    the positive ones' four offsets, as torchvision has them. `compile` also takes
+    `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for images of a known size, with consecutive pyramid
-            levels, see `detection_backbone`. With one there is no pyramid.
+        backbone: backbone for images of a known size, with consecutive pyramid levels, see
+            `detection_backbone`. With one there is no pyramid.
         num_classes: int, classes without background.
         filters: int, channels of the pyramid. Defaults to `256`.
         anchor_scale: float, size of a level's anchors by its stride. Defaults to `8.0`.
@@ -48,6 +51,8 @@ class FasterRCNN(Detector):
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
         use_layer_norm: bool, whether these are normalized. Without it, from random weights and with
             Adam at rates from 1e-3 on, many units can get stuck at zero. Defaults to `False`.
+        rpn_variances: four floats that the offsets from anchors are divided by, see `encode_boxes`.
+            Defaults to `(1.0, 1.0, 1.0, 1.0)`.
         seed: int, of the samples. Defaults to `None`: random.
         **kwargs: see `SSD`, as for the arguments of a call.
 
@@ -66,13 +71,12 @@ class FasterRCNN(Detector):
     https://arxiv.org/abs/1612.03144), 4; [CBAM](https://arxiv.org/abs/1807.06521), 4.4.
     """
 
-    _ARGUMENTS = (
-        *("filters", "anchor_scale", "aspect_ratios", "num_proposals", "sampled_anchors"),
-        *("sampled_proposals", "head_units", "use_layer_norm", "seed"),
-    )
+    # Those of files that were saved before there was the argument.
+    _EARLIER = {"rpn_variances": VARIANCES}
     _LOSSES = {
         **Detector._LOSSES,
-        "rpn_box": keras.losses.Huber(),
+        "box": SmoothL1(),
+        "rpn_box": SmoothL1(),
         "rpn_classification": keras.losses.BinaryCrossentropy(from_logits=True),
     }
     _PROPOSAL_IOU = 0.7
@@ -80,7 +84,7 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone: typing.Any,
+        backbone: Any,
         num_classes: int,
         filters: int = 256,
         anchor_scale: float = 8.0,
@@ -90,9 +94,10 @@ class FasterRCNN(Detector):
         sampled_proposals: int = 128,
         head_units: int = 1024,
         use_layer_norm: bool = False,
+        rpn_variances: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         seed: int | None = None,
-        **kwargs: typing.Any,
-    ) -> None:
+        **kwargs: Any,
+    ):
         super().__init__(backbone, num_classes, **kwargs)
         self.filters = positive_integer("filters", filters)
         (self.anchor_scale,) = positive_numbers("anchor_scale", (anchor_scale,))
@@ -109,13 +114,13 @@ class FasterRCNN(Detector):
         self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)
         self.head_units = positive_integer("head_units", head_units)
         self.use_layer_norm = bool(use_layer_norm)
+        self.rpn_variances = positive_numbers("rpn_variances", rpn_variances)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        numbers = level_numbers(backbone)
+        numbers = list(feature_levels(backbone))
         if numbers != list(range(numbers[0], numbers[-1] + 1)):
             raise ValueError(
-                "The pyramid levels of `backbone` must be consecutive. "
-                f"Received: {sorted(backbone.pyramid_level_inputs)}"
+                f"The pyramid levels of `backbone` must be consecutive. Received: levels {numbers}"
             )
         inputs = self.pyramid_inputs()
         levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
@@ -134,19 +139,17 @@ class FasterRCNN(Detector):
         )
         self.built = True
 
-    def call(self, images, training=None):
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         features = self.neck(self.pyramid(images, training=training), training=training)
         features = features if isinstance(features, (list, tuple)) else [features]
         found = [self.region_proposal(level, training=training) for level in features]
         offsets, logits = ([level[name] for level in found] for name in ("offsets", "objectness"))
         boxes = [
-            clip_boxes(decode_boxes(own, anchors), *self.image_size)
+            clip_boxes(decode_boxes(own, anchors, self.rpn_variances), *self.image_size)
             for own, anchors in zip(offsets, self.anchors, strict=True)
         ]
         count = self.num_proposals[0 if training else 1]
-        proposals, is_proposal = select_proposals(
-            boxes, logits, count, self._PROPOSAL_IOU, self.image_size
-        )
+        proposals, is_proposal = select_proposals(boxes, logits, count, self._PROPOSAL_IOU)
         return {
             "features": features,
             "proposals": proposals,
@@ -166,9 +169,14 @@ class FasterRCNN(Detector):
         logits = ops.reshape(outputs["classification"], (-1, count, 1 + self.num_classes))
         return {"box": offsets, "classification": logits}
 
-    def targets(self, boxes, classes, predictions):
+    def targets(self, boxes: Any, classes: Any, predictions: Any) -> tuple[dict, dict, dict]:
         rpn_targets, rpn_weights = anchor_targets(
-            np.concatenate(self.anchors), boxes, classes, self.sampled_anchors, self.seed_generator
+            np.concatenate(self.anchors),
+            boxes,
+            classes,
+            self.sampled_anchors,
+            self.seed_generator,
+            self.rpn_variances,
         )
         proposals = predictions["proposals"], predictions["is_proposal"]
         regions, head_targets, head_weights = proposal_targets(
@@ -181,7 +189,7 @@ class FasterRCNN(Detector):
         raw = {name: predictions[name] for name in ("rpn_box", "rpn_classification")}
         return {**rpn_targets, **head_targets}, {**raw, **found}, {**rpn_weights, **head_weights}
 
-    def candidates(self, predictions):
+    def candidates(self, predictions: Any) -> tuple[Any, Any]:
         boxes = decode_boxes(predictions["box"], predictions["proposals"][:, :, None, :])
         probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
         is_proposal = ops.cast(predictions["is_proposal"], probabilities.dtype)

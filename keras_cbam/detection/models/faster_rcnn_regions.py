@@ -1,18 +1,39 @@
 """The regions of Faster R-CNN: the networks that propose and classify them; what these learn."""
 
-import keras
-from keras import ops
+from typing import Any
 
+import keras
+
+from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes, sample_matches
 from keras_cbam.detection.ops.suppression import suppress_in_groups
+
+
+@keras.saving.register_keras_serializable(package="keras_cbam")
+class SmoothL1(keras.losses.Loss):
+    """Smooth L1 with a beta, `|x| - beta / 2` from there on: the mean over the last axis.
+
+    Below beta it is `x ** 2 / (2 * beta)`: Huber's loss divided by its delta.
+    """
+
+    def __init__(self, beta: float = 1 / 9, name: str = "smooth_l1", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.beta = beta
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return ops.divide(keras.losses.huber(y_true, y_pred, delta=self.beta), self.beta)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "beta": self.beta}
+
 
 # From which IoU an anchor is positive, and below which it is negative; and that of regions.
 _ANCHOR_IOU = (0.7, 0.3)
 _REGION_IOU = 0.5
 
 
-def region_proposal_network(filters, anchors, dtype):
+def region_proposal_network(filters: int, anchors: int, dtype: Any) -> keras.Model:
     """From a feature map to its anchors' logits and offsets; one network for all levels."""
     inputs = keras.Input((None, None, filters), dtype=keras.dtype_policies.get(dtype).compute_dtype)
     x = keras.layers.Conv2D(
@@ -20,7 +41,7 @@ def region_proposal_network(filters, anchors, dtype):
     )(inputs)
     rows = {}
     for name, values in (("objectness", 1), ("offsets", 4)):
-        small = keras.initializers.RandomNormal(stddev=0.01)
+        small: Any = keras.initializers.RandomNormal(stddev=0.01)
         outputs = keras.layers.Conv2D(
             anchors * values, 1, kernel_initializer=small, dtype=dtype, name=f"proposal_{name}"
         )(x)
@@ -28,30 +49,20 @@ def region_proposal_network(filters, anchors, dtype):
     return keras.Model(inputs, rows, name="region_proposal")
 
 
-def select_proposals(boxes, logits, count, iou_threshold, image_size):
+def select_proposals(boxes: Any, logits: Any, count: int, iou_threshold: float) -> tuple[Any, Any]:
     """The best anchors after non-maximum suppression in each level, and which are no padding."""
-    best, confidence, levels = [], [], []
-    for level, scores in enumerate(logits):
-        most = min(2 * count, scores.shape[1])
-        scores, index = ops.top_k(scores[..., 0], most)
-        index = ops.cast(index, "int32")
-        best.append(ops.take_along_axis(boxes[level], index[..., None], axis=1))
-        # Confidences that are 0 have no group.
-        confidence.append(ops.maximum(ops.sigmoid(scores), 1e-7))
+    best, rated, levels = [], [], []
+    for level, (own, scores) in enumerate(zip(boxes, logits)):
+        scores, index = ops.top_k(scores[..., 0], min(2 * count, scores.shape[1]))
+        best.append(ops.take_along_axis(own, index[..., None], axis=1))
+        rated.append(scores)
         levels.append(ops.full_like(index, level))
-    best, confidence, levels = (
-        ops.stop_gradient(ops.concatenate(each, axis=1)) for each in (best, confidence, levels)
+    best, rated, levels = (
+        ops.stop_gradient(ops.concatenate(each, axis=1)) for each in (best, rated, levels)
     )
-    proposals = suppress_in_groups(
-        best,
-        confidence,
-        levels,
-        image_size,
-        iou_threshold=iou_threshold,
-        confidence_threshold=float("-inf"),
-        max_detections=min(count, best.shape[1]),
-    )
-    return proposals["boxes"], proposals["classes"] >= 0
+    count = min(count, best.shape[1])
+    found = suppress_in_groups(best, rated, levels, iou_threshold, count)
+    return found["boxes"], found["classes"] >= 0
 
 
 def region_head(shape, num_classes, units, use_layer_norm, dtype):
@@ -64,20 +75,22 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
             x = keras.layers.LayerNormalization(dtype=dtype, name=f"fc{i}_norm")(x)
         x = keras.layers.ReLU(dtype=dtype, name=f"fc{i}_relu")(x)
     logits = keras.layers.Dense(1 + num_classes, dtype="float32", name="class")(x)
-    small = keras.initializers.RandomNormal(stddev=0.001)
+    small: Any = keras.initializers.RandomNormal(stddev=0.001)
     offsets = keras.layers.Dense(
         4 * num_classes, kernel_initializer=small, dtype="float32", name="box"
     )(x)
     return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")
 
 
-def anchor_targets(anchors, boxes, classes, count, seed):
+def anchor_targets(anchors, boxes, classes, count, seed, variances):
     """Targets and weights, by the name of the loss, of a sample of each image's anchors."""
-    matched, _, is_positive, is_negative = match_boxes(anchors, boxes, classes, *_ANCHOR_IOU)
+    matched, _, is_positive, is_negative = match_boxes(
+        anchors, boxes, classes, *_ANCHOR_IOU, keep_best="own"
+    )
     count = min(count, len(anchors))
     positives, negatives = sample_matches(is_positive, is_negative, count, 0.5, seed)
     targets = {
-        "rpn_box": encode_boxes(matched, anchors),
+        "rpn_box": encode_boxes(matched, anchors, variances),
         "rpn_classification": ops.cast(positives, "float32")[..., None],
     }
     return targets, _sample_weights("rpn_", positives, negatives)
@@ -89,12 +102,13 @@ def proposal_targets(proposals, is_proposal, boxes, classes, count, seed):
     regions = ops.concatenate([proposals, boxes], axis=1)
     is_region = ops.concatenate([is_proposal, classes >= 0], axis=1)
     matched, classes, is_positive, is_negative = match_boxes(
-        regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=False
+        regions, boxes, classes, _REGION_IOU, _REGION_IOU, keep_best=None
     )
-    count = min(count, regions.shape[1])
     positives, negatives = sample_matches(
         is_positive & is_region, is_negative & is_region, count, 0.25, seed
     )
+    # How many boxes are beside the proposals differs from batch to batch.
+    count = min(count, proposals.shape[1] + 1)
     ranks = ops.cast(positives, "float32") * 2 + ops.cast(negatives, "float32")
     index = ops.cast(ops.top_k(ranks, count)[1], "int32")
     regions, matched = (

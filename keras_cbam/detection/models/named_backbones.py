@@ -1,19 +1,20 @@
 """Backbones of detectors, from pixels to feature maps."""
 
-import os
-import typing
 from collections.abc import Sequence
+from typing import Any
 
 import keras
-import keras_cv
 import numpy as np
 
 from keras_cbam._types import Attention
 from keras_cbam.applications import attention_backbone, preprocessing_of
-from keras_cbam.detection.models.backbone_of_any_model import detection_backbone, pyramid_backbone
+from keras_cbam.detection.models.backbone_of_any_model import (
+    backbone_of_graph,
+    detection_backbone,
+    pyramid_backbone,
+)
 from keras_cbam.errors import one_of
 from keras_cbam.files.weight_files import downloading_weights
-from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.models.building import conv, norm, preprocessed, with_attention
 from keras_cbam.models.resnet import residual_block
 
@@ -27,10 +28,11 @@ def application_backbone(
     name: str,
     input_shape: tuple[int, int, int] = (300, 300, 3),
     attention: Attention = None,
-    weights: str | os.PathLike | None = "imagenet",
+    weights: str | None = "imagenet",
     levels: Sequence[int] = (3, 4, 5),
-    **kwargs: typing.Any,
-) -> typing.Any:
+    library: str = "keras_hub",
+    **kwargs: Any,
+) -> Any:
     """A network of `keras.applications`, from raw pixels to a feature pyramid.
 
     Args:
@@ -39,10 +41,11 @@ def application_backbone(
         attention: see `insert_attention`; starts as an identity. Defaults to `None`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
         levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
+        library: see `detection_backbone`. Defaults to `"keras_hub"`.
         **kwargs: of the function in `keras.applications`: `alpha=0.5`.
 
     Returns:
-        A `keras_cv.models.Backbone` that takes pixels in [0, 255].
+        A backbone, see `detection_backbone`, that takes pixels in [0, 255].
 
     Raises:
         ValueError: see `attention_backbone` and `detection_backbone`.
@@ -52,7 +55,7 @@ def application_backbone(
     >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, alpha=0.25)
     """
     model = _from_pixels(name, input_shape, attention, weights, **kwargs)
-    return detection_backbone(model, levels)
+    return detection_backbone(model, levels, library)
 
 
 def _from_pixels(name, input_shape, attention, weights, **kwargs):
@@ -66,7 +69,8 @@ def small_backbone(
     input_shape: tuple[int, int, int] = (96, 96, 3),
     attention: Attention = None,
     levels: Sequence[int] = (3, 4, 5),
-) -> typing.Any:
+    library: str = "keras_hub",
+) -> Any:
     """A residual network for images of about 100 pixels, from random weights.
 
     Two 3x3 convolutions with stride 2, of 16 and 32 channels, then ResNet's blocks of two: one of
@@ -75,12 +79,12 @@ def small_backbone(
     Args:
         input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
         attention: see `insert_attention`; in each block, not as an identity. Defaults to `None`.
-        levels: see `application_backbone`, as for what is returned. Defaults to `(3, 4, 5)`.
+        levels, library: see `application_backbone`, as for what is returned.
 
     Example:
 
-    >>> small_backbone(attention="cbam", levels=(3, 4)).pyramid_level_inputs["P4"]
-    'layer3_1_relu'
+    >>> small_backbone(attention="cbam", levels=(3, 4)).pyramid_outputs["P4"].shape
+    (None, 6, 6, 128)
     """
     pixels = keras.Input(input_shape, name="pixels")
     x = preprocessed(pixels, include_preprocessing=True)
@@ -93,15 +97,15 @@ def small_backbone(
             convolutions = [(filters, 3, strides, 1), (filters, 3, 1, 1)]
             x = residual_block(x, f"layer{stage}_{block}", convolutions, strides)
     model = with_attention(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
-    return detection_backbone(model, levels)
+    return detection_backbone(model, levels, library)
 
 
 def ssd_mobilenet(
     input_shape: tuple[int, int, int] = (300, 300, 3),
     alpha: float = 1.0,
-    weights: str | os.PathLike | None = "imagenet",
+    weights: str | None = "imagenet",
     levels: Sequence[int] = (4, 5),
-) -> typing.Any:
+) -> Any:
     """The MobileNet of SSD: units 11 and 13, with strides of 16 and 32 pixels.
 
     Args:
@@ -114,7 +118,7 @@ def ssd_mobilenet(
 
 def ssd_vgg16(
     input_shape: tuple[int, int, int] = (300, 300, 3), weights: str | None = "imagenet"
-) -> typing.Any:
+) -> Any:
     """The VGG16 of SSD300: normalized conv4_3, and the fully connected layers as convolutions.
 
     fc6 is a 3x3 convolution with dilation 6, fc7 a 1x1 convolution. The feature map of conv4_3 is
@@ -146,13 +150,14 @@ def ssd_vgg16(
     x = _conv(x, _VGG16_UNITS, 3, "fc6", dilation_rate=6)
     fc7 = _conv(x, _VGG16_UNITS, 1, "fc7")
     # The root mean square is the norm divided by the root of the number of channels.
-    norm = keras.layers.RMSNormalization(name="conv4_3_norm")
+    norm: Any = keras.layers.RMSNormalization(name="conv4_3_norm")
     normalized = norm(conv4_3)
-    norm.scale.assign(np.full(conv4_3.shape[-1:], 20 / conv4_3.shape[-1] ** 0.5))
+    filters = _VGG16_BLOCKS[3][0]
+    norm.scale.assign(np.full(filters, 20 / filters**0.5))
     # Nothing is computed from the normalized feature map: the levels cannot be found.
     levels = {"P3": normalized, "P4": fc7}
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
-    backbone = backbone_from_graph(keras_cv.models.Backbone, graph, {}, graph.dtype_policy)
+    backbone = backbone_of_graph(graph, graph.dtype_policy)
     if weights is not None:
         with downloading_weights():
             vgg16 = keras.applications.VGG16(weights=weights)

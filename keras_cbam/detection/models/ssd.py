@@ -1,15 +1,15 @@
 """SSD, with attention before the classifiers."""
 
-import typing
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_cbam._types import Attention
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
+from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
@@ -31,8 +31,8 @@ class SSD(Detector):
     the matched boxes and of the three times as many worst others of each image.
 
     Args:
-        backbone: `keras_cv.models.Backbone` for images `(height, width, 3)` of a known size, as
-            `ssd_vgg16`, `ssd_mobilenet` and `detection_backbone` return.
+        backbone: backbone for images `(height, width, 3)` of a known size, as `ssd_vgg16`,
+            `ssd_mobilenet` and `detection_backbone` return.
         num_classes: int, classes without background.
         attention: see `insert_attention`; it refines each feature map that predicts, and does not
             start as an identity. Defaults to `None`.
@@ -45,6 +45,8 @@ class SSD(Detector):
             than feature maps. Defaults to `None`: SSD300's for six, else even from 0.17 to 1.05.
         aspect_ratios: tuple of tuples of floats above 1, for each feature map; each also stands for
             its inverse. Defaults to `None`: `(2,)` for the last two, `(2, 3)` for others.
+        steps: `"authors"`, pixels between default boxes as in the authors' code, see `box_step`; or
+            `"even"`, the size of the image by the positions. Defaults to `"authors"`.
         head_kernel_size: int, of the predicting convolutions. Defaults to `3`.
         use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`.
         **kwargs: `name`, `dtype`, and those of non-maximum suppression within a class:
@@ -71,27 +73,26 @@ class SSD(Detector):
     Source: [SSD](https://arxiv.org/abs/1512.02325); [CBAM](https://arxiv.org/abs/1807.06521), 4.5.
     """
 
-    _ARGUMENTS = (
-        *("extra_filters", "extra_padding", "scales", "aspect_ratios", "head_kernel_size"),
-        "use_batch_norm",
-    )
+    # Those of files that were saved before there was the argument.
+    _EARLIER = {"steps": "even"}
     # Negatives that learn for each positive.
     _NEGATIVES = 3
     _POSITIVE_IOU = 0.5
 
     def __init__(
         self,
-        backbone: typing.Any,
+        backbone: Any,
         num_classes: int,
         attention: Attention = None,
         extra_filters: Sequence[int] = (512, 256, 256, 256),
         extra_padding: str = "valid",
         scales: Sequence[float] | None = None,
         aspect_ratios: Sequence[Sequence[float]] | None = None,
+        steps: str = "authors",
         head_kernel_size: int = 3,
         use_batch_norm: bool = False,
-        **kwargs: typing.Any,
-    ) -> None:
+        **kwargs: Any,
+    ):
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
         if not isinstance(extra_filters, (tuple, list)):
@@ -104,13 +105,29 @@ class SSD(Detector):
         )
         one_of("valid", "same")("extra_padding", extra_padding)
         self.extra_padding = extra_padding
+        one_of("authors", "even")("steps", steps)
+        self.steps = steps
         self.head_kernel_size = positive_integer("head_kernel_size", head_kernel_size)
         self.use_batch_norm = use_batch_norm
         inputs = self.pyramid_inputs()
-        levels = inputs + extra_levels(
+        levels: list[Any] = inputs + extra_levels(
             inputs[-1], self.extra_filters, extra_padding, self.dtype_policy, use_batch_norm
         )
         count = len(levels)
+        self._set_shapes(count, scales, aspect_ratios)
+        sizes = [level.shape[1:3] for level in levels]
+        self.default_boxes = default_boxes(
+            self.image_size, sizes, self.scales, self.aspect_ratios, steps
+        )
+        self.head = with_attention(
+            keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
+            attention,
+            r"^source_\d+$",
+        )
+        self.built = True
+
+    def _set_shapes(self, count, scales, aspect_ratios):
+        """Checks and keeps the sizes and shapes of the default boxes of so many feature maps."""
         if scales is None:
             scales = SSD300_SCALES if count == 6 else np.linspace(0.17, 1.05, count + 1)
         if aspect_ratios is None:
@@ -127,16 +144,8 @@ class SSD(Detector):
             )
         if list(self.scales) != sorted(self.scales):
             raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
-        sizes = [level.shape[1:3] for level in levels]
-        self.default_boxes = default_boxes(self.image_size, sizes, self.scales, self.aspect_ratios)
-        self.head = with_attention(
-            keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
-            attention,
-            r"^source_\d+$",
-        )
-        self.built = True
 
-    def predicting(self, levels):
+    def predicting(self, levels: Any) -> list:
         """The feature maps that predict, of the backbone's and the further ones."""
         return levels
 
@@ -160,10 +169,10 @@ class SSD(Detector):
             for name, found in (("box", rows["box"]), ("classification", rows["class"]))
         }
 
-    def call(self, images, training=None):
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.head(self.pyramid(images, training=training), training=training)
 
-    def targets(self, boxes, classes, predictions):
+    def targets(self, boxes: Any, classes: Any, predictions: Any) -> tuple[dict, dict, dict]:
         matched, classes, is_positive, is_negative = match_boxes(
             self.default_boxes, boxes, classes, self._POSITIVE_IOU, self._POSITIVE_IOU
         )
@@ -183,7 +192,7 @@ class SSD(Detector):
         }
         return targets, predictions, weights
 
-    def candidates(self, predictions):
+    def candidates(self, predictions: Any) -> tuple[Any, Any]:
         boxes = decode_boxes(predictions["box"], self.default_boxes)
         probabilities = ops.softmax(predictions["classification"], axis=-1)[..., 1:]
         return clip_boxes(boxes, *self.image_size), probabilities

@@ -1,6 +1,6 @@
 """StairNet: SSD with top-down feature combining."""
 
-import typing
+from typing import Any
 
 import keras
 
@@ -33,21 +33,19 @@ class StairNet(SSD):
     Source: [StairNet](https://arxiv.org/abs/1709.05788); [CBAM](https://arxiv.org/abs/1807.06521).
     """
 
-    _ARGUMENTS = (*SSD._ARGUMENTS, "filters", "separable")
-
     def __init__(
         self,
-        backbone: typing.Any,
+        backbone: Any,
         num_classes: int,
         attention: Attention = None,
         filters: int = 256,
         separable: bool = False,
-        **kwargs: typing.Any,
-    ) -> None:
+        **kwargs: Any,
+    ):
         # The parent's constructor builds with these.
         self.filters = positive_integer("filters", filters)
         self.separable = bool(separable)
         super().__init__(backbone, num_classes, attention, **kwargs)
 
-    def predicting(self, levels):
+    def predicting(self, levels: Any) -> list:
         return top_down(levels, self.filters, self.dtype_policy, self.separable)

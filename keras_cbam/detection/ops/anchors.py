@@ -1,9 +1,22 @@
 """Anchors: the boxes from which a detector regresses, at every position of its feature maps."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
+Size = Sequence[int]
+# Positions from which on a feature map's step is a power of two in SSD's authors' code.
+_LEAST_POSITIONS = 4
 
-def default_boxes(image_size, feature_sizes, scales, aspect_ratios):
+
+def default_boxes(
+    image_size: Size,
+    feature_sizes: Sequence[Size],
+    scales: Sequence[float],
+    aspect_ratios: Sequence[Sequence[float]],
+    steps: str = "authors",
+) -> np.ndarray:
     """SSD's anchors, float32 `(boxes, 4)` in pixels, not clipped; sizes are `(height, width)`.
 
     Source: [SSD](https://arxiv.org/abs/1512.02325), section 2.2.
@@ -14,16 +27,34 @@ def default_boxes(image_size, feature_sizes, scales, aspect_ratios):
         shapes = [(size, size), (np.sqrt(size * following),) * 2]
         for root in np.sqrt(ratios):
             shapes += [(size * root, size / root), (size / root, size * root)]
-        boxes.append(_at_positions(features, np.array(image_size) / features, shapes))
+        apart = [box_step(*pair, steps) for pair in zip(image_size, features)]
+        boxes.append(_at_positions(features, apart, shapes))
     return np.concatenate(boxes)
 
 
-def boxes_of_position(aspect_ratios):
+def box_step(length: int, positions: int, steps: str = "authors") -> float:
+    """How many pixels the centers of default boxes are apart along a side of the image.
+
+    `"even"`: the side by the positions. `"authors"`: the power of two from there up, and even below
+    four positions: 8, 16, 32, 64, 100 and 300 pixels for the 38, 19, 10, 5, 3 and 1 of SSD300, and
+    8 to 512 for SSD512, as in the authors' code.
+    """
+    is_even = steps == "even" or positions < _LEAST_POSITIONS
+    return length / positions if is_even else 2.0 ** math.ceil(math.log2(length / positions))
+
+
+def boxes_of_position(aspect_ratios: Sequence[float]) -> int:
     """How many default boxes a position has."""
     return 2 + 2 * len(aspect_ratios)
 
 
-def level_anchors(image_size, strides, feature_sizes, scale, aspect_ratios):
+def level_anchors(
+    image_size: Size,
+    strides: Sequence[int],
+    feature_sizes: Sequence[Size],
+    scale: float,
+    aspect_ratios: Sequence[float],
+) -> list[np.ndarray]:
     """Faster R-CNN's anchors of each level; an area's root is `scale` times the stride."""
     if [tuple(-(-side // n) for side in image_size) for n in strides] != list(feature_sizes):
         raise ValueError(

@@ -1,24 +1,28 @@
 """Boxes as a detector regresses them: offsets from anchors."""
 
-import typing
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-VARIANCES = np.array([0.1, 0.1, 0.2, 0.2], "float32")
+from keras_cbam.detection.ops import ops
+
+# What SSD and the second stage of Faster R-CNN divide offsets by; its first stage takes them whole.
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
 # The logarithm of 1000 / 16, the bound of the Faster R-CNN authors' code.
 LARGEST_LOG_RATIO = 4.135166556742356
 
 
-def encode_boxes(boxes: typing.Any, anchors: typing.Any) -> typing.Any:
+def encode_boxes(boxes: Any, anchors: Any, variances: Sequence[float] = VARIANCES) -> Any:
     """The offsets of boxes from anchors: what a detector learns.
 
     With centers `(x, y)` and sizes `(w, h)`, of the anchor with index a: `((x - x_a) / w_a, (y -
-    y_a) / h_a, log(w / w_a), log(h / h_a)) / (0.1, 0.1, 0.2, 0.2)`.
+    y_a) / h_a, log(w / w_a), log(h / h_a)) / variances`.
 
     Args:
         boxes, anchors: float tensors `(..., 4)`, "xyxy" in pixels, that broadcast.
+        variances: four floats. Defaults to SSD's `(0.1, 0.1, 0.2, 0.2)`.
 
     Returns:
         float32 tensor `(..., 4)`, without unit.
@@ -37,25 +41,25 @@ def encode_boxes(boxes: typing.Any, anchors: typing.Any) -> typing.Any:
     offsets = ops.concatenate(
         [(centers - anchor_centers) / anchor_sizes, ops.log(sizes / anchor_sizes)], axis=-1
     )
-    return offsets / VARIANCES
+    return offsets / np.array(variances, "float32")
 
 
-def decode_boxes(offsets: typing.Any, anchors: typing.Any) -> typing.Any:
+def decode_boxes(offsets: Any, anchors: Any, variances: Sequence[float] = VARIANCES) -> Any:
     """The inverse of `encode_boxes`, in pixels.
 
     A box is at most 62.5 times as wide or high as its anchor: wild predictions stay finite.
 
     Args:
-        offsets, anchors: see `encode_boxes`.
+        offsets, anchors, variances: see `encode_boxes`.
     """
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
-    offsets = ops.convert_to_tensor(offsets, dtype="float32") * VARIANCES
+    offsets = ops.convert_to_tensor(offsets, dtype="float32") * np.array(variances, "float32")
     centers = offsets[..., :2] * anchor_sizes + anchor_centers
     halves = ops.exp(ops.minimum(offsets[..., 2:], LARGEST_LOG_RATIO)) * anchor_sizes / 2
     return ops.concatenate([centers - halves, centers + halves], axis=-1)
 
 
-def clip_boxes(boxes, height, width):
+def clip_boxes(boxes: Any, height: int, width: int) -> Any:
     """Boxes `(..., 4)`, "xyxy" in pixels, cut at the edges of the image."""
     edges = ops.convert_to_tensor([width, height, width, height], dtype="float32")
     return ops.minimum(ops.maximum(boxes, 0.0), edges)

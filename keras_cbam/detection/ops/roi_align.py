@@ -1,12 +1,15 @@
 """Features of regions of interest."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from keras import ops
+
+from keras_cbam.detection.ops import ops
 
 
-def level_of(boxes, strides):
+def level_of(boxes: Any, strides: Sequence[int]) -> Any:
     """Lin et al.'s index of the feature map for each box, which then spans 14 to 28 positions."""
     sizes = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
     root = ops.sqrt(sizes[..., 0] * sizes[..., 1])

@@ -1,37 +1,65 @@
-"""Non-maximum suppression within groups of boxes: classes, or levels of a pyramid."""
+"""Non-maximum suppression within groups of boxes, classes or levels of a pyramid, by TensorFlow's.
 
-from keras import ops
+On two cores, 16 images with 8,732 boxes of 20 classes take 0.06 s.
+"""
+
+import math
+from typing import Any
+
+from keras_cbam.detection.ops import ops
+
+# Boxes of a class that suppression starts from, as in the code of SSD's authors and torchvision.
+CANDIDATES = 400
 
 
 def suppress_in_groups(
-    boxes, confidence, groups, image_size, iou_threshold, confidence_threshold, max_detections
-):
-    """The most confident boxes of which no two in a group overlap by more than the IoU threshold.
+    boxes: Any,
+    scores: Any,
+    groups: Any,
+    iou_threshold: float,
+    most: int,
+    score_threshold: float = -math.inf,
+    is_cut: bool = False,
+) -> dict[str, Any]:
+    """The best boxes of which no two of a group overlap by more than the IoU threshold.
 
     Args:
-        boxes: tensor `(batch, boxes, 4)`, "xyxy" in pixels.
-        confidence, groups: tensors `(batch, boxes)`; groups are int32 from 0.
+        boxes: float32 tensor `(batch, boxes, 4)`, "xyxy" in pixels.
+        scores, groups: float32 and int32 tensors `(batch, boxes)`; groups count from 0.
+        most: int, boxes of an image that are kept.
+        score_threshold: float, below the scores of what is kept. Defaults to none.
+        is_cut: bool, whether only what is above the threshold is compared: faster where few boxes
+            are kept, but their number changes, which XLA does not take. Defaults to `False`.
 
     Returns:
         Dict, padded with -1, see `Detector.decode_predictions`; `"classes"` are the groups.
     """
-    # TensorFlow's own converts to LiteRT. As the package, this file imports it where it is needed.
+    # As the package, this file imports TensorFlow where it is needed.
     import tensorflow as tf
 
-    # Each group moves to where it overlaps no other. Float32 is rounded there: for 80 groups in an
-    # image of 640 pixels to 1/128 pixel.
-    boxes, confidence = ops.cast(boxes, "float32"), ops.cast(confidence, "float32")
-    apart = boxes + ops.cast(groups, "float32")[..., None] * 2.0 * max(image_size)
+    scores, order = ops.top_k(scores, scores.shape[1])
+    # LiteRT, for which the number of images is known, cannot be calibrated with a cut.
+    if is_cut and boxes.shape[0] is None:
+        counts = tf.math.count_nonzero(scores > score_threshold, axis=1, dtype="int32")
+        number = tf.maximum(tf.reduce_max(counts), 1)
+        scores, order = scores[:, :number], order[:, :number]
+    boxes, groups = (tf.gather(values, order, batch_dims=1) for values in (boxes, groups))
+    # Each group moves to where it overlaps no other: for 20 classes in 300 pixels, float32 is
+    # rounded to 1/2048 pixel there. TensorFlow leaves out boxes without an edge above 0.
+    least = tf.reduce_min(boxes, axis=(1, 2), keepdims=True) - 1.0
+    span = tf.reduce_max(boxes, axis=(1, 2), keepdims=True) - least
+    apart = boxes - least + ops.cast(groups, "float32")[..., None] * span
     chosen, count = tf.image.non_max_suppression_padded(
-        tf.gather(apart, [1, 0, 3, 2], axis=-1),
-        confidence,
-        max_detections,
+        apart,
+        scores,
+        most,
         iou_threshold,
-        confidence_threshold,
+        score_threshold,
         pad_to_max_output_size=True,
+        sorted_input=True,
         canonicalized_coordinates=True,
     )
-    is_found = tf.range(max_detections)[None] < count[:, None]
+    is_found = tf.range(most) < count[:, None]
 
     def found(values, mask):
         return tf.where(mask, tf.gather(values, chosen, batch_dims=1), -1)
@@ -39,6 +67,46 @@ def suppress_in_groups(
     return {
         "boxes": found(boxes, is_found[..., None]),
         "classes": found(groups, is_found),
-        "confidence": found(confidence, is_found),
+        "confidence": found(scores, is_found),
         "num_detections": count,
     }
+
+
+def suppress_in_classes(
+    boxes: Any,
+    probabilities: Any,
+    iou_threshold: float = 0.45,
+    confidence_threshold: float = 0.01,
+    max_detections: int = 200,
+    is_cut: bool = False,
+) -> dict[str, Any]:
+    """The detections of all detectors: the best boxes of which no two of a class overlap too much.
+
+    Args:
+        boxes: tensor `(batch, boxes, 4)`, or `(batch, boxes, classes, 4)` of each class its own.
+        probabilities: tensor `(batch, boxes, classes)`.
+        is_cut: see `suppress_in_groups`.
+
+    Returns:
+        Dict, padded with -1, see `Detector.decode_predictions`.
+    """
+    total, classes = probabilities.shape[1:]
+    candidates = min(CANDIDATES, total)
+    probabilities = ops.transpose(ops.cast(probabilities, "float32"), (0, 2, 1))
+    confidence, index = ops.top_k(probabilities, candidates)
+    kinds = ops.broadcast_to(ops.arange(classes, dtype="int32")[:, None], (classes, candidates))
+    if len(boxes.shape) == 4:
+        index = index * classes + kinds
+    boxes = ops.reshape(ops.cast(boxes, "float32"), (-1, math.prod(boxes.shape[1:-1]), 4))
+    confidence, index = (
+        ops.reshape(each, (-1, classes * candidates)) for each in (confidence, index)
+    )
+    return suppress_in_groups(
+        ops.take_along_axis(boxes, index[..., None], axis=1),
+        confidence,
+        ops.broadcast_to(ops.reshape(kinds, (-1,)), ops.shape(index)),
+        iou_threshold,
+        max_detections,
+        confidence_threshold,
+        is_cut,
+    )

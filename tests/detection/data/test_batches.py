@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -221,3 +224,26 @@ def test_without_an_epoch_each_iteration_is_another_one():
         expected = detection_batches(scenes, 4, 96, training=True, epoch=epoch)
         for (ours, _), (theirs, _) in zip(batches, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_batch_pads_to_its_own_count():
+    """Not to the 93 boxes of one image: to 8, 16, 32, ... and to no more than those 93."""
+    counts = [3, 9, 93, 0, 8, 1]
+    data = make_set([[[1, 1, 9, 9]] * n for n in counts], [[0] * n for n in counts])
+    batches = detection_batches(data, 1, 32)
+    assert batches.element_spec[1]["boxes"].shape == (None, None, 4)
+    assert [boxes.shape[1] for _, boxes, _ in as_arrays(batches)] == [8, 16, 93, 8, 8, 8]
+    few = detection_batches(data.select([0, 5]), 1, 32)
+    assert few.element_spec[1]["boxes"].shape == (None, 3, 4)
+
+
+SCRIPT = """
+from keras_cbam.detection import clothing_scenes, detection_batches
+batches = iter(detection_batches(clothing_scenes(64), 4, 96, training=True))
+next(batches)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_script_that_reads_one_batch_ends(attempt):
+    subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=60, capture_output=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_cbam.detection import coco_folder, load_detection_data
+from keras_cbam.detection.data import coco_folder as module
 from keras_cbam.errors import DataError
 from tests.detection.folders import coco_box, coco_json, write_coco, write_image
 
@@ -235,3 +236,24 @@ def test_folders_that_are_none(tmp_path, folder):
     (folder / "annotations" / "instances_train2018.json").write_text("{}")
     with pytest.raises(DataError, match=r"must have one file .*received 2"):
         load_detection_data(folder)
+
+
+def test_a_validation_file_alone_can_be_measured_on(folder):
+    (folder / "annotations" / "instances_train2017.json").unlink()
+    data = load_detection_data(folder)
+    assert (len(data.train), data.validation.image_ids, data.test.image_ids) == (0, [9], [9])
+    (folder / "annotations" / "instances_val2017.json").unlink()
+    with pytest.raises(DataError, match=r"instances_val\*.json' or .*received none"):
+        load_detection_data(folder)
+
+
+def test_annotations_are_parsed_once_until_they_change(folder, monkeypatch):
+    parsed = []
+    load = json.load
+    monkeypatch.setattr(module.json, "load", lambda file: parsed.append(file.name) or load(file))
+    first, second = coco_folder(folder), coco_folder(folder)
+    assert len(parsed) == 2
+    np.testing.assert_array_equal(first.train.boxes[0], second.train.boxes[0])
+    train_json(folder, annotations=[coco_box(3, [1, 1, 5, 5])])
+    assert len(coco_folder(folder).train.boxes[0]) == 1
+    assert len(parsed) == 3

@@ -61,6 +61,7 @@ def test_description(folder):
         "train: " + data.train.all_skipped()[0],
         "test: 1 missing images",
     ]
+    assert told.pop("digest") == data.identity()
     assert told == {
         "name": "data",
         "training_images": 20,

@@ -90,3 +90,22 @@ def test_other_images_are_read_alike(kind):
         (1, (4, 5, 3), 0),
     ]
     assert kept.all()
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+@pytest.mark.parametrize("is_upright", [True, False])
+def test_an_image_that_exif_turns_goes_with_its_boxes(tmp_path, orientation, is_upright):
+    """Programs that write annotations measure the image upright, or as it is stored."""
+    path = str(tmp_path / "turned.jpg")
+    stored = Image.new("RGB", (60, 40))
+    stored.paste((255, 255, 255), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(path, exif=exif, quality=95)
+    size = [60, 40] if is_upright and orientation != 1 else [40, 60]
+    images = SizedImages([path], np.array([size]))
+    pixels = images[0]
+    assert pixels.shape == (*size, 3)
+    corner = {1: (10, 10), 6: (10, -10), 8: (-10, 10)}[orientation if is_upright else 1]
+    assert pixels[corner][0] > 200
+    assert images.failures == {}

@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from keras_cbam.detection import coco_metrics
+from keras_cbam.detection import coco_metrics, precision_recall
+from keras_cbam.detection.metrics.coco_metrics import metrics_and_curves
 from tests.detection.sets import detected, make_set, random_case
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -43,6 +42,8 @@ def by_files(truth, found, folder):
     whole = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "truth.json").write_text(json.dumps(whole))
     (folder / "results.json").write_text(json.dumps(results))
+    COCO = pytest.importorskip("pycocotools.coco").COCO
+    COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(folder / "truth.json"))
         evaluation = COCOeval(coco, coco.loadRes(str(folder / "results.json")), "bbox")
@@ -103,3 +104,19 @@ def test_pictures_without_detections_count():
 def test_one_dict_a_picture():
     with pytest.raises(ValueError, match=r"Received: len\(detections\)=1"):
         coco_metrics(make_set([[], []], [[], []]), [detected()])
+
+
+def test_metrics_and_curves_take_one_evaluation(monkeypatch):
+    import faster_coco_eval
+
+    truth, found = random_case(np.random.default_rng(0))
+    runs = []
+    run = faster_coco_eval.COCOeval_faster.run
+    monkeypatch.setattr(
+        faster_coco_eval.COCOeval_faster, "run", lambda self: runs.append(1) or run(self)
+    )
+    metrics, curves = metrics_and_curves(truth, found)
+    assert len(runs) == 1
+    for name, curve in curves.items():
+        assert curve.mean() == pytest.approx(metrics["per_class"][name]["AP50"])
+    np.testing.assert_array_equal(precision_recall(truth, found)[name], curve)

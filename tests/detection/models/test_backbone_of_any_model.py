@@ -1,5 +1,5 @@
 import keras
-import keras_cv
+import keras_hub
 import numpy as np
 import pytest
 
@@ -13,12 +13,12 @@ from keras_cbam import (
 from keras_cbam.detection import detection_backbone
 from keras_cbam.insertion.backbones import GraphBackbone
 from keras_cbam.models.mobilenet import MobileNet
-from tests.detection.networks import PICTURES, strided, strided_model, tensors
+from tests.detection.networks import PICTURES, level_names, strided, strided_model, tensors
 
 
 def assert_levels_are_those_of(backbone, model, names):
-    assert isinstance(backbone, keras_cv.models.Backbone)
-    assert list(backbone.pyramid_level_inputs.values()) == names
+    assert isinstance(backbone, keras_hub.models.FeaturePyramidBackbone)
+    assert list(level_names(backbone).values()) == names
     for ours, theirs in zip(tensors(backbone, names), tensors(model, names), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -28,7 +28,7 @@ def test_levels_are_the_last_tensors_of_their_strides():
     backbone = detection_backbone(model)
     names = ["stage3_relu", "stage4_relu", "stage5_relu"]
     assert_levels_are_those_of(backbone, model, names)
-    assert list(backbone.pyramid_level_inputs) == ["P3", "P4", "P5"]
+    assert list(level_names(backbone)) == ["P3", "P4", "P5"]
     assert [layer.name for layer in backbone.layers] == [layer.name for layer in model.layers[:-2]]
     assert backbone.output_shape == (None, 2, 2, 4)
     assert backbone.name == "strided"
@@ -44,12 +44,10 @@ def test_attended_tensors_are_the_levels():
 def test_networks_of_the_paper():
     model = MobileNet(alpha=0.25, num_classes=3, input_shape=(64, 96, 3))
     backbone = detection_backbone(model)
-    assert len(backbone.pyramid_level_inputs) == 3
+    assert len(backbone.pyramid_outputs) == 3
     sizes = [
         tensor.shape[1:3]
-        for tensor in tensors(
-            backbone, backbone.pyramid_level_inputs.values(), np.zeros((1, 64, 96, 3))
-        )
+        for tensor in tensors(backbone, level_names(backbone).values(), np.zeros((1, 64, 96, 3)))
     ]
     assert sizes == [(8, 12), (4, 6), (2, 3)]
 
@@ -57,7 +55,7 @@ def test_networks_of_the_paper():
 @pytest.mark.parametrize("input_shape", [(None, None, 3), (65, 33, 3), (32, 32, 1)])
 def test_sizes_that_are_unknown_odd_or_small(input_shape):
     backbone = detection_backbone(strided_model(input_shape), levels=(5, 2))
-    assert backbone.pyramid_level_inputs == {"P2": "stage2_relu", "P5": "stage5_relu"}
+    assert level_names(backbone) == {"P2": "stage2_relu", "P5": "stage5_relu"}
 
 
 def test_output_of_a_block_before_the_inside_of_its_branch():
@@ -67,13 +65,13 @@ def test_output_of_a_block_before_the_inside_of_its_branch():
     branch = keras.layers.Conv2D(4, 3, 2, padding="same")(branch)
     x = keras.layers.Add(name="add")([keras.layers.MaxPooling2D(2)(x), branch])
     backbone = detection_backbone(keras.Model(inputs, x), levels=(2, 3))
-    assert backbone.pyramid_level_inputs == {"P2": "stage2_relu", "P3": "add"}
+    assert level_names(backbone) == {"P2": "stage2_relu", "P3": "add"}
 
 
 def test_classifier_of_raw_pixels_is_opened():
     model = attention_classifier("MobileNet", 3, weights=None, input_shape=(64, 64, 3), alpha=0.25)
     backbone = detection_backbone(model)
-    names = list(backbone.pyramid_level_inputs.values())
+    names = list(level_names(backbone).values())
     assert not any(
         isinstance(layer, (keras.Model, keras.layers.Dense)) for layer in backbone.layers
     )
@@ -110,7 +108,7 @@ def test_tensors_without_a_layer_of_their_own_get_one():
     z = strided(y, "stage3")
     model = keras.Model(inputs, z + 1.0)
     backbone = detection_backbone(model, levels=[1, 2, 3])
-    assert backbone.pyramid_level_inputs == {"P1": "P1", "P2": "P2", "P3": "P3"}
+    assert level_names(backbone) == {"P1": "P1", "P2": "P2", "P3": "P3"}
     expected = keras.Model(inputs, [x, y, z + 1.0])(PICTURES)
     for ours, theirs in zip(tensors(backbone, ["P1", "P2", "P3"]), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -122,7 +120,7 @@ def test_levels_beside_the_way_to_the_highest():
     x = keras.layers.UpSampling2D(2)(strided(skip, "stage2"))
     x = keras.layers.Concatenate(name="decoder")([skip, x])
     backbone = detection_backbone(keras.Model(inputs, x), levels=[1, 2])
-    assert backbone.pyramid_level_inputs == {"P1": "decoder", "P2": "stage2_relu"}
+    assert level_names(backbone) == {"P1": "decoder", "P2": "stage2_relu"}
     assert {name: tuple(t.shape) for name, t in backbone(PICTURES).items()} == {
         "P1": (2, 32, 32, 8),
         "P2": (2, 16, 16, 4),
@@ -148,11 +146,13 @@ def test_saved_and_loaded(tmp_path):
     assert [layer.name for layer in loaded.layers if not layer.trainable] == ["stage1_conv"]
     assert_levels_are_those_of(loaded, model, [f"stage{n}_relu_cbam" for n in (3, 4, 5)])
     plain = remove_attention(loaded)
-    assert plain.pyramid_level_inputs == {f"P{n}": f"stage{n}_relu" for n in (3, 4, 5)}
+    assert level_names(plain) == {f"P{n}": f"stage{n}_relu" for n in (3, 4, 5)}
 
 
 def test_saved_graph_of_an_unknown_library():
     config = detection_backbone(strided_model()).get_config()
+    with pytest.raises(ValueError, match="Received: library='torch'"):
+        detection_backbone(strided_model(), library="torch")
     with pytest.raises(ValueError, match=r"not known.*Received: kind='other>Backbone'"):
         GraphBackbone.from_config({**config, "kind": "other>Backbone"})
 

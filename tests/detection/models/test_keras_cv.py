@@ -2,13 +2,21 @@ import subprocess
 import sys
 
 import keras
-import keras_cv
 import numpy as np
 import pytest
 
 from keras_cbam import insert_attention
-from keras_cbam.detection import detection_backbone
+from keras_cbam.detection import (
+    build_detector,
+    compile_detector,
+    detection_backbone,
+    load_detector,
+    loading,
+)
+from keras_cbam.errors import ModelError
 from tests.detection.networks import BOXES, PICTURES, strided_model
+
+keras_cv = pytest.importorskip("keras_cv", reason="needs keras_cbam[keras-cv]")
 
 # They run eagerly: of any backbone, TensorFlow takes forty seconds for the graph of YOLOV8Detector.
 
@@ -52,7 +60,7 @@ def test_detectors_train_and_come_back_in_a_fresh_process(tmp_path):
     arrays = {"pictures": PICTURES}
     for build in (retinanet, yolo, deeplab):
         name = build.__name__
-        detector = build(detection_backbone(model, levels=(2, 3, 4, 5)))
+        detector = build(detection_backbone(model, (2, 3, 4, 5), "keras_cv"))
         attention = detector.backbone.get_layer(gate)
         before = attention.get_weights()
         history = detector.fit(PICTURES, TARGETS[name], epochs=1, verbose=0).history
@@ -77,3 +85,26 @@ def test_detectors_train_and_come_back_in_a_fresh_process(tmp_path):
         f"    assert model.backbone.get_layer({gate!r}).__class__.__name__ == 'CBAM'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["retinanet", "yolov8"])
+def test_they_suppress_within_classes_as_ours(name, tmp_path, monkeypatch):
+    model = build_detector(name, num_classes=2, image_size=64)
+    compile_detector(model, "adam")
+    boxes = np.array([[[0, 0, 20, 20], [1, 1, 20, 20], [40, 40, 60, 60]]], "float32")
+    confidence = np.array([[[0.9, 0.1], [0.6, 0.8], [0.02, 0.001]]], "float32")
+    if model.prediction_decoder.from_logits:
+        confidence = np.log(confidence / (1 - confidence))
+    found = model.prediction_decoder(boxes, confidence)
+    assert np.asarray(found["classes"])[0, :4].tolist() == [0, 1, 0, -1]
+    np.testing.assert_allclose(np.asarray(found["confidence"])[0, :3], [0.9, 0.8, 0.02], rtol=1e-4)
+    model.save(tmp_path / "model.keras")
+    again, _ = load_detector(tmp_path / "model.keras")
+    assert again.prediction_decoder.from_logits == (name == "retinanet")
+
+    def missing(*_):
+        raise ImportError("no module")
+
+    monkeypatch.setattr(loading, "library", missing)
+    with pytest.raises(ModelError, match=r"has parts of keras-cv: .*keras_cbam\[keras-cv\]"):
+        load_detector(tmp_path / "model.keras")

@@ -225,7 +225,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_wrong_backbones_and_losses():
-    with pytest.raises(ValueError, match="pyramid_level_inputs"):
+    with pytest.raises(ValueError, match="pyramid_outputs"):
         SSD(keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(4, 3)]), 2)
     with pytest.raises(ValueError, match="size of the images"):
         SSD(backbone((3, 4), input_shape=(None, None, 3)), 2)

@@ -1,8 +1,10 @@
 import numpy as np
 from keras import ops
 
-from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
+from keras_cbam.detection import SSD
+from keras_cbam.detection.ops.anchors import box_step, boxes_of_position, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
+from tests.detection.detector_checks import backbone
 
 
 def random_boxes(generator, count, size=300.0):
@@ -56,9 +58,14 @@ def test_default_boxes_of_ssd300():
     root = np.sqrt(2)
     np.testing.assert_allclose(widths[:4], [30, np.sqrt(30 * 60), 30 * root, 30 / root], rtol=1e-5)
     np.testing.assert_allclose(heights[:4], [30, np.sqrt(30 * 60), 30 / root, 30 * root], rtol=1e-5)
-    np.testing.assert_allclose((boxes[0, :2] + boxes[0, 2:]) / 2, 300 / 38 / 2, rtol=1e-5)
-    second = boxes[4]
-    np.testing.assert_allclose((second[0] + second[2]) / 2, 300 / 38 * 1.5, rtol=1e-5)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    starts = np.cumsum([0] + [n * n * boxes_of_position(r) for (n, _), r in zip(sizes, ratios)])
+    # The authors' table of steps, for 300 pixels.
+    for start, (n, _), own, step in zip(starts, sizes, ratios, (8, 16, 32, 64, 100, 300)):
+        np.testing.assert_allclose(centers[start], step / 2, rtol=1e-5)
+        across = (np.arange(n) + 0.5) * step
+        row = centers[start : start + n * boxes_of_position(own) : boxes_of_position(own), 0]
+        np.testing.assert_allclose(row, across, rtol=1e-5)
     np.testing.assert_allclose(boxes[-4], [150 - 132, 150 - 132, 150 + 132, 150 + 132], rtol=1e-5)
 
 
@@ -67,3 +74,20 @@ def test_default_boxes_of_a_wide_picture():
     assert boxes.shape == (4, 4)
     np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, [25, 25, 75, 75])
     np.testing.assert_allclose(boxes[0, 2] - boxes[0, 0], 10)
+
+
+def test_steps_of_other_sizes():
+    """SSD512's are the authors' as well; images of 96 pixels are divided evenly by all."""
+    positions = (64, 32, 16, 8, 4, 2, 1)
+    assert [box_step(512, n) for n in positions] == [8, 16, 32, 64, 128, 256, 512]
+    assert [box_step(96, n) for n in (12, 6, 3, 2, 1)] == [8, 16, 32, 48, 96]
+    assert box_step(300, 38, "even") == 300 / 38
+
+
+def test_an_earlier_file_keeps_its_steps():
+    model = SSD(backbone((3, 4), input_shape=(72, 72, 3)), 2, extra_filters=())
+    config = model.get_config()
+    assert config.pop("steps") == "authors"
+    earlier = SSD.from_config(config)
+    assert earlier.steps == "even"
+    assert not np.allclose(earlier.default_boxes, model.default_boxes)

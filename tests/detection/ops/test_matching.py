@@ -22,7 +22,11 @@ def reference(anchors, boxes, positive, negative, keep_best):
     for row in table:
         best = int(row.argmax())
         found.append(best if row[best] >= positive else -1 if row[best] < negative else -2)
-    if keep_best:
+    if keep_best == "own":
+        for column in range(len(boxes)):
+            for row in np.flatnonzero(table[:, column] == table[:, column].max()):
+                found[row] = int(table[row].argmax())
+    if keep_best == "box":
         for column in range(len(boxes)):
             best = int(table[:, column].argmax())
             if table[best, column] > 0:
@@ -30,7 +34,7 @@ def reference(anchors, boxes, positive, negative, keep_best):
     return np.array(found)
 
 
-@pytest.mark.parametrize("keep_best", [True, False])
+@pytest.mark.parametrize("keep_best", ["box", "own", None])
 @pytest.mark.parametrize("thresholds", [(0.5, 0.5), (0.7, 0.3)])
 def test_matches_are_the_reference(keep_best, thresholds):
     generator = np.random.default_rng(1)
@@ -63,6 +67,15 @@ def test_every_box_keeps_its_best_anchor():
     _, _, positives, negatives = match_boxes(anchors, outside, np.zeros((1, 1)), 0.5, 0.5)
     assert not ops.convert_to_numpy(positives).any()
     assert ops.convert_to_numpy(negatives).all()
+
+
+def test_equally_good_anchors():
+    """All of them are positive in Faster R-CNN, the first one in SSD."""
+    anchors = np.array([[0, 0, 10, 10], [10, 0, 20, 10], [40, 40, 50, 50]], "float32")
+    boxes, classes = np.array([[[5, 0, 15, 10]]], "float32"), np.zeros((1, 1))
+    for keep_best, expected in (("own", [True, True, False]), ("box", [True, False, False])):
+        _, _, positives, _ = match_boxes(anchors, boxes, classes, 0.7, 0.3, keep_best)
+        assert ops.convert_to_numpy(positives)[0].tolist() == expected
 
 
 def test_first_of():
