@@ -90,7 +90,9 @@ def channel_logits(descriptors: Any, kernels: Any, biases: Any, activation: Call
     """
     first, second = biases or (None, None)
     hidden = affine(ops.stack(descriptors, axis=0), kernels[0], first)
-    return ops.sum(affine(activation(hidden), kernels[1], second), axis=0)
+    # Some functions of Keras give float32 for float64 on JAX.
+    active = ops.cast(activation(hidden), hidden.dtype)
+    return ops.sum(affine(active, kernels[1], second), axis=0)
 
 
 # Equation 3: Ms(F') = sigmoid(conv7x7([F'_avg; F'_max]))
