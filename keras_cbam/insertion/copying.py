@@ -164,12 +164,8 @@ def _rebuilt(model, **graph):
     constructor = inspect.getfullargspec(kind.__init__)
     try:
         config = {k: v for k, v in model.get_config().items() if k not in _NOT_ARGUMENTS} | graph
-        lacking = {*constructor.args[1:], *constructor.kwonlyargs} - {
-            "name",
-            *_NOT_ARGUMENTS,
-            *config,
-        }
-        if lacking:
+        wanted = {*constructor.args[1:], *constructor.kwonlyargs}
+        if lacking := wanted.difference(config, _NOT_ARGUMENTS, ["name"]):
             raise TypeError(f"The config lacks {sorted(lacking)}")
         if "layers" in graph:
             copy = kind(**config)

@@ -45,13 +45,11 @@ def plot_comparison(
     left.set_title("one line per seed", fontsize=9)
     left.set_ylabel(metric)
     right.axhline(0, color="black", linewidth=0.8)
+    style: Any = {"fmt": "D", "color": VALIDATION_COLOUR, "capsize": 5}
     for place, one in enumerate(differences):
-        right.errorbar(
-            place, one.mean, yerr=one.margin, fmt="D", color=VALIDATION_COLOUR, capsize=5
-        )
-    right.set_title(
-        "95 % interval" if differences[0].margin is not None else "one seed", fontsize=9
-    )
+        right.errorbar(place, one.mean, yerr=one.margin, **style)
+    title = "one seed" if differences[0].margin is None else "95 % interval"
+    right.set_title(title, fontsize=9)
     right.set_ylabel(f"{metric} minus that of {first}")
     for axis, names in ((left, list(values)), (right, others)):
         axis.set_xticks(range(len(names)), names, parse_math=False)

@@ -93,20 +93,19 @@ def _maps_and_masks(maps, boxes):
     if isinstance(boxes, np.ndarray) and boxes.dtype.kind == "b" and boxes.shape == maps.shape:
         return maps, boxes
     boxes = [np.asarray(own, "float64").reshape(-1, 4) for own in boxes]
-    if len(boxes) != len(maps):
+    y, x = ((np.arange(count) + 0.5) / count for count in maps.shape[1:])
+    masks = []
+    for own in boxes:
+        if ((own < 0) | (own > 1)).any():
+            raise ValueError(
+                "The edges of boxes must be parts of the image's size, in [0, 1]. "
+                f"Received: boxes={own.tolist()}"
+            )
+        left, top, right, bottom = (edge[:, None, None] for edge in own.T)
+        is_inside = (left <= x) & (x <= right) & (top <= y[:, None]) & (y[:, None] <= bottom)
+        masks.append(is_inside.any(axis=0))
+    if len(masks) != len(maps):
         raise ValueError(
-            f"There must be boxes for each of the {len(maps)} maps. Received: {len(boxes)}"
+            f"There must be boxes for each of the {len(maps)} maps. Received: {len(masks)}"
         )
-    return maps, np.stack([_mask(own, maps.shape[1:]) for own in boxes])
-
-
-def _mask(boxes, size):
-    if ((boxes < 0) | (boxes > 1)).any():
-        raise ValueError(
-            "The edges of boxes must be parts of the image's size, in [0, 1]. "
-            f"Received: boxes={boxes.tolist()}"
-        )
-    y, x = ((np.arange(count) + 0.5) / count for count in size)
-    left, top, right, bottom = (edge[:, None, None] for edge in boxes.T)
-    inside = (left <= x) & (x <= right) & (top <= y[:, None]) & (y[:, None] <= bottom)
-    return inside.any(axis=0)
+    return maps, np.stack(masks)
