@@ -43,6 +43,7 @@ class Page(html.parser.HTMLParser):
 # Runs
 
 
+@pytest.mark.slow
 def test_a_trained_run(trained_run, tmp_path):
     images = framed_images(tmp_path / "images", count=1)
     output = tmp_path / "out"

@@ -269,6 +269,7 @@ def test_bad_images_are_skipped_counted_and_named(tiny_detectors, tmp_path):
         train_tiny(**given, strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_precision(tiny_detectors, precision, tmp_path):
     run = train_tiny(precision=precision, epochs=1, output=tmp_path / "run")
@@ -276,6 +277,7 @@ def test_precision(tiny_detectors, precision, tmp_path):
     assert run.model.backbone.get_layer("level1").compute_dtype == precision[len("mixed_") :]
 
 
+@pytest.mark.slow
 def test_losses_are_averaged_over_devices():
     run = subprocess.run(
         [sys.executable, "-m", "tests.detection.distributed"], capture_output=True, text=True
@@ -286,6 +288,7 @@ def test_losses_are_averaged_over_devices():
     assert found["difference"] < 1e-4
 
 
+@pytest.mark.slow
 def test_early_stopping(tiny_detectors, tmp_path):
     # Nothing is learned, so the loss never falls.
     given = {"learning_rate": 1e-30, "epochs": 4, "output": tmp_path / "run"}

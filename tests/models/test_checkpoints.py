@@ -108,7 +108,11 @@ def test_logits_are_those_of_pytorch(depth, attention, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"cardinality": 8, "base_width": 16}, {"width": 0.5}, {"stem": "cifar"}],
+    [
+        pytest.param({"cardinality": 8, "base_width": 16}, marks=pytest.mark.slow),
+        {"width": 0.5},
+        {"stem": "cifar"},
+    ],
     ids=str,
 )
 def test_other_networks(arguments, tmp_path):

@@ -15,6 +15,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 QUANTIZATIONS = {"none": 1e-4, "float16": 1e-2, "int8": 0.1}
+each_quantization = pytest.mark.parametrize(
+    "quantize",
+    ["none", *(pytest.param(one, marks=pytest.mark.slow) for one in ("float16", "int8"))],
+)
 
 
 def needs(name):
@@ -30,20 +34,25 @@ def model():
 
 @pytest.fixture(scope="module")
 def litert(model, tmp_path_factory):
+    """A function from a quantization to the file, which is written once."""
     needs("litert")
-    folder = tmp_path_factory.mktemp("litert")
-    for quantize in QUANTIZATIONS:
-        write_litert(model, folder / f"{quantize}.tflite", quantize, images=images())
-    return folder
+    return written_once(write_litert, model, tmp_path_factory.mktemp("litert"), ".tflite")
 
 
 @pytest.fixture(scope="module")
 def onnx(model, tmp_path_factory):
     needs("onnx")
-    folder = tmp_path_factory.mktemp("onnx")
-    for quantize in QUANTIZATIONS:
-        write_onnx(model, folder / f"{quantize}.onnx", quantize, images=images())
-    return folder
+    return written_once(write_onnx, model, tmp_path_factory.mktemp("onnx"), ".onnx")
+
+
+def written_once(write, model, folder, suffix):
+    def file_of(quantize):
+        file = folder / f"{quantize}{suffix}"
+        if not file.exists():
+            write(model, file, quantize, images=images())
+        return file
+
+    return file_of
 
 
 def check_predictions(name, file, expected, tolerance):
@@ -55,17 +64,17 @@ def check_predictions(name, file, expected, tolerance):
         np.testing.assert_allclose(actual, expected[:count], atol=tolerance)
 
 
-@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+@each_quantization
 def test_litert(litert, model, quantize):
-    file = litert / f"{quantize}.tflite"
+    file = litert(quantize)
     check_predictions("litert", file, predictions(model, images()), QUANTIZATIONS[quantize])
 
 
-@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+@each_quantization
 def test_litert_operators(litert, quantize):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(litert / f"{quantize}.tflite"))
+    interpreter = Interpreter(str(litert(quantize)))
     names = {operation["op_name"] for operation in interpreter._get_ops_details()}
     assert not [name for name in names if name.startswith(("Flex", "CUSTOM"))]
     assert ("QUANTIZE" in names) == (quantize == "int8")
@@ -76,17 +85,17 @@ def test_litert_operators(litert, quantize):
     assert interpreter.get_signature_list() == signatures
 
 
-@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+@each_quantization
 def test_onnx(onnx, model, quantize):
-    file = onnx / f"{quantize}.onnx"
+    file = onnx(quantize)
     check_predictions("onnx", file, predictions(model, images()), QUANTIZATIONS[quantize])
 
 
-@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+@each_quantization
 def test_onnx_inputs_and_operators(onnx, quantize):
     import onnx as library
 
-    graph = library.load(onnx / f"{quantize}.onnx").graph
+    graph = library.load(onnx(quantize)).graph
     operators = {node.op_type for node in graph.node}
     assert ("QuantizeLinear" in operators) == (quantize == "int8")
     half = library.TensorProto.FLOAT16

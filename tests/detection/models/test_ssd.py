@@ -142,6 +142,7 @@ def test_mixed_precision(dtype_policy, tmp_path):
     np.testing.assert_allclose(again["boxes"], predictions["boxes"], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_xla():
     model = detector(extra_filters=())
     model.compile("sgd", jit_compile=True)
