@@ -146,6 +146,7 @@ def test_images_that_cannot_be_read(model, photos, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_more_images_than_a_batch_and_names_alike(model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_cbam.classification.explain.BATCH_SIZE", 2)
     strange = save_image(tmp_path / "a b<script>" / "0.png", 200)

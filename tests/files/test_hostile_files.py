@@ -179,6 +179,7 @@ def tried(tmp_path_factory):
     return expected, results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "least"),
     [("model", "ModelError", 40), ("weights", "WeightsError", 20), ("data", "DataError", 11)],

@@ -127,6 +127,7 @@ def test_named_weights_of_an_adapted_normalization(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_attended_classifier_into_another(tmp_path):
     arguments = {"alpha": 0.25, "input_shape": (32, 32, 3)}
     trained = attention_classifier("MobileNet", 3, weights=None, **arguments)
@@ -135,6 +136,7 @@ def test_attended_classifier_into_another(tmp_path):
     assert_same_weights(other, trained, but=["probabilities"])
 
 
+@pytest.mark.slow
 def test_what_differs_is_said_and_nothing_is_changed(plain, tmp_path):
     path = save_npz(tmp_path / "plain.npz", plain)
     with pytest.raises(ValueError, match=r"'conv1' has shapes \[\(3, 3, 3, 8\)\] in the file"):

@@ -155,6 +155,7 @@ def test_stride_in_the_first_convolution():
     assert count_multiply_adds(models[0]) > count_multiply_adds(models[1])
 
 
+@pytest.mark.slow
 def test_preprocessing_and_heads():
     arguments = {**SMALL, "attention": "cbam"}
     pixels = ResNet(18, **arguments)

@@ -69,6 +69,7 @@ def test_stopped_and_resumed_is_the_undisturbed_run(finished, tmp_path, monkeypa
     assert_alike(train_toy(**given), finished)
 
 
+@pytest.mark.slow
 def test_resumed_with_other_arguments(tmp_path, monkeypatch):
     given = {"epochs": 2, "precision": "mixed_float16", "first_phase": 1, "seed": 5}
     whole = train_toy(**given)
