@@ -197,6 +197,7 @@ def test_one_sentence_and_no_harm(tried, kind, error, least):
         assert expected[file] in result["message"], (file, result)
 
 
+@pytest.mark.slow
 def test_command(tried):
     for file, result in tried[1].items():
         if file.startswith("model"):
