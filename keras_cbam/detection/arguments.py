@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 from keras_cbam.errors import at_least, positive_integer
 from keras_cbam.training.arguments import RunArguments, data_field, existing_path, network_field
@@ -31,7 +32,7 @@ class DetectorArguments(RunArguments):
     backbone: str = network_field(
         "small, vgg16, mobilenet or a model of keras.applications", SMALL, metavar="NAME"
     )
-    attention: object = network_field(
+    attention: Any = network_field(  # noqa: RUF009
         "cbam, se, bam, channel, spatial or none: before every classifier of ssd and stairnet, in "
         "the blocks of the backbone of the others",
         "cbam",

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,7 @@ from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
 from keras_cbam.errors import DataError, quoted
 from keras_cbam.training.arguments import with_signature
-from keras_cbam.training.comparison import compare_trainings
+from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
@@ -186,12 +186,12 @@ def train_detector(**arguments: Any) -> Any:
 
 
 def compare(
-    attention: Any = None,
-    seeds: Any = None,
+    attention: Sequence[str] | None = None,
+    seeds: int | None = None,
     output: str | os.PathLike | None = None,
-    resume: str | None = None,
+    resume: str | os.PathLike | None = None,
     **arguments: Any,
-) -> Any:
+) -> Comparison:
     """Compares the test AP at an overlap of 0.5 of detectors with each kind of attention.
 
     For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the

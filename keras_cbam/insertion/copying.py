@@ -19,6 +19,7 @@ from keras_cbam.insertion.graph import (
     is_searchable,
     is_task,
     searched_model,
+    unused,
 )
 from keras_cbam.insertion.state import carry_over
 
@@ -130,15 +131,12 @@ class Copier:
         added = self.added(layer)
         if added is None:
             return None
-        name, number = added.name, 0
-        if names.get(name):
+        if names.get(added.name):
             raise ValueError(
-                f"The model already has a layer {name!r}: this site has attention of that "
+                f"The model already has a layer {added.name!r}: this site has attention of that "
                 "kind. Choose other sites by `where`."
             )
-        while added.name in names:
-            number += 1
-            added.name = f"{name}_{number}"
+        added.name = unused(added.name, names)
         names[added.name] = False
         self.new_layers.append((added, added.trainable))
         return added

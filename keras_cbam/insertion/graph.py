@@ -5,7 +5,7 @@ A node is Keras' record of one call of a layer or an operation.
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -152,6 +152,15 @@ def choose(possible: dict, where: Where, argument: str = "where") -> dict[str, A
             )
         chosen.update(found)
     return chosen
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The first of the name, `<name>_1`, `<name>_2`, ... that is not in `taken`."""
+    number, unique = 0, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}_{number}"
+    return unique
 
 
 class Source(NamedTuple):

@@ -2,9 +2,8 @@
 
 import csv
 import dataclasses
+import functools
 import importlib.util
-import io
-import json
 import math
 import os
 import pathlib
@@ -16,7 +15,13 @@ import numpy as np
 from keras_cbam.attention import attention_template
 from keras_cbam.errors import TrainingError, positive_integer, quoted
 from keras_cbam.training.arguments import stored
-from keras_cbam.training.run_folder import ARGUMENTS, REPORT, read_json
+from keras_cbam.training.run_folder import (
+    ARGUMENTS,
+    REPORT,
+    read_json,
+    write_json,
+    write_whole,
+)
 from keras_cbam.visualization.comparison_figure import plot_comparison
 
 # The files of a comparison, and the folder of its runs.
@@ -107,13 +112,14 @@ def compare_trainings(
             own = {"attention": name, "seed": seed, **told["arguments"]}
             report = _report(train, folder, metric, verbose, own)
             rows.append(_row(name, seed, report, metric))
-            _write_table(output / TABLE, rows)
+            write_whole(output, TABLE, functools.partial(_write_table, rows))
     values = {name: [row[metric] for row in rows if row["attention"] == name] for name in names}
     first, *others = names
     differences = [difference(name, values[name], first, values[first]) for name in others]
     found = {"rows": rows, "differences": [dataclasses.asdict(one) for one in differences]}
-    _write(output / COMPARISON, json.dumps({**told, **found}, indent=2) + "\n")
-    plot_comparison(values, metric, differences).savefig(output / FIGURE, dpi=100)
+    write_json(output, COMPARISON, {**_stored(told), **found})
+    figure = plot_comparison(values, metric, differences)
+    write_whole(output, FIGURE, lambda path: figure.savefig(path, dpi=100))
     return Comparison(metric, rows, differences, output)
 
 
@@ -156,8 +162,13 @@ def _begin(output, told, resume):
             "to continue a comparison."
         )
     output.mkdir(parents=True, exist_ok=True)
-    _write(output / COMPARISON, json.dumps({**told, "arguments": stored(told["arguments"])}))
+    write_json(output, COMPARISON, _stored(told))
     return output, told
+
+
+def _stored(told):
+    """What JSON has a form for of the arguments of a comparison."""
+    return {**told, "arguments": stored(told["arguments"])}
 
 
 def _checked_names(attention):
@@ -231,16 +242,8 @@ def _margin(deviation, count):
     return float(t.ppf((1 + CONFIDENCE) / 2, count - 1) * deviation / math.sqrt(count))
 
 
-def _write_table(path, rows):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    _write(path, text.getvalue())
-
-
-def _write(path, text):
-    """Writes a file whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+def _write_table(rows, path):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -93,7 +93,8 @@ class RunFolder:
             _remove(self.path / name)
 
     def write_json(self, name, content):
-        self._whole(name, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+        if self.is_writing:
+            write_json(self.path, name, content)
 
     def write_history(self, history):
         """Writes `history.csv`: a row for each epoch so far."""
@@ -124,21 +125,29 @@ class RunFolder:
             ) from error
 
     def _whole(self, name, write):
-        if not self.is_writing:
-            return
-        partial = self.path / _PARTIAL / name
-        partial.parent.mkdir(exist_ok=True)
+        if self.is_writing:
+            write_whole(self.path, name, write)
+
+
+def write_whole(folder, name, write):
+    """Writes a file or folder in a folder by a function of a path, whole or not at all."""
+    partial = folder / _PARTIAL / name
+    partial.parent.mkdir(exist_ok=True)
+    _remove(partial)
+    try:
+        write(partial)
+        if partial.is_dir():
+            _remove(folder / name)
+        os.replace(partial, folder / name)
+    finally:
         _remove(partial)
-        try:
-            write(partial)
-            if partial.is_dir():
-                _remove(self.path / name)
-            os.replace(partial, self.path / name)
-        finally:
-            _remove(partial)
-            with contextlib.suppress(OSError):
-                # Another artefact may be in it.
-                partial.parent.rmdir()
+        with contextlib.suppress(OSError):
+            # Another artefact may be in it.
+            partial.parent.rmdir()
+
+
+def write_json(folder, name, content):
+    write_whole(folder, name, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def _remove(path):

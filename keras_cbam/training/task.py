@@ -21,16 +21,19 @@ class Phase:
 class Data(Protocol):
     """What a task trains on."""
 
-    name: str
-    class_names: list
+    @property
+    def name(self) -> str: ...
 
-    def identity(self) -> Any:
+    @property
+    def class_names(self) -> list[str]: ...
+
+    def identity(self) -> str:
         """A string that differs for other data: a run is resumed with the same."""
 
-    def describe(self) -> Any:
+    def describe(self) -> dict:
         """What the report says: the number of images of each part, and what was skipped."""
 
-    def sources(self) -> Any:
+    def sources(self) -> list:
         """The image sources that batches read, for `keras_cbam.data.reading`."""
 
 
@@ -41,13 +44,13 @@ class Task(Protocol):
     arguments: Any
     files: tuple
 
-    def load(self) -> Any:
+    def load(self) -> Data:
         """The data of the arguments."""
 
-    def build(self, data: Any) -> Any:
+    def build(self, data: Any) -> keras.Model:
         """The network, uncompiled, with its initial weights."""
 
-    def phases(self, model: keras.Model, steps: int) -> Any:
+    def phases(self, model: keras.Model, steps: int) -> list[Phase]:
         """How it is trained, for that number of steps an epoch."""
 
     def batches(self, data, part, epoch=0, first_step=0, devices=ONE_DEVICE) -> Any:
@@ -56,11 +59,11 @@ class Task(Protocol):
         `part` is `"train"`, `"validation"`, `"test"`, or `"sample"`: a few images of the last.
         """
 
-    def measure(self, model: keras.Model, data: Any) -> Any:
+    def measure(self, model: keras.Model, data: Any) -> tuple[dict, Any]:
         """The metrics of the test part, for the report, and the predictions that they are of."""
 
-    def artefacts(self, model, data, history, report, predictions) -> Any:
+    def artefacts(self, model, data, history, report, predictions) -> dict[str, Callable]:
         """`{name: function that writes it to a path}`; each may fail alone."""
 
-    def compare(self, expected, found, tolerance: float) -> Any:
+    def compare(self, expected, found, tolerance: float, /) -> dict:
         """How far predictions of a reloaded model are off; TrainingError if it is too far."""

@@ -169,7 +169,7 @@ def fit(
     epochs = sum(phase.epochs for phase in phases)
     validation = task.batches(data, "validation", devices=devices)
     callbacks = _callbacks(progress.folder, arguments, progress.history)
-    # typing.Any batch has the shapes: one that is not augmented is read soonest.
+    # Any batch has the shapes: one that is not augmented is read soonest.
     batch = next(validation.take(1).as_numpy_iterator())
     if verbose and progress.epoch < epochs:
         print("Compiling the first step: small networks take seconds, large ones minutes.")

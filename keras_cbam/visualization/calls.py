@@ -3,12 +3,12 @@
 import contextlib
 import functools
 import typing
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 
 from keras_cbam._compat import inner_layers
-from keras_cbam.insertion.graph import is_functional
+from keras_cbam.insertion.graph import is_functional, unused
 from keras_cbam.layers.attention_layer import AttentionLayer
 
 # Their parts see tokens or pools, not feature maps.
@@ -40,15 +40,6 @@ def _children(layer):
     if is_functional(layer):
         return layer.operations
     return inner_layers(layer, include_self=False, recursive=False)
-
-
-def unused(name: str, taken: Container[str]) -> str:
-    """The first of the name, `<name>_1`, `<name>_2`, ... that is not in `taken`."""
-    number, unique = 0, name
-    while unique in taken:
-        number += 1
-        unique = f"{name}_{number}"
-    return unique
 
 
 def ensure_built(model: keras.Model, inputs: typing.Any) -> None:

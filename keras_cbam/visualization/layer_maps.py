@@ -10,10 +10,10 @@ import numpy as np
 from keras_cbam._compat import inner_layers
 from keras_cbam._types import Where
 from keras_cbam.errors import listed, require
-from keras_cbam.insertion.graph import choose
+from keras_cbam.insertion.graph import choose, unused
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.layers.spatial_attention import SpatialAttention
-from keras_cbam.visualization.calls import ensure_built, find_operations, hooked, unused
+from keras_cbam.visualization.calls import ensure_built, find_operations, hooked
 from keras_cbam.visualization.images import batches, model_inputs, to_float32
 
 

@@ -138,7 +138,7 @@ def test_where(where, expected):
         (
             "conv_pw",
             "None of the 85 layers that `where` could choose matches 'conv_pw' by its whole name "
-            "or path. Did you mean 'conv_pw_.' or .*Received: where='conv_pw'",
+            "or path. Did you mean 'conv_pw_9' or .*Received: where='conv_pw'",
         ),
         (
             ["conv1", "conv_1"],

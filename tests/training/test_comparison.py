@@ -102,6 +102,18 @@ def test_an_interrupted_comparison_repeats_no_finished_training(tmp_path):
     assert len(train.given) == 5
 
 
+def test_paths_among_the_arguments(tmp_path):
+    folder, data = tmp_path / "out", tmp_path / "images"
+    train = Trainings()
+    compare(train, folder, seeds=1, data=data)
+    assert train.given[0]["data"] == data
+    train = Trainings()
+    compare_trainings(train, "accuracy", resume=folder, seeds=2, data=data)
+    assert train.given[0]["data"] == str(data)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"comparison.csv", "comparison.json", "comparison.png", "runs"}
+
+
 def test_more_seeds(tmp_path):
     folder = tmp_path / "out"
     compare(Trainings(), folder, attention=["none", "cbam"], seeds=1)

@@ -171,9 +171,9 @@ def test_chosen_layers(layers):
     [
         (
             "gate_3",
-            r"None of the 2 layers.*Did you mean 'gate_.' or 'gate_.'.*Received: layers='gate_3'",
+            r"None of the 2 layers.*Did you mean 'gate_2' or 'gate_1'.*Received: layers='gate_3'",
         ),
-        (["gate_3"], r"`layers` could choose matches 'gate_3'.*'gate_.' or 'gate_.'"),
+        (["gate_3"], r"`layers` could choose matches 'gate_3'.*'gate_2' or 'gate_1'"),
         ("(", r"`layers` is not a valid regular expression"),
         (3, r"`layers` must be a regular expression.*Received: layers=3"),
     ],

@@ -174,6 +174,7 @@ def _parsed(path, content):
     images = {one["id"]: one for one in whole["images"]}
     boxes = collections.defaultdict(list)
     for one in whole["annotations"]:
+        # A list, for example, cannot be looked up: that is a TypeError here.
         hash(one["category_id"])
         # The outlines of objects are most of the file.
         boxes[one["image_id"]].append({key: one[key] for key in _KEYS if key in one})

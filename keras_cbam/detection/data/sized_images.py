@@ -35,7 +35,7 @@ class SizedImages(FileImages):
         self.sizes = sizes
 
     def select(self, indices: Any) -> "SizedImages":
-        return SizedImages([self.paths[i] for i in indices], self.sizes[indices], self.strict)
+        return SizedImages([self.paths[int(i)] for i in indices], self.sizes[indices], self.strict)
 
     def __getitem__(self, index):
         pixels, _ = self.read([index], lambda image, _: np.asarray(image))
@@ -51,7 +51,7 @@ class SizedImages(FileImages):
         def of_its_size(image, position):
             height, width = self.sizes[indices[position]]
             if image.size == (height, width) != (width, height):
-                with Image.open(self.paths[indices[position]], formats=FORMATS) as stored:
+                with Image.open(self.paths[int(indices[position])], formats=FORMATS) as stored:
                     image = flatten(stored) if stored.size == (width, height) else image
             if image.size == (width, height):
                 return transform(image.convert("RGB"), position)

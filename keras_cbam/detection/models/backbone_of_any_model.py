@@ -10,8 +10,7 @@ from keras_cbam.detection.extra import library as imported
 from keras_cbam.errors import one_of
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.insertion.copying import Copier
-from keras_cbam.insertion.graph import Source, data_format, flat_calls, require_searchable
-from keras_cbam.visualization.calls import unused
+from keras_cbam.insertion.graph import Source, data_format, flat_calls, require_searchable, unused
 
 
 def detection_backbone(
