@@ -12,10 +12,9 @@ from keras_cbam.data.batches import reading
 from keras_cbam.data.order import spread
 from keras_cbam.detection import comparison
 from keras_cbam.detection.data.batches import detection_batches
-from keras_cbam.detection.evaluate import BATCH_SIZE, predicted, run_data
+from keras_cbam.detection.evaluate import BATCH_SIZE, run_data
 from keras_cbam.detection.loading import input_size, load_run
-from keras_cbam.detection.models.base import Detector
-from keras_cbam.errors import ExportError, ModelError, TrainingError, positive_integer
+from keras_cbam.errors import ExportError, TrainingError, positive_integer, require
 from keras_cbam.files.fresh_process import answer
 from keras_cbam.serving.artefact_files import (
     beside,
@@ -79,7 +78,7 @@ def export_run(
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
-        format: `"saved_model"` or, except for keras_cv's detectors, `"litert"` or `"onnx"`.
+        format: `"saved_model"`, `"litert"` or `"onnx"`.
         output: path of the folder (SavedModel) or file (`.tflite`, `.onnx`) to write.
         quantize: `"none"`; for LiteRT also `"float16"`, or `"int8"`, which learns the ranges of
             activations from training images and computes boxes in float32. Defaults to `"none"`.
@@ -105,32 +104,24 @@ def export_run(
     0.0
     """
     find_format(format, quantize, output)
-    if format == "onnx" and quantize != "none":
-        raise ValueError(
-            "Detectors are quantized in the format litert only. "
-            f"Received: format={format!r}, quantize={quantize!r}"
-        )
+    reason = "Detectors are quantized in the format litert only."
+    received = f"format={format!r}, quantize={quantize!r}"
+    require(quantize == "none" or format == "litert", reason, received)
     positive_integer("samples", samples)
     output = pathlib.Path(output).absolute()
     refuse_to_lose_artefact(format, output, overwrite)
     run, model, _ = load_run(run)
-    if format != "saved_model" and not isinstance(model, Detector):
-        raise ModelError("The detectors of keras_cv are exported as saved_model only.")
-    is_learned = quantize == "int8"
+    is_learned, size = quantize == "int8", input_size(model)
     # What is learned from is not compared.
     part = "test" if is_learned else None
-    loaded = run_data(run, input_size(model), data, part, samples if is_learned else 1)
-    images, skipped = _sample(loaded.test, samples, input_size(model))
-    calibration = None
-    if is_learned:
-        calibration, more = _sample(loaded.train, samples, input_size(model))
-        skipped = skipped + more
-    expected = predicted(model, images)
-    exact = (allowed_difference(model), comparison.LARGEST_UNPAIRED)
+    loaded = run_data(run, size, data, part, samples if is_learned else 1)
+    images, skipped = _sample(loaded.test, samples, size)
+    calibration, more = _sample(loaded.train, samples, size) if is_learned else (None, [])
+    expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+    limits = LIMITS.get(quantize, (allowed_difference(model), comparison.LARGEST_UNPAIRED))
     with beside(output) as path:
         found = _written_and_loaded(run.model_file, path, images, format, quantize, calibration)
         try:
-            limits = LIMITS.get(quantize, exact)
             differences = comparison.check_detections(expected, found, *limits)
         except TrainingError as error:
             raise ExportError(f"The {format} predicts otherwise than Keras: {error}.") from error
@@ -142,10 +133,10 @@ def export_run(
         data=loaded.test.name,
         calibration_images=0 if calibration is None else len(calibration),
         images=len(images),
-        detections=int((expected["classes"] >= 0).sum()),
+        detections=int(expected["num_detections"].sum()),
         differences=differences,
         size=(size_in_bytes(run.model_file), size_in_bytes(output)),
-        skipped=skipped,
+        skipped=skipped + more,
     )
 
 
@@ -171,14 +162,13 @@ def _write(model_file, file_format, output, quantize, activation, calibration):
     if file_format == "saved_model":
         _write_saved_model(model, output, None)
         return
-    images = None if calibration is None else np.load(calibration)
     with tempfile.TemporaryDirectory() as folder:
+        # Suppression converts to LiteRT for a known number of images.
+        _write_saved_model(in_float32(model), folder, 1 if file_format == "litert" else None)
         if file_format == "onnx":
-            _write_saved_model(in_float32(model), folder, None)
             pathlib.Path(output).write_bytes(onnx_of_saved_model(folder).SerializeToString())
         else:
-            # Suppression converts for a known number of images.
-            _write_saved_model(in_float32(model), folder, 1)
+            images = None if calibration is None else np.load(calibration)
             litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
 
 
@@ -187,16 +177,13 @@ def _write_saved_model(model, folder, batch):
     import tensorflow as tf
 
     def serve(pixels):
-        raw = model(pixels, training=False)
-        # Those of keras_cv ask the images for their size.
-        more = () if isinstance(model, Detector) else (pixels,)
-        return model.decode_predictions(raw, *more)
+        return model.decode_predictions(model(pixels, training=False))
 
     signature = [tf.TensorSpec((batch, *model.backbone.input_shape[1:]), "float32", name=INPUT)]
     archive: Any = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint(ENDPOINT, serve, signature)
-    archive.add_endpoint(SIGNATURE, serve, signature)
+    for endpoint in (ENDPOINT, SIGNATURE):
+        archive.add_endpoint(endpoint, serve, signature)
     archive.write_out(folder, verbose=False)
 
 

@@ -50,10 +50,10 @@ class Detector(keras.Model):
         self.max_detections = positive_integer("max_detections", max_detections)
         self.pyramid = _pyramid(backbone)
         self.image_size = backbone.input_shape[1:3]
-
-    def pyramid_inputs(self) -> list:
-        """Inputs for what is built on the backbone's feature maps, the finest first."""
-        return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
+        # For what is built on the backbone's feature maps.
+        self._pyramid_inputs = [
+            keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs
+        ]
 
     def compile(
         self,
@@ -78,10 +78,10 @@ class Detector(keras.Model):
                     f"Received: {name}={kwargs[name]!r}"
                 )
         kwargs.update(box_loss=box_loss, classification_loss=classification_loss)
-        losses = {
-            name: _summed(kwargs.pop(f"{name}_loss", None), default, f"{name}_loss")
-            for name, default in self._LOSSES.items()
-        }
+        losses = {}
+        for name, default in self._LOSSES.items():
+            given = kwargs.pop(f"{name}_loss", None)
+            losses[name] = _summed(f"{name}_loss", default if given is None else given)
         super().compile(optimizer, loss=losses, **kwargs)
 
     def get_compile_config(self) -> dict:
@@ -139,8 +139,6 @@ class Detector(keras.Model):
             iou_threshold=self.iou_threshold,
             confidence_threshold=self.confidence_threshold,
             max_detections=self.max_detections,
-            # XLA does not compile prediction, see `make_predict_function`.
-            is_cut=True,
         )
 
     def get_config(self) -> dict:
@@ -201,10 +199,9 @@ def _pyramid(backbone):
     return keras.Model(backbone.inputs, list(levels.values()), name="pyramid")
 
 
-def _summed(loss, default, name):
+def _summed(name, loss):
     """A copy of the loss that is summed: the weights hold the divisor."""
-    found = default if loss is None else loss
-    found = keras.losses.get(found) if isinstance(found, str) else found
+    found = keras.losses.get(loss) if isinstance(loss, str) else loss
     if not isinstance(found, keras.losses.Loss):
         raise ValueError(
             f'`{name}` must be a `keras.losses.Loss` or the name of its class, "Huber" for '

@@ -21,7 +21,7 @@ from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.anchors import level_anchors
 from keras_cbam.detection.ops.boxes import VARIANCES, clip_boxes, decode_boxes
 from keras_cbam.detection.ops.roi_align import roi_align
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import positive_integer, require
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -102,13 +102,12 @@ class FasterRCNN(Detector):
         self.filters = positive_integer("filters", filters)
         (self.anchor_scale,) = positive_numbers("anchor_scale", (anchor_scale,))
         self.aspect_ratios = positive_numbers("aspect_ratios", aspect_ratios)
-        if not self.aspect_ratios:
-            raise ValueError("`aspect_ratios` must have an entry. Received: aspect_ratios=()")
-        if not isinstance(num_proposals, (tuple, list)) or len(num_proposals) != 2:
-            raise ValueError(
-                "`num_proposals` must be two integers, in training and in inference. "
-                f"Received: num_proposals={num_proposals!r}"
-            )
+        require(self.aspect_ratios, "`aspect_ratios` must have an entry.", "aspect_ratios=()")
+        require(
+            isinstance(num_proposals, (tuple, list)) and len(num_proposals) == 2,
+            "`num_proposals` must be two integers, in training and in inference.",
+            f"num_proposals={num_proposals!r}",
+        )
         self.num_proposals = tuple(positive_integer("num_proposals", n) for n in num_proposals)
         self.sampled_anchors = positive_integer("sampled_anchors", sampled_anchors)
         self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)
@@ -118,11 +117,10 @@ class FasterRCNN(Detector):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         numbers = list(feature_levels(backbone))
-        if numbers != list(range(numbers[0], numbers[-1] + 1)):
-            raise ValueError(
-                f"The pyramid levels of `backbone` must be consecutive. Received: levels {numbers}"
-            )
-        inputs = self.pyramid_inputs()
+        is_whole = numbers == list(range(numbers[0], numbers[-1] + 1))
+        message = "The pyramid levels of `backbone` must be consecutive."
+        require(is_whole, message, f"levels {numbers}")
+        inputs = self._pyramid_inputs
         levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
         self.neck = keras.Model(inputs, levels, name="neck")
         self.strides = [2 ** (numbers[0] + i) for i in range(len(levels))]
