@@ -61,10 +61,11 @@ def find_objects(model: Any, images: Any, image_size: int) -> Detections:
 
 
 def _in_own_pixels(model, predictions, sizes, image_size):
-    if not isinstance(predictions, dict) or not set(_KEYS) <= set(predictions):
+    given = sorted(predictions) if isinstance(predictions, dict) else []
+    if not set(_KEYS) <= set(given):
         raise ModelError(
             f"The model {model.name!r} must predict a dict of {', '.join(_KEYS)}, received "
-            f"{sorted(predictions) if isinstance(predictions, dict) else type(predictions)}."
+            f"{given or type(predictions)}."
         )
     boxes, classes, confidence, counts = (np.asarray(predictions[key]) for key in _KEYS)
     detections = []

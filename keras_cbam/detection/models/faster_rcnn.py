@@ -29,13 +29,12 @@ class FasterRCNN(Detector):
     """Faster R-CNN on a feature pyramid; the attention is in the backbone's blocks.
 
     A region proposal network rates and moves anchors; the best after non-maximum suppression are
-    pooled from the feature maps (ROIAlign), classified, and moved once more.
-
-    Anchors are positive from an IoU of 0.7 with a box on, or where theirs is the largest with one,
-    and negative below 0.3; proposals are positive from 0.5 on. The loss is the sum of four means:
-    cross-entropies over the sampled anchors and proposals, and smooth L1, with a beta of 1/9, of
-    the positive ones' four offsets, as torchvision has them. `compile` also takes
-    `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
+    pooled from the feature maps (ROIAlign), classified, and moved once more. Anchors are positive
+    from an IoU of 0.7 with a box on, or where theirs is the largest with one, and negative below
+    0.3; proposals are positive from 0.5 on. The loss is the sum of four means: cross-entropies over
+    the sampled anchors and proposals, and smooth L1, with a beta of 1/9, of the positive ones' four
+    offsets, as torchvision has them. `compile` also takes `rpn_box_loss` and
+    `rpn_classification_loss`, of the anchors.
 
     Args:
         backbone: backbone for images of a known size, with consecutive pyramid levels, see
@@ -49,8 +48,8 @@ class FasterRCNN(Detector):
         sampled_anchors, sampled_proposals: ints, those of an image that learn, up to a half and a
             quarter of them positive. Default to `256` and `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
-        use_layer_norm: bool, whether these are normalized. Without it, from random weights and with
-            Adam at rates from 1e-3 on, many units can get stuck at zero. Defaults to `False`.
+        use_layer_norm: bool, whether these are normalized. Without it, many units can get stuck at
+            zero, from random weights with Adam at rates from 1e-3 on. Defaults to `False`.
         rpn_variances: four floats that the offsets from anchors are divided by, see `encode_boxes`.
             Defaults to `(1.0, 1.0, 1.0, 1.0)`.
         seed: int, of the samples. Defaults to `None`: random.
@@ -168,17 +167,13 @@ class FasterRCNN(Detector):
         return {"box": offsets, "classification": logits}
 
     def targets(self, boxes: Any, classes: Any, predictions: Any) -> tuple[dict, dict, dict]:
+        truth, anchors, seed = (boxes, classes), np.concatenate(self.anchors), self.seed_generator
         rpn_targets, rpn_weights = anchor_targets(
-            np.concatenate(self.anchors),
-            boxes,
-            classes,
-            self.sampled_anchors,
-            self.seed_generator,
-            self.rpn_variances,
+            anchors, *truth, self.sampled_anchors, seed, self.rpn_variances
         )
         proposals = predictions["proposals"], predictions["is_proposal"]
         regions, head_targets, head_weights = proposal_targets(
-            *proposals, boxes, classes, self.sampled_proposals, self.seed_generator
+            *proposals, *truth, self.sampled_proposals, seed
         )
         found = self._classified(predictions["features"], regions)
         # Of the offsets of all classes, those of the true one.

@@ -66,9 +66,8 @@ def small_backbone(
     32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at 32.
 
     Args:
-        input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
+        input_shape, levels: see `application_backbone`, as for what is returned.
         attention: see `insert_attention`; in each block, not as an identity. Defaults to `None`.
-        levels: see `application_backbone`, as for what is returned.
 
     Example:
 

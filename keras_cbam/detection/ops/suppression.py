@@ -22,14 +22,9 @@ def suppress_in_groups(
 ) -> dict[str, Any]:
     """The best boxes of which no two of a group overlap by more than the IoU threshold.
 
-    Args:
-        boxes: float32 tensor `(batch, boxes, 4)`, "xyxy" in pixels.
-        scores, groups: float32 and int32 tensors `(batch, boxes)`; groups count from 0.
-        most: int, boxes of an image that are kept.
-        score_threshold: float, below the scores of what is kept. Defaults to none.
-
-    Returns:
-        Dict, padded with -1, see `Detector.decode_predictions`; `"classes"` are the groups.
+    Of float32 boxes `(batch, boxes, 4)`, scores and int32 groups from 0 `(batch, boxes)`, at most
+    `most` with scores above the threshold; as in `Detector.decode_predictions`, where classes are
+    the groups.
     """
     # As the package, this file imports TensorFlow where it is needed.
     import tensorflow as tf
@@ -76,11 +71,9 @@ def suppress_in_classes(
     confidence_threshold: float,
     max_detections: int,
 ) -> dict[str, Any]:
-    """The best boxes of which no two of a class overlap too much, see `suppress_in_groups`.
+    """`suppress_in_groups` of probabilities `(batch, boxes, classes)` and their classes.
 
-    Args:
-        boxes: tensor `(batch, boxes, 4)`, or `(batch, boxes, classes, 4)` of each class its own.
-        probabilities: tensor `(batch, boxes, classes)`.
+    Boxes are `(batch, boxes, 4)`, or `(batch, boxes, classes, 4)`: each class has its own.
     """
     total, classes = probabilities.shape[1:]
     candidates = min(CANDIDATES, total)
