@@ -13,13 +13,7 @@ from keras_cbam.detection.figures import plot_detections
 from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.predict import found_in_files, image_entry
 from keras_cbam.errors import require
-from keras_cbam.visualization import panels
-from keras_cbam.visualization.figure_files import (
-    as_png,
-    figure_names,
-    refuse_to_lose_files,
-    write_files,
-)
+from keras_cbam.visualization import figure_files, panels
 
 DETECTIONS = "detections.json"
 
@@ -62,17 +56,17 @@ def explain_run(
     _, model, class_names = load_run(run)
     paths, skipped = find_images(paths)
     output = pathlib.Path(output)
-    figures = dict(zip(paths, figure_names(paths, "detected")))
+    figures = dict(zip(paths, figure_files.figure_names(paths, "detected")))
     written = [output / name for name in (*figures.values(), DETECTIONS)]
-    refuse_to_lose_files(written, paths, overwrite)
+    figure_files.refuse_to_lose_files(written, paths, overwrite)
     entries, files = [], {}
     for path, image, found in found_in_files(model, paths, skipped):
         figure = plot_detections([np.asarray(image)], [found], class_names, threshold=threshold)
-        files[output / figures[path]] = as_png(figure)
+        files[output / figures[path]] = figure_files.as_png(figure)
         entries.append({**image_entry(path, image, found, class_names), "figure": figures[path]})
     result = {"model": model.name, "class_names": class_names, "threshold": threshold}
     result |= {"images": entries, "skipped": skipped}
     files[output / DETECTIONS] = (json.dumps(result, indent=2) + "\n").encode()
     # At the end, so that what fails on the way leaves nothing behind.
-    write_files(files)
+    figure_files.write_files(files)
     return {**result, "written": list(map(str, files))}

@@ -16,19 +16,7 @@ from keras_cbam.detection.evaluate import BATCH_SIZE, run_data
 from keras_cbam.detection.loading import input_size, load_run
 from keras_cbam.errors import ExportError, TrainingError, positive_integer, require
 from keras_cbam.files.fresh_process import answer
-from keras_cbam.serving.artefact_files import (
-    beside,
-    put_in_place,
-    refuse_to_lose_artefact,
-    size_in_bytes,
-)
-from keras_cbam.serving.conversion import (
-    LITERT_IN_FLOAT32,
-    convert,
-    in_float32,
-    litert_of_saved_model,
-    onnx_of_saved_model,
-)
+from keras_cbam.serving import artefact_files, conversion
 from keras_cbam.serving.export import Artefact, ServedArtefact
 from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
 from keras_cbam.serving.saved_model import ENDPOINT
@@ -36,7 +24,7 @@ from keras_cbam.training.precision import allowed_difference
 
 # What the boxes are computed by: in integers, coordinates would be rounded to several pixels.
 IN_FLOAT32 = (
-    *LITERT_IN_FLOAT32,
+    *conversion.LITERT_IN_FLOAT32,
     *("BROADCAST_TO", "CONCATENATION", "DIV", "EXP", "GATHER", "GATHER_ND", "LOGISTIC", "MAXIMUM"),
     *("MINIMUM", "MUL", "PACK", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "SELECT_V2", "SLICE"),
     *("SOFTMAX", "STRIDED_SLICE", "SUB", "TOPK_V2", "TRANSPOSE"),
@@ -109,7 +97,7 @@ def export_run(
     require(quantize == "none" or format == "litert", reason, received)
     positive_integer("samples", samples)
     output = pathlib.Path(output).absolute()
-    refuse_to_lose_artefact(format, output, overwrite)
+    artefact_files.refuse_to_lose_artefact(format, output, overwrite)
     run, model, _ = load_run(run)
     is_learned, size = quantize == "int8", input_size(model)
     # What is learned from is not compared.
@@ -119,13 +107,13 @@ def export_run(
     calibration, more = _sample(loaded.train, samples, size) if is_learned else (None, [])
     expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
     limits = LIMITS.get(quantize, (allowed_difference(model), comparison.LARGEST_UNPAIRED))
-    with beside(output) as path:
+    with artefact_files.beside(output) as path:
         found = _written_and_loaded(run.model_file, path, images, format, quantize, calibration)
         try:
             differences = comparison.check_detections(expected, found, *limits)
         except TrainingError as error:
             raise ExportError(f"The {format} predicts otherwise than Keras: {error}.") from error
-        put_in_place(path, output)
+        artefact_files.put_in_place(path, output)
     return DetectorExport(
         format=format,
         quantize=quantize,
@@ -135,7 +123,7 @@ def export_run(
         images=len(images),
         detections=int(expected["num_detections"].sum()),
         differences=differences,
-        size=(size_in_bytes(run.model_file), size_in_bytes(output)),
+        size=(artefact_files.size_in_bytes(run.model_file), artefact_files.size_in_bytes(output)),
         skipped=skipped + more,
     )
 
@@ -151,7 +139,7 @@ def _sample(part, samples, size):
 
 def _written_and_loaded(model_file, path, images, file_format, quantize, calibration):
     """What an artefact finds that one fresh process writes and another one loads."""
-    convert(model_file, file_format, path, quantize, images=calibration, writer=__name__)
+    conversion.convert(model_file, file_format, path, quantize, images=calibration, writer=__name__)
     with ServedArtefact(file_format, path) as served:
         return served.predict(images, 1 if file_format == "litert" else BATCH_SIZE)
 
@@ -162,14 +150,16 @@ def _write(model_file, file_format, output, quantize, activation, calibration):
     if file_format == "saved_model":
         _write_saved_model(model, output, None)
         return
+    # Suppression converts to LiteRT for a known number of images.
+    batch = 1 if file_format == "litert" else None
     with tempfile.TemporaryDirectory() as folder:
-        # Suppression converts to LiteRT for a known number of images.
-        _write_saved_model(in_float32(model), folder, 1 if file_format == "litert" else None)
+        _write_saved_model(conversion.in_float32(model), folder, batch)
         if file_format == "onnx":
-            pathlib.Path(output).write_bytes(onnx_of_saved_model(folder).SerializeToString())
+            written = conversion.onnx_of_saved_model(folder).SerializeToString()
+            pathlib.Path(output).write_bytes(written)
         else:
             images = None if calibration is None else np.load(calibration)
-            litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
+            conversion.litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
 
 
 def _write_saved_model(model, folder, batch):

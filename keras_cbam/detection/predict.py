@@ -35,8 +35,11 @@ def predict_run(run: Any, paths: Sequence[str]) -> dict[str, Any]:
     """
     _, model, class_names = load_run(run)
     paths, skipped = find_images(paths)
-    found = found_in_files(model, paths, skipped)
-    return {"images": [image_entry(*each, class_names) for each in found], "skipped": skipped}
+    found = [
+        image_entry(path, image, own, class_names)
+        for path, image, own in found_in_files(model, paths, skipped)
+    ]
+    return {"images": found, "skipped": skipped}
 
 
 def found_in_files(model: Any, paths: Sequence[str], skipped: list[str]) -> Iterator[tuple]:

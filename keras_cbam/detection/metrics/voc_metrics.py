@@ -6,19 +6,14 @@ import numpy as np
 
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.extra import library
-from keras_cbam.detection.metrics.coco_metrics import (
-    OVERLAP,
-    Detections,
-    check_length,
-    mean_of_present,
-    with_sides,
-)
+from keras_cbam.detection.metrics import coco_metrics as coco
+from keras_cbam.detection.metrics.coco_metrics import Detections
 
 NAMES = ("VOC07", "VOC10")
 
 
 def voc_metrics(
-    ground_truth: DetectionSet, detections: Detections, overlap: float = OVERLAP
+    ground_truth: DetectionSet, detections: Detections, overlap: float = coco.OVERLAP
 ) -> dict[str, Any]:
     """VOC's average precisions: at eleven recalls (2007), and the area under the curve (2010).
 
@@ -47,7 +42,7 @@ def voc_metrics(
     Source: [The PASCAL VOC Challenge](https://doi.org/10.1007/s11263-009-0275-4), section 4.2, and
     [its development kit of 2010](http://host.robots.ox.ac.uk/pascal/VOC/voc2010/).
     """
-    check_length(ground_truth, detections)
+    coco.check_length(ground_truth, detections)
     values = np.array(
         [
             _average_precisions(ground_truth, detections, kind, overlap)
@@ -55,7 +50,7 @@ def voc_metrics(
         ]
     )
     rows = [dict(zip(NAMES, row)) for row in values.tolist()]
-    means = {name: mean_of_present(column) for name, column in zip(NAMES, values.T)}
+    means = {name: coco.mean_of_present(column) for name, column in zip(NAMES, values.T)}
     return {**means, "per_class": dict(zip(ground_truth.class_names, rows))}
 
 
@@ -93,7 +88,7 @@ def _match(boxes, objects, ignored, overlap):
     if not len(boxes) or not len(objects):
         return right, counts
     iou = library("faster_coco_eval.core.mask").iou
-    overlaps = iou(with_sides(boxes), with_sides(objects), [0] * len(objects))
+    overlaps = iou(coco.with_sides(boxes), coco.with_sides(objects), [0] * len(objects))
     is_found = np.zeros(len(objects), bool)
     for i, j in enumerate(overlaps.argmax(axis=1)):
         if overlaps[i, j] >= overlap:

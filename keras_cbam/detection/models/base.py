@@ -197,7 +197,7 @@ def _pyramid(backbone):
 
 def _summed(name, loss):
     """A copy of the loss that is summed: the weights hold the divisor."""
-    found = keras.losses.get(loss) if isinstance(loss, str) else loss
+    found: Any = keras.losses.get(loss) if isinstance(loss, str) else loss
     require(
         isinstance(found, keras.losses.Loss),
         f'`{name}` must be a `keras.losses.Loss` or the name of its class, "Huber" for example.',

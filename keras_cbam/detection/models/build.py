@@ -7,15 +7,10 @@ import keras
 from keras_cbam._types import Attention
 from keras_cbam.applications import application_names
 from keras_cbam.detection.arguments import DETECTORS, SMALL, refuse_weights_of_small
+from keras_cbam.detection.models import named_backbones
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.models.extra_feature_maps import takes_two_off
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
-from keras_cbam.detection.models.named_backbones import (
-    application_backbone,
-    small_backbone,
-    ssd_mobilenet,
-    ssd_vgg16,
-)
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.detection.models.stairnet import StairNet
 from keras_cbam.errors import near_names
@@ -83,9 +78,9 @@ def build_detector(
     # Strides of 8 and 16 pixels suit images below SSD's 300.
     levels = (4, 5) if image_size >= 256 and backbone != SMALL else (3, 4)
     if backbone == "vgg16":
-        network = ssd_vgg16(shape, weights)
+        network = named_backbones.ssd_vgg16(shape, weights)
     elif backbone == "mobilenet":
-        network = ssd_mobilenet(shape, weights=weights, levels=levels)
+        network = named_backbones.ssd_mobilenet(shape, weights=weights, levels=levels)
     else:
         network = _backbone(backbone, shape, None, weights, levels)
     single_shot, stairs = _single_shot_arguments(network, backbone)
@@ -99,14 +94,14 @@ def compile_detector(model: Any, optimizer: Any, jit_compile: bool | str = False
     model.compile(optimizer=optimizer, jit_compile=jit_compile)
 
 
-def _backbone(name, shape, attention, weights, levels):
+def _backbone(name: str, shape, attention, weights, levels):
     if name == SMALL:
-        return small_backbone(shape, attention, levels)
+        return named_backbones.small_backbone(shape, attention, levels)
     name = {"vgg16": "VGG16", "mobilenet": "MobileNet"}.get(name, name)
-    return application_backbone(name, shape, attention, weights, levels)
+    return named_backbones.application_backbone(name, shape, attention, weights, levels)
 
 
-def _single_shot_arguments(network, backbone):
+def _single_shot_arguments(network, backbone) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the CBAM paper's VGG16 and MobileNet have, of both detectors and of StairNet alone."""
     arguments = {"extra_padding": "same", "use_batch_norm": True}
     filters, stairs = (512, 256, 256, 128), {}

@@ -6,17 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_cbam.detection.models import faster_rcnn_regions as stages
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
-from keras_cbam.detection.models.faster_rcnn_regions import (
-    SmoothL1,
-    anchor_targets,
-    proposal_targets,
-    region_head,
-    region_proposal_network,
-    select_proposals,
-)
 from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.anchors import level_anchors
 from keras_cbam.detection.ops.boxes import VARIANCES, clip_boxes, decode_boxes
@@ -74,8 +67,8 @@ class FasterRCNN(Detector):
     _EARLIER = {"rpn_variances": VARIANCES}
     _LOSSES = {
         **Detector._LOSSES,
-        "box": SmoothL1(),
-        "rpn_box": SmoothL1(),
+        "box": stages.SmoothL1(),
+        "rpn_box": stages.SmoothL1(),
         "rpn_classification": keras.losses.BinaryCrossentropy(from_logits=True),
     }
     _PROPOSAL_IOU = 0.7
@@ -127,11 +120,11 @@ class FasterRCNN(Detector):
         self.anchors = level_anchors(
             self.image_size, self.strides, sizes, anchor_scale, self.aspect_ratios
         )
-        self.region_proposal = region_proposal_network(
+        self.region_proposal = stages.region_proposal_network(
             self.filters, len(self.aspect_ratios), self.dtype_policy
         )
         cells = (self._CELLS, self._CELLS, self.filters)
-        self.head = region_head(
+        self.head = stages.region_head(
             cells, self.num_classes, self.head_units, self.use_layer_norm, self.dtype_policy
         )
         self.built = True
@@ -146,7 +139,7 @@ class FasterRCNN(Detector):
             for own, anchors in zip(offsets, self.anchors, strict=True)
         ]
         count = self.num_proposals[0 if training else 1]
-        proposals, is_proposal = select_proposals(boxes, logits, count, self._PROPOSAL_IOU)
+        proposals, is_proposal = stages.select_proposals(boxes, logits, count, self._PROPOSAL_IOU)
         return {
             "features": features,
             "proposals": proposals,
@@ -168,11 +161,11 @@ class FasterRCNN(Detector):
 
     def targets(self, boxes: Any, classes: Any, predictions: Any) -> tuple[dict, dict, dict]:
         truth, anchors, seed = (boxes, classes), np.concatenate(self.anchors), self.seed_generator
-        rpn_targets, rpn_weights = anchor_targets(
+        rpn_targets, rpn_weights = stages.anchor_targets(
             anchors, *truth, self.sampled_anchors, seed, self.rpn_variances
         )
         proposals = predictions["proposals"], predictions["is_proposal"]
-        regions, head_targets, head_weights = proposal_targets(
+        regions, head_targets, head_weights = stages.proposal_targets(
             *proposals, *truth, self.sampled_proposals, seed
         )
         found = self._classified(predictions["features"], regions)
