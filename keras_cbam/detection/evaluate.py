@@ -121,10 +121,8 @@ def measure(model, detection_set, detections, image_size):
         )
     metrics, curves = metrics_and_curves(detection_set, detections)
     voc = voc_metrics(detection_set, detections)
-    of_voc = voc.pop("per_class")
-    metrics["per_class"] = {
-        name: {**values, **of_voc[name]} for name, values in metrics["per_class"].items()
-    }
+    for name, values in voc.pop("per_class").items():
+        metrics["per_class"][name].update(values)
     objects = int(sum((~ignored).sum() for ignored in detection_set.ignored))
     counts = {"images": len(detection_set), "objects": objects, "image_size": image_size}
     return {**metrics, **voc, **counts}, curves

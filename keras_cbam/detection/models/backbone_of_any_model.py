@@ -145,14 +145,15 @@ def _find_levels(calls, outputs, images, levels):
     height, width = (count * 2 ** max(levels) for count in (4, 5))
     sized = keras.KerasTensor((None, height, width, images.shape[3]), images.dtype)
     shapes, failures = _shapes(calls, sized)
-    is_cut = _cuts(calls)
     used = {source for call in calls for source in call.inputs}.union(outputs)
+    # The first call of which each call takes an output.
+    first = [min((s.call for s in call.inputs), default=i) for i, call in enumerate(calls)]
     found = {}
     for level in range(1, max(levels) + 3):
         size = (height / 2**level, width / 2**level)
         sources = [s for s, shape in shapes.items() if shape[1:3] == size and s in used]
-        # The output of a block, not of a branch in the next one.
-        cuts = [source for source in sources if is_cut[source.call]]
+        # The output of a block, not of a branch in the next one: what follows takes nothing before.
+        cuts = [s for s in sources if min(first[s.call + 1 :], default=s.call) >= s.call]
         if sources:
             found[level] = (cuts or sources)[-1]
     missing = [level for level in levels if level not in found]
@@ -187,16 +188,3 @@ def _shapes(calls, images):
             if len(spec.shape) == 4 and "float" in keras.backend.standardize_dtype(spec.dtype):
                 shapes[Source(index, output)] = tuple(spec.shape)
     return shapes, failures
-
-
-def _cuts(calls):
-    """Whether all that follows a call is computed from its outputs only, for each call."""
-    last_use = {}
-    for index, call in enumerate(calls):
-        for source in call.inputs:
-            last_use[source.call] = index
-    furthest, cuts = last_use.get(-1, -1), []
-    for index in range(len(calls)):
-        cuts.append(furthest <= index)
-        furthest = max(furthest, last_use.get(index, -1))
-    return cuts

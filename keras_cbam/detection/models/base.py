@@ -131,8 +131,9 @@ class Detector(keras.Model):
             Dict, padded with -1: `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels;
             `"classes"`, `"confidence"` `(batch, max_detections)`; `"num_detections"` `(batch,)`.
         """
-        thresholds = self.iou_threshold, self.confidence_threshold
-        return suppress_in_classes(*self.candidates(predictions), *thresholds, self.max_detections)
+        boxes, probabilities = self.candidates(predictions)
+        limits = self.confidence_threshold, self.max_detections
+        return suppress_in_classes(boxes, probabilities, self.iou_threshold, *limits)
 
     def get_config(self) -> dict:
         kinds = type(self).__mro__
