@@ -10,7 +10,7 @@ from keras_cbam import (
     insert_attention,
     remove_attention,
 )
-from keras_cbam.detection import detection_backbone
+from keras_cbam.detection import SSD, FasterRCNN, detection_backbone
 from keras_cbam.insertion.backbones import GraphBackbone
 from keras_cbam.models.mobilenet import MobileNet
 from tests.detection.networks import PICTURES, level_names, strided, strided_model, tensors
@@ -58,6 +58,19 @@ def test_networks_of_the_paper():
 def test_sizes_that_are_unknown_odd_or_small(input_shape):
     backbone = detection_backbone(strided_model(input_shape), levels=(5, 2))
     assert level_names(backbone) == {"P2": "stage2_relu", "P5": "stage5_relu"}
+
+
+def test_sizes_that_the_strides_do_not_divide():
+    """SSD takes them; Faster R-CNN's anchors, as RetinaNet's, are for sizes rounded up."""
+    mobilenet = keras.applications.MobileNet(
+        weights=None, alpha=0.25, input_shape=(65, 65, 3), include_top=False
+    )
+    backbone = detection_backbone(mobilenet)
+    assert [level.shape[1] for level in backbone.pyramid_outputs.values()] == [8, 4, 2]
+    model = SSD(backbone, 2, extra_filters=())
+    assert len(model.default_boxes) == 6 * 64 + 4 * 16 + 4 * 4
+    with pytest.raises(ValueError, match="divided by its stride, rounded up"):
+        FasterRCNN(backbone, 2)
 
 
 def test_output_of_a_block_before_the_inside_of_its_branch():
