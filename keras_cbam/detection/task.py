@@ -15,7 +15,7 @@ from keras_cbam.detection.comparison import check_detections
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
-from keras_cbam.detection.evaluate import measure, predict_detections, without_known_warnings
+from keras_cbam.detection.evaluate import measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
 from keras_cbam.errors import DataError, quoted
@@ -181,8 +181,7 @@ def train_detector(**arguments: Any) -> Any:
     """
     resume = arguments.get("resume")
     earlier = None if resume is None else resumable(resume, DetectionTask.name)
-    with without_known_warnings():
-        return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
+    return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
 
 
 def compare(
