@@ -133,8 +133,8 @@ def class_activation(
         maps = np.clip(np.stack([resized_map(one, size) for one in maps]), 0, 1)
         classes = logits.argmax(axis=1) if classes is None else classes
         parts.append((maps, classes, network.probabilities(logits)))
-    arrays = (np.concatenate(part) for part in zip(*parts))
-    return ClassActivation(*arrays, network.layer, network.size)
+    maps, classes, probabilities = (np.concatenate(part) for part in zip(*parts))
+    return ClassActivation(maps, classes, probabilities, network.layer, network.size)
 
 
 def class_of_each(class_index: ClassIndex, count: int) -> np.ndarray | None:

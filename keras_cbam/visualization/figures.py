@@ -143,13 +143,11 @@ def compare_grad_cam(
     require(models, "There is no model to compare.", f"models={models!r}")
     images = as_images(next(iter(models.values())), images)
     classes = class_of_each(class_index, len(images))
-    highest = max(min(image.shape[0] / image.shape[1], 2) for image in images)
-    figure = panels.new_figure(1.8 * (1 + len(models)) + 0.4, (1.7 * highest + 0.7) * len(images))
-    grid = figure.subplots(len(images), 1 + len(models), squeeze=False)
+    cells = []
     for row, image in enumerate(images):
         shown = displayed(image)
-        panels.draw_image(grid[row, 0], shown, "image")
-        for axis, (title, model) in zip(grid[row, 1:], models.items()):
+        cells.append([(shown, "image")])
+        for title, model in models.items():
             chosen = None if classes is None else int(classes[row])
             activation = class_activation(model, image[None], chosen, layer)
             index, (probabilities,) = activation.classes[0], activation.probabilities
@@ -157,7 +155,16 @@ def compare_grad_cam(
             label = f"{panels.class_label(index, class_names)}: {probabilities[index]:.2f}"
             size = " x ".join(map(str, activation.size[::-1]))
             texts = (title, label, f"{activation.layer}, {size}")
-            blended = overlay(shown, activation.maps[0], Scale(0, 1))
-            panels.draw_image(axis, blended, "\n".join(map(panels.wrapped, texts)))
-        panels.draw_colour_bar(grid[row, -1], Scale(0, 1))
+            text = "\n".join(panels.wrapped(text, panels.LINE_LENGTH - 4) for text in texts)
+            cells[-1].append((overlay(shown, activation.maps[0], Scale(0, 1)), text))
+    heights = [1.9 * min(row[0][0].shape[0] / row[0][0].shape[1], 2) for row in cells]
+    heights = [
+        h + 0.15 * max(text.count("\n") + 2 for _, text in r) for h, r in zip(heights, cells)
+    ]
+    figure = panels.new_figure(1.9 * (1 + len(models)) + 0.4, sum(heights))
+    grid = figure.subplots(len(images), 1 + len(models), squeeze=False, height_ratios=heights)
+    for axes, row in zip(grid, cells):
+        for axis, (shown, text) in zip(axes, row):
+            panels.draw_image(axis, shown, text)
+        panels.draw_colour_bar(axes[-1], Scale(0, 1))
     return figure

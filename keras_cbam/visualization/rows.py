@@ -60,7 +60,8 @@ def attention_rows(image: np.ndarray, maps: Mapping[str, LayerAttention]) -> lis
     """A row for each layer."""
     rows = []
     for name, (scores, place, is_identity) in maps.items():
-        values, lines, channels = spatial_map(scores), [], None
+        values, lines = spatial_map(scores), []
+        channels: Any = None
         if values is not None:
             lines.append(f"spatial gate: {in_words(values)}")
         if scores.channel is not None:
@@ -156,4 +157,4 @@ def _draw_classes(axis, classes):
         axis.text(0, place - 0.22, text, **style)
     axis.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.9), yticks=[], xticks=[])
     set_title(axis, "likeliest classes")
-    axis.spines[["top", "right", "bottom"]].set_visible(False)
+    axis.set_axis_off()

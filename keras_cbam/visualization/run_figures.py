@@ -115,7 +115,7 @@ def plot_confusion_matrix(matrix: Any, class_names: ClassNames = None) -> "Figur
     labels = [panels.class_label(index, class_names) for index in range(classes)]
     names = list(map(panels.shortened, labels)) if is_numbered else []
     # The layout needs room to give to long names.
-    room = 0.08 * max(map(len, names), default=8)
+    room = 0.09 * max(map(len, names), default=8)
     side = 1.5 + 0.38 * min(classes, LARGEST_NUMBERED_MATRIX)
     figure = panels.new_figure(side + room + 0.9, side + room)
     axis = figure.subplots()
@@ -177,7 +177,9 @@ def plot_comparison(
         left.plot(places, seed, "o-", color=TRAINING_COLOUR, alpha=0.4, markersize=4, linewidth=0.8)
     means = [np.mean(each) for each in values.values()]
     left.plot(places, means, "D", color=VALIDATION_COLOUR, markersize=7, label="mean")
-    beside = {"textcoords": "offset points", "fontsize": 8, "va": "center"}
+    beside: Any = {"textcoords": "offset points", "fontsize": 8, "va": "center"}
+    # Lines may pass below the numbers.
+    beside["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
     for place, mean in enumerate(means):
         left.annotate(f"{mean:.3f}", (place, mean), (7, 0), **beside)
     left.legend(fontsize=8)
