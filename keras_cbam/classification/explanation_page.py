@@ -56,7 +56,8 @@ td + td { text-align: right; width: 3.5rem } td i { display: block; height: .35r
 <h1>$title</h1>
 <p>Grad-CAM shows where an image speaks for a class. Attention shows by what the model multiplies
 its features: the last layer at each resolution. Gates above 1 strengthen, gates below 1 weaken;
-a map that is nearly constant hardly selects anything. A map is no proof of a reason.</p>
+a map that is nearly constant hardly selects anything. A map under 4 x 4 is told in numbers only.
+A map is no proof of a reason.</p>
 $notes$sections</body>
 </html>
 """)

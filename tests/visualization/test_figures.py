@@ -4,8 +4,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from PIL import Image
 
 from keras_cbam import CBAM, ChannelAttention, SpatialAttention
 from keras_cbam.visualization import (
@@ -13,40 +11,10 @@ from keras_cbam.visualization import (
     compare_grad_cam,
     grad_cam,
     plot_attention,
-    plot_confusion_matrix,
     plot_grad_cam,
-    plot_learning_curves,
 )
-from keras_cbam.visualization.colours import colour_scale, in_words
 from tests.visualization.models import classifier, pictures
-
-
-def saved(figure, path):
-    """The size of the figure as a PNG; nothing of it may lie outside or be drawn over another."""
-    assert isinstance(figure, Figure)
-    assert figure.canvas.manager is None
-    figure.savefig(path)
-    axes = [*figure.axes, *(bar for axis in figure.axes for bar in axis.child_axes)]
-    for axis in axes:
-        box = axis.get_tightbbox()
-        if box is not None:
-            assert box.x0 >= -2, axis.get_title()
-            assert box.y0 >= -2, axis.get_title()
-            assert box.x1 <= figure.bbox.x1 + 2, axis.get_title()
-            assert box.y1 <= figure.bbox.y1 + 2, axis.get_title()
-    titles = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
-    for index, one in enumerate(titles):
-        assert not any(one.overlaps(other) for other in titles[:index])
-    for axis in figure.axes:
-        others = [other.get_window_extent() for other in figure.axes if other is not axis]
-        for text in axis.texts:
-            assert not any(map(text.get_window_extent().overlaps, others)), text.get_text()
-    with Image.open(path) as image:
-        assert len(image.convert("L").getcolors(10000)) > 2
-        # The file says how large it is to be printed.
-        assert image.info["dpi"] == pytest.approx((160, 160), abs=0.5)
-        assert image.size == pytest.approx(figure.get_size_inches() * 160, abs=1)
-        return image.size
+from tests.visualization.saved_figures import saved
 
 
 def titles(figure):
@@ -74,40 +42,6 @@ def untrained():
             layer.channel_attention.identity_scale.assign(0.0)
             layer.spatial_attention.identity_scale.assign(0.0)
     return model
-
-
-def test_learning_curves_without_accuracy(tmp_path):
-    history = keras.callbacks.History()
-    history.history = {"loss": np.array([1.0, 0.5])}
-    figure = plot_learning_curves(history)
-    saved(figure, tmp_path / "curves.png")
-    assert [len(axis.lines) for axis in figure.axes] == [1]
-    with pytest.raises(ValueError, match=r"none of the metrics.*'accuracy'.*Received: \['top'\]"):
-        plot_learning_curves({"top": [1.0]})
-
-
-@pytest.mark.parametrize("prefixes", [[""], ["", "val_"]])
-def test_learning_curves(prefixes, tmp_path):
-    history = {prefix + name: [0.5, 0.25] for prefix in prefixes for name in ("loss", "accuracy")}
-    history["val_loss"] = [0.75, 0.375]
-    figure = plot_learning_curves(history)
-    saved(figure, tmp_path / "curves.png")
-    loss, accuracy = figure.axes
-    assert [axis.get_title() for axis in figure.axes] == ["Loss", "Accuracy"]
-    assert [list(line.get_ydata()) for line in loss.lines] == [[0.5, 0.25], [0.75, 0.375]]
-    assert [list(line.get_xdata()) for line in loss.lines] == [[1, 2], [1, 2]]
-    assert [text.get_text() for text in loss.texts] == ["0.250", "0.375"]
-    assert [text.get_va() for text in loss.texts] == ["top", "bottom"]
-    assert [text.get_text() for text in accuracy.texts] == ["0.250"] * len(prefixes)
-    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
-    assert labels == ["training", "validation"][: len(prefixes)]
-
-
-def test_curves_of_four_metrics_are_two_rows_of_two(tmp_path):
-    figure = plot_learning_curves({name: [1.0, 2.0] for name in "abc"}, "abc")
-    width, height = saved(figure, tmp_path / "curves.png")
-    assert len(figure.axes) == 3
-    assert (width, height) == (7.2 * 160, 5.6 * 160)
 
 
 def test_attention_of_one_picture(tmp_path):
@@ -207,14 +141,6 @@ def test_attention_that_is_not_trained(tmp_path):
     assert plot_attention(mixed, pictures(1)[0]).get_suptitle() == ""
 
 
-def test_noise_is_no_structure():
-    values = np.full((4, 4), 0.5) + np.linspace(0, 0.019, 16).reshape(4, 4)
-    assert in_words(values) == "0.500 to 0.519, deviation 0.0058, nearly constant"
-    assert colour_scale(values) == (pytest.approx(0.4595), pytest.approx(0.5595), "viridis")
-    assert in_words(2 * values) == "1.00 to 1.04, deviation 0.012"
-    assert colour_scale(2 * values) == (1.0, 1.038, "viridis")
-
-
 def test_an_attention_with_a_residual_changes_nothing_at_0():
     model = classifier(
         attention=lambda name: CBAM(residual=True, start_as_identity=True, name=name)
@@ -270,7 +196,6 @@ def test_long_and_strange_names(tmp_path):
     figure = compare_grad_cam(models, pictures(2), class_index=[0, 1], class_names=names)
     saved(figure, tmp_path / "comparison.png")
     saved(plot_grad_cam(classifier(), pictures(1)[0], 2, class_names=names), tmp_path / "one.png")
-    saved(plot_confusion_matrix(np.eye(4, dtype=int), names), tmp_path / "matrix.png")
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, CBAM(name="d" * 60)(inputs))
     saved(plot_attention(model, pictures(1, (8, 8))), tmp_path / "attention.png")
@@ -319,45 +244,6 @@ def test_a_model_of_two_inputs():
     model = keras.Model(inputs, CBAM()(keras.layers.Add()(inputs)), name="pair")
     with pytest.raises(ValueError, match=r"models with one input.*'pair' with 2 inputs"):
         plot_attention(model, pictures(1, (8, 8)))
-
-
-@pytest.mark.parametrize("classes", [1, 2, 10, 21, 200])
-def test_confusion_matrix(classes, tmp_path):
-    matrix = np.random.default_rng(0).integers(0, 50, (classes, classes))
-    matrix[0] = 0
-    names = [f"class with a long name {index}" for index in range(classes)]
-    figure = plot_confusion_matrix(matrix.tolist(), names)
-    saved(figure, tmp_path / "matrix.png")
-    axis = figure.axes[0]
-    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted class", "true class")
-    drawn = axis.images[0].get_array()
-    assert not drawn[0].any()
-    np.testing.assert_allclose(drawn[1:].sum(axis=1), 1)
-    is_numbered = classes <= 20
-    # A cell of no image is blank.
-    assert [text.get_text() for text in axis.texts] == (
-        [str(count) for count in matrix.ravel() if count] if is_numbered else []
-    )
-    right, total = matrix.trace(), matrix.sum()
-    part = f"{right / max(total, 1):.1%}"
-    assert axis.get_title() == f"{right} of {total} images right, {part}"
-    if is_numbered:
-        assert [tick.get_text() for tick in axis.get_yticklabels()] == names
-    plot_confusion_matrix(matrix)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "names", "message"),
-    [
-        ([[1, 2]], None, r"square.*\(1, 2\)"),
-        ([], None, r"square"),
-        ([[1, -2], [1, 1]], None, r"negative"),
-        ([[1, 2], [1, 1]], ["cat"], r"each of the 2 classes. Received: 1 names"),
-    ],
-)
-def test_confusion_matrix_of_bad_input(matrix, names, message):
-    with pytest.raises(ValueError, match=message):
-        plot_confusion_matrix(matrix, names)
 
 
 def test_without_matplotlib():
