@@ -116,11 +116,11 @@ def plot_confusion_matrix(matrix: Any, class_names: ClassNames = None) -> "Figur
     names = list(map(panels.shortened, labels)) if is_numbered else []
     # The layout needs room to give to long names.
     room = 0.09 * max(map(len, names), default=8)
-    side = 1.5 + 0.38 * min(classes, LARGEST_NUMBERED_MATRIX)
+    side = 1.5 + 0.32 * classes if is_numbered else 5.5
     figure = panels.new_figure(side + room + 0.9, side + room)
     axis = figure.subplots()
     drawn = axis.imshow(parts, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.colorbar(drawn, ax=axis, fraction=0.046)
+    bar = figure.colorbar(drawn, cax=axis.inset_axes([1.04, 0, 0.04, 1]))
     bar.set_label("part of the true class", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     right, total = np.trace(counts), counts.sum()
@@ -138,8 +138,10 @@ def plot_confusion_matrix(matrix: Any, class_names: ClassNames = None) -> "Figur
             colour = "white" if parts[row, column] > 0.6 else "black"
             text = f"{counts[row, column]}"
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    # The first layout places the axis label before it knows the names beside it.
-    figure.draw_without_rendering()
+    # A layout knows where the labels beside the names were placed before it.
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    for _ in range(2):
+        figure.draw_without_rendering()
     return figure
 
 

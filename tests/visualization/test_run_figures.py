@@ -42,7 +42,7 @@ def test_curves_of_four_metrics_are_two_rows_of_two(tmp_path):
     assert (width, height) == (7.2 * 160, 5.6 * 160)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10, 21, 200])
+@pytest.mark.parametrize("classes", [1, 2, 10, 21, 50, 200])
 def test_confusion_matrix(classes, tmp_path):
     matrix = np.random.default_rng(0).integers(0, 50, (classes, classes))
     matrix[0] = 0
