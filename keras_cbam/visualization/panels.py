@@ -76,7 +76,7 @@ def draw_colour_bar(axis: Any, scale: Scale) -> None:
     from matplotlib.colors import Normalize
 
     colours = ScalarMappable(Normalize(scale.low, scale.high), scale.colours)
-    bar = axis.figure.colorbar(colours, cax=axis.inset_axes([1.05, 0, 0.06, 1]))
+    bar = axis.figure.colorbar(colours, cax=axis.inset_axes((1.05, 0, 0.06, 1)))
     ticks = [scale.low, *([1.0] if scale.colours == DIVERGING else []), scale.high]
     bar.set_ticks(ticks, labels=list(map(number, ticks)))
     bar.ax.tick_params(labelsize=7, length=2)

@@ -120,7 +120,7 @@ def plot_confusion_matrix(matrix: Any, class_names: ClassNames = None) -> "Figur
     figure = panels.new_figure(side + room + 0.9, side + room)
     axis = figure.subplots()
     drawn = axis.imshow(parts, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.colorbar(drawn, cax=axis.inset_axes([1.04, 0, 0.04, 1]))
+    bar = figure.colorbar(drawn, cax=axis.inset_axes((1.04, 0, 0.04, 1)))
     bar.set_label("part of the true class", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     right, total = np.trace(counts), counts.sum()
