@@ -135,7 +135,7 @@ def fit(model, train, tests, epochs, rate, seed):
         rate / 100, (epochs - 1) * steps, warmup_target=rate, warmup_steps=steps
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4)
-    model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"], jit_compile=False)
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
 
     def accuracy(images, labels):
         return float(np.mean(model.predict(images, 250, verbose=0).argmax(axis=1) == labels))
