@@ -14,6 +14,7 @@ starts as an identity. `control` has the parameters of CBAM's MLP in plain 1x1 c
 import argparse
 import csv
 import functools
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def garments(attention, seed, options):
 
 def ssd(attention, seed, options):
     """SSD on scenes of clothing; the metric is AP@.5."""
-    run = train_detector("ssd", attention=attention, seed=seed, epochs=8, verbose=0)
+    run = train_detector(detector="ssd", attention=attention, seed=seed, epochs=8, verbose=0)
     return run.model, 8, {"ssd": run.report["AP50"]}, []
 
 
@@ -161,24 +162,23 @@ def train(options):
     folder = pathlib.Path(__file__).parent
     command = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
-    for setting in options.settings:
+    for seed, setting in itertools.product(options.seeds, options.settings):
         function, attention = SETTINGS[setting]
         if function is pretrained and not (options.weights and options.weights.exists()):
             print(f"Skipped {setting}: --weights names no file of ImageNet weights.", flush=True)
             continue
-        for seed in options.seeds:
-            for name in options.attention or attention:
-                own = [row for row in read(options.output) if row["setting"] == setting]
-                if (name, str(seed)) in {(row["attention"], row["seed"]) for row in own}:
-                    continue
-                longest = max((float(row["seconds"]) for row in own), default=0)
-                if time.monotonic() - start + longest > 60 * options.minutes:
-                    print("Stopped: the next training does not fit in --minutes.", flush=True)
-                    return
-                began = time.monotonic()
-                keras.backend.clear_session()
-                found = function(None if name == "none" else name, seed, options)
-                add(options.output, name, seed, found, time.monotonic() - began, commit)
+        for name in options.attention or attention:
+            own = [row for row in read(options.output) if row["setting"] == setting]
+            if (name, str(seed)) in {(row["attention"], row["seed"]) for row in own}:
+                continue
+            longest = max((float(row["seconds"]) for row in own), default=0)
+            if time.monotonic() - start + longest > 60 * options.minutes:
+                print("Stopped: the next training does not fit in --minutes.", flush=True)
+                return
+            began = time.monotonic()
+            keras.backend.clear_session()
+            found = function(None if name == "none" else name, seed, options)
+            add(options.output, name, seed, found, time.monotonic() - began, commit)
 
 
 def add(path, attention, seed, found, seconds, commit):
@@ -235,7 +235,7 @@ def page(rows):
             values = [float(row["value"]) for row in mine]
             cells = [name, f"{np.mean(values):.3f}", " ".join(f"{one:.3f}" for one in values)]
             for first in ("none", "control"):
-                found = paired(own, name, first)
+                found = None if name == "none" else paired(own, name, first)
                 margin = "" if found is None or found.margin is None else f" ± {found.margin:.3f}"
                 cells.append("" if found is None else f"{found.mean:+.3f}{margin}")
                 sentences += [] if found is None else [f"- {found.sentence}"]
