@@ -19,15 +19,13 @@ class ConvolutionControl(AttentionLayer):
     outputs = F + s * (W1 relu(W0 F + b0) + b1)         at each position; s = 1
     ```
 
-    It is no attention: it pools nothing and multiplies nothing. A network with it shows what the
-    parameters of attention do at the same sites without attention.
+    It is no attention. A network with it shows what as many parameters do at the same sites.
 
     Args:
         reduction_ratio: int. There are `max(1, channels // reduction_ratio)` hidden channels.
             Defaults to `16`.
-        start_as_identity: bool, whether `s` is a trainable scalar that starts at 0: the new layer
-            returns its inputs. Defaults to `False`, which `insert_attention` replaces by its own
-            argument.
+        start_as_identity: bool, whether `s` is trainable and starts at 0: the new layer returns its
+            inputs. Defaults to `False`, which `insert_attention` replaces by its own argument.
         data_format: `"channels_last"`, `"channels_first"` or `None`, the Keras default.
         kernel_initializer, bias_initializer: default to `"glorot_uniform"` and `"zeros"`.
         kernel_regularizer, bias_regularizer: default to `None`.
@@ -36,8 +34,7 @@ class ConvolutionControl(AttentionLayer):
     Call arguments: those of `ChannelAttention`; with `return_attention_scores=True` the scores are
         `(None, None)`, as there is no attention map.
 
-    Output:
-        Tensor of the inputs' shape and the layer's compute dtype.
+    Output: tensor of the inputs' shape and the layer's compute dtype.
 
     Raises:
         ValueError: if an argument or the inputs are not as said here.
@@ -83,7 +80,7 @@ class ConvolutionControl(AttentionLayer):
     def refine(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         axis = self.channel_axis(len(inputs.shape))
         hidden = ops.relu(project_channels(inputs, self.reduce_kernel, axis, self.reduce_bias))
-        added = affine(hidden, self.expand_kernel, self.expand_bias)
+        added: Any = affine(hidden, self.expand_kernel, self.expand_bias)
         if self.identity_scale is not None:
             added = ops.multiply(added, ops.cast(self.identity_scale, added.dtype))
         outputs = ops.add(ops.cast(inputs, added.dtype), ops.moveaxis(added, -1, axis))
@@ -91,5 +88,4 @@ class ConvolutionControl(AttentionLayer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["gate_activation"]
-        return config
+        return {name: value for name, value in config.items() if name != "gate_activation"}
