@@ -98,7 +98,7 @@ class ClassifierArguments(RunArguments):
         metavar="NAME=VALUE",
     )
     attention: object = network_field(
-        "cbam, se, bam, channel, spatial or none", "cbam", metavar="NAME"
+        "cbam, se, bam, channel, spatial, control or none", "cbam", metavar="NAME"
     )
     where: object = network_field(
         "the layers that get attention; by default those of find_sites for a named backbone",

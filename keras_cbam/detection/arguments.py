@@ -32,8 +32,8 @@ class DetectorArguments(RunArguments):
         "small, vgg16, mobilenet or a model of keras.applications", SMALL, metavar="NAME"
     )
     attention: Any = network_field(  # noqa: RUF009
-        "cbam, se, bam, channel, spatial or none: before every classifier of ssd and stairnet, in "
-        "the blocks of the backbone of the others",
+        "cbam, se, bam, channel, spatial, control or none: before every classifier of ssd and "
+        "stairnet, in the blocks of the backbone of the others",
         "cbam",
         metavar="NAME",
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_cbam import BAM, CBAM, models
+from keras_cbam import BAM, CBAM, ConvolutionControl, models
 from keras_cbam.classification import task as task_module
 from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.classification.task import ClassificationTask, fit_classifier, train_classifier
@@ -310,6 +310,7 @@ def test_the_default_network(data):
         ("cbam", "conv_pw_13_relu", {"conv_pw_13_relu_cbam": CBAM}),
         ("cbam", ["conv_pw_1_relu"], {"conv_pw_1_relu_cbam": CBAM}),
         ("bam", "conv_pw_13_relu", {"conv_pw_13_relu_bam": BAM}),
+        ("control", "conv_pw_13_relu", {"conv_pw_13_relu_control": ConvolutionControl}),
         ("none", None, {}),
     ],
 )
