@@ -253,7 +253,7 @@ def test_colours_change_for_half():
     # With those whose change is rounded away.
     assert 1 / 8 - 0.05 < np.mean(same) < 1 / 8 + 0.1
     spans = [each.max() - each.min() for each in found]
-    assert min(spans) < 60 < 225 < max(spans)
+    assert min(spans) < 80 < 200 < max(spans)
 
 
 @pytest.mark.parametrize("kind", ["ssd", "flip", "none"])
