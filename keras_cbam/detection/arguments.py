@@ -200,7 +200,7 @@ class DetectorArguments(RunArguments):
 def _integers(name, value):
     """A tuple of positive integers, of one, of several, or of a text such as `"480,600"`."""
     values = value.split(",") if isinstance(value, str) else value
-    values = values if isinstance(values, (list, tuple)) else [values]
+    values = values if isinstance(values, (list, tuple)) and values else [values]
     try:
         found = [int(one) if isinstance(one, str) else one for one in values]
         return tuple(positive_integer(name, one) for one in found)

@@ -102,10 +102,10 @@ def _iou_crop(window, boxes, generator):
                     return crop
 
 
-def _is_inside(window, boxes):
+def _is_inside(window, boxes) -> np.ndarray:
     """Whether the centre of each box is in the window."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
+    return np.all((centres > window[:2]) & (centres < window[2:]), axis=1)
 
 
 def _cut(image, window):

@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from keras_cbam.detection.data.sized_images import SizedImages
 from keras_cbam.errors import DataError, printable, quoted
 
 # What to train on, to validate with and to test on; `None` is what the folder has.
-Splits = tuple[str | None, str | None, str | None]
+Splits = Sequence[str | None]
 
 
 class Collector:
@@ -107,7 +108,7 @@ class Collector:
         )
 
 
-def in_parts(parts: list[DetectionSet], folder: str, splits: Any) -> DetectionData:
+def in_parts(parts: list[DetectionSet], folder: str, splits: Splits) -> DetectionData:
     """The parts of three splits, some of which may be `None`; DataError if they do not suffice."""
     if not any(splits[1:]):
         raise DataError(f"{quoted(folder)} must have a part to test on, received none.")

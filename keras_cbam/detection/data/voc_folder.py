@@ -82,8 +82,7 @@ def _present(folder):
     for parts in _PARTS:
         found = [union(part) for part in parts]
         if all(found):
-            found = found if parts[0].startswith("train") else [None, *found]
-            return *found[:2], found[2] if len(found) > 2 else None
+            return found if parts[0].startswith("train") else [None, *found]
     raise DataError(
         f"The folder {quoted(folder)} must have the lists trainval.txt and test.txt, or "
         "train.txt and val.txt, in 'ImageSets/Main'; or val.txt or test.txt to measure on."
