@@ -161,39 +161,24 @@ class DetectorArguments(RunArguments):
 
     def _checked(self, is_paper):
         self.check()
-        for name in ("iterations", "decay_iterations"):
-            require(
-                is_paper or getattr(self, name) is None,
-                f"`{name}` is for the recipe 'paper'.",
-                f"{name}={getattr(self, name)!r}",
-            )
-        require(
-            self.weights in (None, IMAGENET) or os.path.isfile(self.weights),
-            '`weights` must be "imagenet", None or the path of a file or of a run.',
-            f"weights={self.weights!r}",
-        )
-        require(
-            not is_paper or self.weights is not None,
-            "The recipe 'paper' needs `weights`: the published trainings start from ImageNet's.",
-            "weights=None",
-        )
+        drops, sides = self.decay_iterations or (), self.short_side or (0,)
+        is_rising = list(drops) == sorted(set(drops)) and max((0, *drops)) <= (self.iterations or 0)
+        is_file = self.weights in (None, IMAGENET) or os.path.isfile(self.weights)
+        for is_met, requirement, name in (
+            (is_paper or self.iterations is None, "is for the recipe 'paper'", "iterations"),
+            (is_paper or not drops, "is for the recipe 'paper'", "decay_iterations"),
+            (not is_paper or is_rising, "must rise, up to `iterations`", "decay_iterations"),
+            (is_file, 'must be "imagenet", None or the path of a file or of a run', "weights"),
+            (
+                not is_paper or self.weights is not None,
+                "must be given for the recipe 'paper': published trainings start from ImageNet's",
+                "weights",
+            ),
+            (max(sides) <= self.image_size, f"must be at most {self.image_size}", "short_side"),
+            (self.data != SCENES or not any(self.splits), "must be a folder with splits", "data"),
+        ):
+            require(is_met, f"`{name}` {requirement}.", f"{name}={getattr(self, name)!r}")
         refuse_weights_of_small(self.backbone, self.weights)
-        drops = self.decay_iterations or ()
-        require(
-            list(drops) == sorted(set(drops)) and max(drops, default=0) <= (self.iterations or 0),
-            "`decay_iterations` must rise, up to `iterations`.",
-            f"decay_iterations={drops}, iterations={self.iterations}",
-        )
-        require(
-            max(self.short_side or (0,)) <= self.image_size,
-            "`short_side` must be at most `image_size`.",
-            f"short_side={self.short_side}, image_size={self.image_size}",
-        )
-        require(
-            self.data != SCENES or not any(self.splits),
-            "Scenes have no splits to choose: `data` must be a folder.",
-            f"splits={self.splits}",
-        )
         return self
 
 

@@ -75,7 +75,7 @@ def test_several_numbers_are_written_with_commas():
         ({"weights": "gone.h5", "backbone": "MobileNet"}, r"Received: weights='gone\.h5'"),
         ({"weights": "imagenet"}, "starts from random weights"),
         ({"recipe": "papers"}, "Received: recipe='papers'"),
-        ({"recipe": "paper"}, r"needs `weights`.*Received: weights=None"),
+        ({"recipe": "paper"}, "`weights` must be given for.*Received: weights=None"),
         ({"iterations": 5}, "is for the recipe 'paper'. Received: iterations=5"),
         (
             {"decay_iterations": "5"},
@@ -86,9 +86,9 @@ def test_several_numbers_are_written_with_commas():
         ({"short_side": "9,x"}, "separated by commas. Received: short_side='9,x'"),
         ({"short_side": 2.5}, "separated by commas. Received: short_side=2.5"),
         ({"short_side": ()}, "Received: short_side=()"),
-        ({"short_side": 97}, r"at most `image_size`. Received: short_side=\(97,\), "),
+        ({"short_side": 97}, r"at most 96. Received: short_side=\(97,\)"),
         ({"freeze_batch_norm": 2}, "Received: freeze_batch_norm=2"),
-        ({"train_split": "a"}, "Scenes have no splits"),
+        ({"train_split": "a"}, "`data` must be a folder with splits. Received: data='scenes'"),
         ({"weight_decay": -1}, "Received: weight_decay=-1"),
     ],
 )

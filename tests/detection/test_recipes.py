@@ -4,7 +4,12 @@ import pytest
 
 from keras_cbam import CBAM
 from keras_cbam.classification import train_classifier
-from keras_cbam.detection import DetectionTask, DetectorArguments, train_detector
+from keras_cbam.detection import (
+    DetectionTask,
+    DetectorArguments,
+    load_detector,
+    train_detector,
+)
 from keras_cbam.detection.arguments import DETECTORS
 from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights
 from keras_cbam.errors import WeightsError
@@ -199,6 +204,8 @@ def test_the_papers_recipe_on_ten_images(tiny_detectors, tmp_path, weights, dete
     assert run.report["weights"]["layers_taken"] == 3
     assert run.report["arguments"]["epochs"] == len(run.history["loss"]) == 3
     assert np.isfinite(run.history["loss"] + run.history["val_loss"]).all()
+    saved, _ = load_detector(run.output)
+    assert saved.short_side == (32 if detector == "faster_rcnn" else None)
     again = train_tiny(resume=tmp_path / "run")
     assert again.history == run.history
 

@@ -32,7 +32,7 @@ def load_detection_data(
         strict: see `SizedImages`. Defaults to `False`.
         test_fraction: see `coco_folder`. Defaults to `0.2`.
         splits: what to train on, to validate with and to test on, see `voc_folder` and
-            `coco_folder`. Each defaults to `None`: what the folder has.
+            `coco_folder`; without the second, the third. Defaults to none: what the folder has.
 
     Returns:
         `DetectionData`. Where the data have two parts, `validation` is `test`.
