@@ -25,7 +25,7 @@ from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
 from keras_cbam.training.trainer import train
-from keras_cbam.visualization.figures import plot_learning_curves
+from keras_cbam.visualization.run_figures import plot_learning_curves
 
 # Test images on which the reloaded detector is compared with the one in memory, and those drawn.
 SAMPLE_SIZE = 16
@@ -142,7 +142,7 @@ class DetectionTask:
             lambda: plot_precision_recall(curves),
         )
         return {
-            name: lambda path, draw=draw: draw().savefig(path, dpi=100)
+            name: lambda path, draw=draw: draw().savefig(path)
             for name, draw in zip(self.files, draws)
         }
 
