@@ -37,9 +37,9 @@ def as_google(text: str) -> str:
         lines.append("```")
     text = "\n".join(lines)
     # An entry of several errors may take two lines.
-    text = re.sub(r"^( {4}(?:\w+, )*\w+),\n {4}(?=(?:\w+, )*\w+: )", r"\1, ", text, flags=re.MULTILINE)
+    text = re.sub(r"(?m)^( {4}(?:\w+, )*\w+),\n {4}(?=(?:\w+, )*\w+: )", r"\1, ", text)
     # `pooling, spatial_pooling: text` is one entry for each name.
-    return re.sub(r"^( {4})(\w+(?:, \w+)+): ", several, text, flags=re.MULTILINE)
+    return re.sub(r"(?m)^( {4})(\w+(?:, \w+)+): ", several, text)
 
 
 def several(entry: re.Match) -> str:
