@@ -46,6 +46,7 @@ from keras_cbam.classification import (
 from keras_cbam.data import load_data, load_part
 from keras_cbam.visualization import (
     area_share,
+    class_activation,
     compare_grad_cam,
     energy_inside,
     plot_confusion_matrix,
@@ -175,6 +176,7 @@ def visualization(folder: pathlib.Path) -> None:
     assert grad_cam(model, IMAGES).shape == (4, 32, 32)
     grad_cam(model, dataset, class_index=[0, 1, 2, 0], layer="second")
     grad_cam(model, IMAGES, class_index=np.array([0, 1, 2, 0]), layer=model.get_layer("first"))
+    assert class_activation(model, IMAGES, layer="second").layer == "second"
     boxes = [[0, 0, 0.5, 1]] * 4
     assert 0 <= pointing_game(grad_cam(model, IMAGES), boxes) <= 1
     print(energy_inside(grad_cam(model, IMAGES), boxes), area_share(spatial[..., 0], boxes))

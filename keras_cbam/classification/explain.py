@@ -1,17 +1,15 @@
 """The verb `explain`: predictions, Grad-CAM and attention of images, drawn and on a page."""
 
-import base64
 import dataclasses
-import html
 import os
 import pathlib
-import string
 import typing
 from collections.abc import Sequence
 
 import keras
 
 from keras_cbam.classification.evaluate import input_size, load_classifier, preprocessing
+from keras_cbam.classification.explanation_page import explanation_page
 from keras_cbam.classification.predict import image_batches, likeliest_classes
 from keras_cbam.data.listing import find_images
 from keras_cbam.errors import printable
@@ -24,7 +22,20 @@ from keras_cbam.visualization.figure_files import (
     refuse_to_lose_files,
     write_files,
 )
-from keras_cbam.visualization.layer_maps import attention_maps, has_attention, is_untrained
+from keras_cbam.visualization.layer_maps import (
+    AttentionScores,
+    described_maps,
+    has_attention,
+    is_untrained,
+)
+from keras_cbam.visualization.rows import (
+    UNTRAINED,
+    attention_rows,
+    draw_rows,
+    grad_cam_row,
+    last_of_each_size,
+    size_of,
+)
 
 PAGE = "index.html"
 # Classes in an image's table.
@@ -32,32 +43,26 @@ BEST = 5
 # Images at once.
 BATCH_SIZE = 16
 
-_PAGE = string.Template("""<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>$title</title>
-<style>
-body { font: 15px/1.4 sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
-img { max-width: 100% }
-td, th { padding: 0.15rem 1rem 0.15rem 0; text-align: left }
-</style>
-<h1>$title</h1>
-<p>Grad-CAM shows where an image speaks for the class named above it. Attention: the maps by which
-the model multiplies its features, the last layer of each resolution, and its strongest channels.
-</p>
-$skipped$sections</html>
-""")
-
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """An image explained: its path, the class of the map, the likeliest classes, and the PNG."""
+    """An image explained.
+
+    Attributes:
+        image: string, its path.
+        explained_class: string, the class of the Grad-CAM map.
+        predictions: list of the likeliest classes, dicts `{"class", "probability"}`.
+        figure: path of the PNG.
+        layer: string, path of the layer whose feature maps Grad-CAM used.
+        size: tuple, height and width of these feature maps.
+    """
 
     image: str
     explained_class: str
     predictions: list
     figure: pathlib.Path
+    layer: str
+    size: tuple
 
 
 def explain_run(
@@ -103,7 +108,8 @@ def explain_images(
 ) -> tuple[list[Explanation], list[str]]:
     """Writes `<name>_explained.png` for each image, and a page that holds them all.
 
-    A PNG has the image, its Grad-CAM map, the likeliest classes and the attention maps.
+    Both have the image, its Grad-CAM map, the likeliest classes and the attention maps. The page
+    holds its images itself: it needs no other file and no network.
 
     Args:
         model: `keras.Model` from pixels in [0, 255], `(batch, size, size, 3)`, to one score for
@@ -138,63 +144,45 @@ def explain_images(
     output = pathlib.Path(output)
     figures = {path: output / name for path, name in zip(paths, figure_names(paths, "explained"))}
     refuse_to_lose_files([*figures.values(), output / PAGE], paths, overwrite)
-    explained, drawn, is_identity = [], [], is_untrained(model)
+    explained, drawn, rows, notes = [], [], [], []
+    if has_attention(model) and is_untrained(model):
+        notes.append(UNTRAINED)
     for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
         activation = class_activation(model, pixels, class_index)
-        maps = {}
-        if has_attention(model):
-            maps = panels.last_of_each_size(attention_maps(model, pixels))
+        maps = last_of_each_size(described_maps(model, pixels)) if has_attention(model) else {}
         for row, path in enumerate(batch):
             label = panels.class_label(int(activation.classes[row]), class_names)
             best = likeliest_classes(activation.probabilities[row], class_names, BEST)
-            explanation = Explanation(path, label, best, figures[path])
-            own = {
-                name: scores._make(gate if gate is None else gate[row : row + 1] for gate in scores)
-                for name, scores in maps.items()
-            }
-            figure = _draw(pixels[row] / 255, activation.maps[row], own, is_identity, explanation)
-            drawn.append(as_png(figure))
-            explained.append(explanation)
-    page = _PAGE.substitute(
-        title=html.escape(title or f"What {model.name} sees"),
-        skipped="".join(f"<p>Not readable: {html.escape(line)}</p>\n" for line in skipped),
-        sections="".join(map(_section, explained, drawn)),
-    )
+            of_layer = activation.layer, activation.size
+            explained.append(Explanation(path, label, best, figures[path], *of_layer))
+            classes = [(one["class"], one["probability"]) for one in best]
+            image = pixels[row] / 255
+            first = grad_cam_row(image, label, activation, row, classes=classes)
+            rows.append([first, *attention_rows(image, _of_image(maps, row))])
+            drawn.append(_draw(rows[-1], printable(pathlib.Path(path).name), notes))
+    unread = [f"Not readable: {line}" for line in skipped]
+    shown = [(one.image, own, one.figure.name) for one, own in zip(explained, rows)]
+    page = explanation_page(title or f"What {model.name} sees", [*notes, *unread], shown)
     # At the end, so that what fails on the way leaves nothing behind.
     files = {one.figure: png for one, png in zip(explained, drawn)}
-    write_files({**files, output / PAGE: page.encode()})
+    write_files({**files, output / PAGE: page})
     return explained, skipped
 
 
-def _draw(pixels, grad_cam, maps, is_identity, explanation):
-    heights = [3.1] + ([panels.attention_height(maps)] if maps else [])
-    figure = panels.new_figure(max(9.5, 2.4 * (1 + len(maps))), sum(heights))
-    parts = panels.split(figure, len(heights), heights)
-    axes = parts[0].subplots(1, 3, gridspec_kw={"width_ratios": [1, 1.2, 1.6]})
-    name = printable(pathlib.Path(explanation.image).name)
-    panels.draw_image(axes[0], pixels, panels.wrapped(name))
-    title = panels.wrapped(f"Grad-CAM, {explanation.explained_class}")
-    drawn = panels.draw_overlay(axes[1], pixels, grad_cam, title, limits=(0, 1))
-    panels.draw_colour_bar(parts[0], drawn, axes[1], "relative to its maximum", fraction=0.046)
-    probabilities = [one["probability"] for one in explanation.predictions]
-    labels = [panels.shortened(one["class"]) for one in explanation.predictions]
-    panels.draw_bars(axes[2], probabilities, labels, "probability")
-    axes[2].set_xlim(0, 1)
-    axes[2].set_title("likeliest classes", fontsize=8)
-    if maps:
-        panels.draw_attention(parts[1], pixels, maps, is_identity)
-    return figure
+def _of_image(maps, row):
+    """The maps of one image of a batch."""
+    own = slice(row, row + 1)
+    return {
+        name: one._replace(
+            scores=AttentionScores(*(gate if gate is None else gate[own] for gate in one.scores))
+        )
+        for name, one in maps.items()
+    }
 
 
-def _section(explanation, png):
-    rows = "".join(
-        f"<tr><td>{html.escape(one['class'])}</td><td>{one['probability']:.4f}</td></tr>\n"
-        for one in explanation.predictions
-    )
-    name = html.escape(printable(explanation.image))
-    data = base64.b64encode(png).decode()
-    return (
-        f"<hr>\n<h2>{name}</h2>\n"
-        f"<table>\n<tr><th>class</th><th>probability</th></tr>\n{rows}</table>\n"
-        f'<img alt="Grad-CAM and attention of {name}" src="data:image/png;base64,{data}">\n'
-    )
+def _draw(rows, name, notes):
+    figure = panels.new_figure(*size_of(rows))
+    title = "\n".join([panels.wrapped(name, 90), *notes])
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    draw_rows(figure, rows)
+    return as_png(figure)

@@ -23,17 +23,13 @@ from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.trainer import Run, fit, train
-from keras_cbam.visualization.figures import (
-    plot_attention,
-    plot_confusion_matrix,
-    plot_grad_cam,
-    plot_learning_curves,
-)
+from keras_cbam.visualization.figures import plot_attention, plot_grad_cam
 from keras_cbam.visualization.layer_maps import has_attention
+from keras_cbam.visualization.run_figures import plot_confusion_matrix, plot_learning_curves
 
 # Test images on which the reloaded models are compared with the model in memory.
 SAMPLE_SIZE = 64
-# Test images in the figures.
+# Test images in the Grad-CAM figure; attention has rows enough with the first of them.
 IMAGES_DRAWN = 3
 
 
@@ -121,12 +117,11 @@ class ClassificationTask:
         if matrix is not None:
             figures["confusion_matrix.png"] = lambda: plot_confusion_matrix(matrix, names)
         if has_attention(model):
-            figures["attention.png"] = lambda: plot_attention(model, images)
+            figures["attention.png"] = lambda: plot_attention(model, images[0])
         return {
             "saved_model": lambda path: write_saved_model(model, path),
             **{
-                name: lambda path, draw=draw: draw().savefig(path, dpi=100)
-                for name, draw in figures.items()
+                name: lambda path, draw=draw: draw().savefig(path) for name, draw in figures.items()
             },
         }
 

@@ -12,7 +12,7 @@ MOST_CLASSES = 20
 # Least confidence of the detections that are printed: `--csv` and `--json` have all.
 CONFIDENCE = 0.5
 COCO = (
-    ("AP", "AP50", "AP75", "VOC07"),
+    ("AP", "AP50", "AP75", "VOC07", "VOC10"),
     ("APs", "APm", "APl"),
     ("ARmax1", "ARmax10", "ARmax100"),
     ("ARs", "ARm", "ARl"),
@@ -67,7 +67,7 @@ def print_metrics(found):
     if "AP" in found:
         for row in COCO:
             print("  ".join(f"{name:>8} {_number(found[name])}" for name in row))
-        table, names = found["per_class"], ("AP", "AP50", "VOC07")
+        table, names = found["per_class"], ("AP", "AP50", "VOC07", "VOC10")
     elif "accuracy" in found:
         texts = [f"accuracy {found['accuracy']:.4f}", f"top-1 error {found['top_1_error']:.2f} %"]
         if found["top_5_error"] is not None:

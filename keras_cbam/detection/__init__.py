@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from keras_cbam.detection.evaluate import evaluate_detector as evaluate_detector
     from keras_cbam.detection.evaluate import evaluate_run as evaluate_run
     from keras_cbam.detection.evaluate import predict_detections as predict_detections
-    from keras_cbam.detection.explain import detect_in_images as detect_in_images
     from keras_cbam.detection.explain import explain_run as explain_run
     from keras_cbam.detection.export import export_run as export_run
     from keras_cbam.detection.figures import plot_detections as plot_detections

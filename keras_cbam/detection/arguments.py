@@ -7,8 +7,7 @@ from typing import Any
 from keras_cbam.errors import at_least, positive_integer
 from keras_cbam.training.arguments import RunArguments, data_field, existing_path, network_field
 
-DETECTORS = ("ssd", "stairnet", "faster_rcnn", "retinanet", "yolov8")
-KERAS_CV_DETECTORS = ("retinanet", "yolov8")
+DETECTORS = ("ssd", "stairnet", "faster_rcnn")
 SMALL = "small"
 SCENES = "scenes"
 IMAGENET = "imagenet"
@@ -43,10 +42,7 @@ class DetectorArguments(RunArguments):
         metavar="WEIGHTS",
     )
     image_size: int = data_field(
-        "side of the square images in pixels; a multiple of 32 for retinanet and yolov8",
-        96,
-        at_least(SMALLEST_IMAGE),
-        metavar="PIXELS",
+        "side of the square images in pixels", 96, at_least(SMALLEST_IMAGE), metavar="PIXELS"
     )
     augment: str = data_field(
         "of the training images: flip_crop_color, which flips, magnifies, crops and brightens them "
@@ -70,18 +66,6 @@ class DetectorArguments(RunArguments):
 
     def _checked(self):
         self.check()
-        if self.detector in KERAS_CV_DETECTORS:
-            for name, is_fit, rule in (
-                ("precision", self.precision == "float32", "compute in float32"),
-                # Their losses are sums.
-                ("distribute", self.distribute is None, "train on one device"),
-                ("image_size", self.image_size % 32 == 0, "take a multiple of 32 pixels"),
-            ):
-                if not is_fit:
-                    raise ValueError(
-                        f"The detectors of keras_cv {rule}. Received: "
-                        f"detector={self.detector!r}, {name}={getattr(self, name)!r}"
-                    )
         if self.weights not in (None, IMAGENET) and not os.path.isfile(self.weights):
             raise ValueError(
                 '`weights` must be "imagenet", None or the path of a file. '

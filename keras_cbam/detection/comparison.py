@@ -1,13 +1,10 @@
 """How far two predictions of the same images are from each other."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from keras_cbam.errors import TrainingError
 
-# What a model predicts: arrays by name.
-Predictions = Mapping[str, np.ndarray]
+# What is compared in a prediction, a dict of arrays.
 KEYS = ("boxes", "classes", "confidence")
 # Of all detections, those that may have no counterpart: where two are equally good, rounding
 # decides which one suppresses the other.

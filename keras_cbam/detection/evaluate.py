@@ -1,8 +1,5 @@
 """What a detector finds in a set of images, and how good that is."""
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,14 +20,6 @@ from keras_cbam.training.arguments import existing_path
 BATCH_SIZE = 16
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _KEYS = (*KEYS, "num_detections")
-
-
-@contextlib.contextmanager
-def without_known_warnings() -> Iterator[None]:
-    """Hides RetinaNet's warning of the name that it gives its own input."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"[\s\S]*The structure of `inputs` doesn't match")
-        yield
 
 
 def predict_detections(
@@ -54,14 +43,8 @@ def predict_detections(
         DataError: if too many images cannot be read, see `SizedImages`.
         ValueError: if the model was made for images of another size.
     """
-    own = getattr(getattr(model, "backbone", None), "input_shape", None)
-    if isinstance(own, tuple) and len(own) == 4 and own[1] not in (None, image_size):
-        raise ValueError(
-            f"`image_size` must be {own[1]}, as the model {model.name!r} takes images. "
-            f"Received: image_size={image_size!r}"
-        )
     batches = detection_batches(detection_set, batch_size, image_size)
-    with reading(*detection_set.sources()), without_known_warnings():
+    with reading(*detection_set.sources()):
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)
     found = _in_own_pixels(model, predictions, detection_set.sizes, image_size)
     # What stands in for an image that cannot be read is not of it.
@@ -69,38 +52,32 @@ def predict_detections(
     return [each for i, each in enumerate(found) if i not in failures]
 
 
-def predicted(model: Any, pixels: np.ndarray) -> Any:
-    """What a model predicts for an array of images of its size."""
-    with without_known_warnings():
-        return model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
-
-
 def find_objects(model: Any, images: Any, image_size: int) -> Detections:
     """As `predict_detections`, of a list of RGB `PIL.Image.Image`s."""
     pixels = np.stack([fitted(image, image_size) for image in images]).astype("float32")
-    predictions = predicted(model, pixels)
+    predictions = model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
     sizes = [(image.height, image.width) for image in images]
     return _in_own_pixels(model, predictions, sizes, image_size)
 
 
 def _in_own_pixels(model, predictions, sizes, image_size):
-    if not isinstance(predictions, dict) or not set(_KEYS) <= set(predictions):
+    given = sorted(predictions) if isinstance(predictions, dict) else []
+    if not set(_KEYS) <= set(given):
         raise ModelError(
             f"The model {model.name!r} must predict a dict of {', '.join(_KEYS)}, received "
-            f"{sorted(predictions) if isinstance(predictions, dict) else type(predictions)}."
+            f"{given or type(predictions)}."
         )
     boxes, classes, confidence, counts = (np.asarray(predictions[key]) for key in _KEYS)
     detections = []
     for i, (height, width) in enumerate(sizes):
-        # Some detectors count their padding in.
-        kept = np.flatnonzero(classes[i, : int(counts[i])] >= 0)
-        own = boxes[i, kept] / np.tile(fitted_scale(height, width, image_size), 2)
-        if not (np.isfinite(own).all() and np.isfinite(confidence[i, kept]).all()):
+        own = slice(int(counts[i]))
+        edges = boxes[i, own] / np.tile(fitted_scale(height, width, image_size), 2)
+        if not (np.isfinite(edges).all() and np.isfinite(confidence[i, own]).all()):
             raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         found = {
-            "boxes": np.clip(own, 0, [width, height, width, height]).astype("float32"),
-            "classes": classes[i, kept].astype("int64"),
-            "confidence": confidence[i, kept].astype("float32"),
+            "boxes": np.clip(edges, 0, [width, height, width, height]).astype("float32"),
+            "classes": classes[i, own].astype("int64"),
+            "confidence": confidence[i, own].astype("float32"),
         }
         detections.append(found)
     return detections
@@ -109,16 +86,16 @@ def _in_own_pixels(model, predictions, sizes, image_size):
 def evaluate_detector(
     model: Any, detection_set: DetectionSet, image_size: int, batch_size: int = BATCH_SIZE
 ) -> dict[str, Any]:
-    """COCO's and VOC 2007's metrics of a detector.
+    """COCO's and VOC's metrics of a detector.
 
     Args:
         model, detection_set, image_size, batch_size: see `predict_detections`.
 
     Returns:
-        Dict: COCO's twelve, see `coco_metrics`; `"VOC07"`, the mean of `voc_metrics`;
-        `"per_class"`, `{class name: {"AP": ..., "AP50": ..., "VOC07": ...}}`; `"images"`,
-        `"objects"` (without ignored ones) and `"image_size"`; and `"skipped"`, a list of lines on
-        what was left out or mended. Without objects, a metric is -1.
+        Dict: COCO's twelve, see `coco_metrics`; `"VOC07"` and `"VOC10"`, see `voc_metrics`;
+        `"per_class"`, `{class name: {"AP": ..., "AP50": ..., "VOC07": ..., "VOC10": ...}}`;
+        `"images"`, `"objects"` (without ignored ones) and `"image_size"`; and `"skipped"`, a list
+        of lines on what was left out or mended. Without objects, a metric is -1.
 
     Raises:
         ModelError: also if the model predicts classes that the set has not.
@@ -144,11 +121,11 @@ def measure(model, detection_set, detections, image_size):
         )
     metrics, curves = metrics_and_curves(detection_set, detections)
     voc = voc_metrics(detection_set, detections)
-    for name, values in metrics["per_class"].items():
-        values["VOC07"] = voc["per_class"][name]
+    for name, values in voc.pop("per_class").items():
+        metrics["per_class"][name].update(values)
     objects = int(sum((~ignored).sum() for ignored in detection_set.ignored))
     counts = {"images": len(detection_set), "objects": objects, "image_size": image_size}
-    return {**metrics, "VOC07": voc["mAP"], **counts}, curves
+    return {**metrics, **voc, **counts}, curves
 
 
 def evaluate_run(

@@ -12,24 +12,11 @@ from keras_cbam.data.batches import reading
 from keras_cbam.data.order import spread
 from keras_cbam.detection import comparison
 from keras_cbam.detection.data.batches import detection_batches
-from keras_cbam.detection.evaluate import BATCH_SIZE, predicted, run_data
+from keras_cbam.detection.evaluate import BATCH_SIZE, run_data
 from keras_cbam.detection.loading import input_size, load_run
-from keras_cbam.detection.models.base import Detector
-from keras_cbam.errors import ExportError, ModelError, TrainingError, positive_integer
+from keras_cbam.errors import ExportError, TrainingError, positive_integer, require
 from keras_cbam.files.fresh_process import answer
-from keras_cbam.serving.artefact_files import (
-    beside,
-    put_in_place,
-    refuse_to_lose_artefact,
-    size_in_bytes,
-)
-from keras_cbam.serving.conversion import (
-    LITERT_IN_FLOAT32,
-    convert,
-    in_float32,
-    litert_of_saved_model,
-    onnx_of_saved_model,
-)
+from keras_cbam.serving import artefact_files, conversion
 from keras_cbam.serving.export import Artefact, ServedArtefact
 from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
 from keras_cbam.serving.saved_model import ENDPOINT
@@ -37,7 +24,7 @@ from keras_cbam.training.precision import allowed_difference
 
 # What the boxes are computed by: in integers, coordinates would be rounded to several pixels.
 IN_FLOAT32 = (
-    *LITERT_IN_FLOAT32,
+    *conversion.LITERT_IN_FLOAT32,
     *("BROADCAST_TO", "CONCATENATION", "DIV", "EXP", "GATHER", "GATHER_ND", "LOGISTIC", "MAXIMUM"),
     *("MINIMUM", "MUL", "PACK", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "SELECT_V2", "SLICE"),
     *("SOFTMAX", "STRIDED_SLICE", "SUB", "TOPK_V2", "TRANSPOSE"),
@@ -79,7 +66,7 @@ def export_run(
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
-        format: `"saved_model"` or, except for keras_cv's detectors, `"litert"` or `"onnx"`.
+        format: `"saved_model"`, `"litert"` or `"onnx"`.
         output: path of the folder (SavedModel) or file (`.tflite`, `.onnx`) to write.
         quantize: `"none"`; for LiteRT also `"float16"`, or `"int8"`, which learns the ranges of
             activations from training images and computes boxes in float32. Defaults to `"none"`.
@@ -105,36 +92,28 @@ def export_run(
     0.0
     """
     find_format(format, quantize, output)
-    if format == "onnx" and quantize != "none":
-        raise ValueError(
-            "Detectors are quantized in the format litert only. "
-            f"Received: format={format!r}, quantize={quantize!r}"
-        )
+    reason = "Detectors are quantized in the format litert only."
+    received = f"format={format!r}, quantize={quantize!r}"
+    require(quantize == "none" or format == "litert", reason, received)
     positive_integer("samples", samples)
     output = pathlib.Path(output).absolute()
-    refuse_to_lose_artefact(format, output, overwrite)
+    artefact_files.refuse_to_lose_artefact(format, output, overwrite)
     run, model, _ = load_run(run)
-    if format != "saved_model" and not isinstance(model, Detector):
-        raise ModelError("The detectors of keras_cv are exported as saved_model only.")
-    is_learned = quantize == "int8"
+    is_learned, size = quantize == "int8", input_size(model)
     # What is learned from is not compared.
     part = "test" if is_learned else None
-    loaded = run_data(run, input_size(model), data, part, samples if is_learned else 1)
-    images, skipped = _sample(loaded.test, samples, input_size(model))
-    calibration = None
-    if is_learned:
-        calibration, more = _sample(loaded.train, samples, input_size(model))
-        skipped = skipped + more
-    expected = predicted(model, images)
-    exact = (allowed_difference(model), comparison.LARGEST_UNPAIRED)
-    with beside(output) as path:
+    loaded = run_data(run, size, data, part, samples if is_learned else 1)
+    images, skipped = _sample(loaded.test, samples, size)
+    calibration, more = _sample(loaded.train, samples, size) if is_learned else (None, [])
+    expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+    limits = LIMITS.get(quantize, (allowed_difference(model), comparison.LARGEST_UNPAIRED))
+    with artefact_files.beside(output) as path:
         found = _written_and_loaded(run.model_file, path, images, format, quantize, calibration)
         try:
-            limits = LIMITS.get(quantize, exact)
             differences = comparison.check_detections(expected, found, *limits)
         except TrainingError as error:
             raise ExportError(f"The {format} predicts otherwise than Keras: {error}.") from error
-        put_in_place(path, output)
+        artefact_files.put_in_place(path, output)
     return DetectorExport(
         format=format,
         quantize=quantize,
@@ -142,10 +121,10 @@ def export_run(
         data=loaded.test.name,
         calibration_images=0 if calibration is None else len(calibration),
         images=len(images),
-        detections=int((expected["classes"] >= 0).sum()),
+        detections=int(expected["num_detections"].sum()),
         differences=differences,
-        size=(size_in_bytes(run.model_file), size_in_bytes(output)),
-        skipped=skipped,
+        size=(artefact_files.size_in_bytes(run.model_file), artefact_files.size_in_bytes(output)),
+        skipped=skipped + more,
     )
 
 
@@ -160,7 +139,7 @@ def _sample(part, samples, size):
 
 def _written_and_loaded(model_file, path, images, file_format, quantize, calibration):
     """What an artefact finds that one fresh process writes and another one loads."""
-    convert(model_file, file_format, path, quantize, images=calibration, writer=__name__)
+    conversion.convert(model_file, file_format, path, quantize, images=calibration, writer=__name__)
     with ServedArtefact(file_format, path) as served:
         return served.predict(images, 1 if file_format == "litert" else BATCH_SIZE)
 
@@ -171,15 +150,16 @@ def _write(model_file, file_format, output, quantize, activation, calibration):
     if file_format == "saved_model":
         _write_saved_model(model, output, None)
         return
-    images = None if calibration is None else np.load(calibration)
+    # Suppression converts to LiteRT for a known number of images.
+    batch = 1 if file_format == "litert" else None
     with tempfile.TemporaryDirectory() as folder:
+        _write_saved_model(conversion.in_float32(model), folder, batch)
         if file_format == "onnx":
-            _write_saved_model(in_float32(model), folder, None)
-            pathlib.Path(output).write_bytes(onnx_of_saved_model(folder).SerializeToString())
+            written = conversion.onnx_of_saved_model(folder).SerializeToString()
+            pathlib.Path(output).write_bytes(written)
         else:
-            # Suppression converts for a known number of images.
-            _write_saved_model(in_float32(model), folder, 1)
-            litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
+            images = None if calibration is None else np.load(calibration)
+            conversion.litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
 
 
 def _write_saved_model(model, folder, batch):
@@ -187,16 +167,13 @@ def _write_saved_model(model, folder, batch):
     import tensorflow as tf
 
     def serve(pixels):
-        raw = model(pixels, training=False)
-        # Those of keras_cv ask the images for their size.
-        more = () if isinstance(model, Detector) else (pixels,)
-        return model.decode_predictions(raw, *more)
+        return model.decode_predictions(model(pixels, training=False))
 
     signature = [tf.TensorSpec((batch, *model.backbone.input_shape[1:]), "float32", name=INPUT)]
     archive: Any = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint(ENDPOINT, serve, signature)
-    archive.add_endpoint(SIGNATURE, serve, signature)
+    for endpoint in (ENDPOINT, SIGNATURE):
+        archive.add_endpoint(endpoint, serve, signature)
     archive.write_out(folder, verbose=False)
 
 

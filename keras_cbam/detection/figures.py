@@ -53,8 +53,7 @@ def plot_detections(
     >>> found = predict_detections(model, scenes, 96)
     >>> plot_detections(scenes.images, found, scenes.class_names).savefig("detections.png")
     """
-    columns = min(COLUMNS, len(images))
-    kinds = 1 if truth is None else 2
+    columns, kinds = min(COLUMNS, len(images)), 1 if truth is None else 2
     rows = kinds * -(-len(images) // columns)
     width = 8.0 if len(images) == 1 else 3.0
     # Of the highest shape there is: an axis is no smaller than its image.
@@ -64,24 +63,21 @@ def plot_detections(
     for axis in grid.flat:
         axis.set_axis_off()
 
-    def name(kind):
-        return panels.shortened(panels.class_label(kind, class_names))
-
-    for index, (image, found) in enumerate(zip(images, detections)):
-        row, column = kinds * (index // columns), index % columns
+    def draw(row, index, title, boxes, classes, confidence=None):
+        axis, image = grid[kinds * (index // columns) + row, index % columns], images[index]
+        labels = [panels.shortened(panels.class_label(kind, class_names)) for kind in classes]
+        if confidence is not None:
+            labels = [f"{label} {score:.2f}" for label, score in zip(labels, confidence)]
+        panels.draw_image(axis, image, f"{title}: {len(classes)}")
         scale = _INCH * min(width / image.shape[1], height / image.shape[0])
-        if truth is not None:
-            boxes, classes = truth[index]
-            panels.draw_image(grid[row, column], image, f"objects: {len(classes)}")
-            _draw_boxes(grid[row, column], image, boxes, classes, map(name, classes), scale)
-        is_drawn = np.asarray(found["confidence"]) >= threshold
-        boxes, classes, confidence = (
-            np.asarray(found[key])[is_drawn] for key in ("boxes", "classes", "confidence")
-        )
-        labels = [f"{name(kind)} {score:.2f}" for kind, score in zip(classes, confidence)]
-        axis = grid[row + kinds - 1, column]
-        panels.draw_image(axis, image, f"found at {threshold:g} or more: {len(classes)}")
         _draw_boxes(axis, image, boxes, classes, labels, scale)
+
+    for index, found in enumerate(detections):
+        if truth is not None:
+            draw(0, index, "objects", *truth[index])
+        is_drawn = np.asarray(found["confidence"]) >= threshold
+        arrays = [np.asarray(found[key])[is_drawn] for key in ("boxes", "classes", "confidence")]
+        draw(kinds - 1, index, f"found at {threshold:g} or more", *arrays)
     return figure
 
 
@@ -99,18 +95,15 @@ def _draw_boxes(axis, image, boxes, classes, labels, scale):
     """`scale` is in points of the figure for a pixel."""
     from matplotlib.patches import Rectangle
 
-    taken = np.zeros((0, 4))
-    for box, kind, label in zip(boxes, classes, labels):
-        left, top, right, bottom = map(float, box)
+    taken = []
+    for (left, top, right, bottom), kind, label in zip(np.asarray(boxes).tolist(), classes, labels):
         colour = class_colour(int(kind))
         # Pixel 0 is drawn from -0.5 to 0.5.
-        corner = (left - 0.5, top - 0.5)
-        axis.add_patch(
-            Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, lw=1.6)
-        )
+        corner, style = (left - 0.5, top - 0.5), {"fill": False, "edgecolor": colour, "lw": 1.6}
+        axis.add_patch(Rectangle(corner, right - left, bottom - top, **style))
         size = np.array([_LETTER_WIDTH * len(label) + 0.5, _LINE_HEIGHT]) * _LETTERS / scale
-        place = _place(box, size, image.shape, taken)
-        taken = np.concatenate([taken, [[*place, *(place + size)]]])
+        place = _place((left, top, right, bottom), size, image.shape, taken)
+        taken.append([*place, *(place + size)])
         is_light = np.dot(colour, (0.299, 0.587, 0.114)) > 0.55
         ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.9}
         style = {"color": "black" if is_light else "white", "bbox": ground, "clip_on": True}
@@ -120,17 +113,15 @@ def _draw_boxes(axis, image, boxes, classes, labels, scale):
 
 def _place(box, size, shape, taken):
     """The corner of a label, inside the image and, where it can be, on no other label."""
-    left, top, right, bottom = map(float, box)
-    width, height = size
-    places = [
-        *((left, y) for y in (top - height, top, bottom, bottom - height)),
-        *((right - width, y) for y in (top, bottom - height)),
-        *((left, top + (i + 1) * height) for i in range(8)),
-    ]
+    (left, top, right, bottom), (width, height) = box, size
+    places = [(left, y) for y in (top - height, top, bottom, bottom - height)]
+    places += [(right - width, y) for y in (top, bottom - height)]
+    places += [(left, top + (i + 1) * height) for i in range(8)]
     places = np.clip(places, 0, np.maximum((shape[1] - width, shape[0] - height), 0))
+    others = np.reshape(taken, (-1, 4))
 
     def covered(place):
-        sides = np.minimum(place + size, taken[:, 2:]) - np.maximum(place, taken[:, :2])
+        sides = np.minimum(place + size, others[:, 2:]) - np.maximum(place, others[:, :2])
         return np.maximum(sides, 0).prod(axis=1).sum()
 
     # The first of the least covered.
@@ -155,10 +146,8 @@ def plot_precision_recall(curves: dict[str, np.ndarray]) -> "Figure":
     >>> figure = plot_precision_recall({"cat": np.linspace(1, 0, 101)})
     """
     figure = panels.new_figure(8.5, 4.8)
-    axis = figure.subplots()
-    recall = np.linspace(0, 1, 101)
-    best = sorted(curves, key=lambda name: -curves[name].mean())
-    half = LARGEST_LEGEND // 2
+    axis, recall = figure.subplots(), np.linspace(0, 1, 101)
+    best, half = sorted(curves, key=lambda name: -curves[name].mean()), LARGEST_LEGEND // 2
     named = best if len(best) <= LARGEST_LEGEND else best[:half] + best[-half:]
     colours = {name: class_colour(i) for i, name in enumerate(n for n in curves if n in named)}
     # The others first, below them.

@@ -1,9 +1,7 @@
-"""What a detector finds in image files."""
+"""The verb `predict`: what a detector finds in image files."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
 from keras_cbam.data.listing import find_images
@@ -37,37 +35,36 @@ def predict_run(run: Any, paths: Sequence[str]) -> dict[str, Any]:
     """
     _, model, class_names = load_run(run)
     paths, skipped = find_images(paths)
-    entries = [
-        image_entry(path, image, found, class_names)
-        for path, image, found in found_in_files(model, paths, skipped)
+    found = [
+        image_entry(path, image, own, class_names)
+        for path, image, own in found_in_files(model, paths, skipped)
     ]
-    return {"images": entries, "skipped": skipped}
+    return {"images": found, "skipped": skipped}
 
 
 def found_in_files(model: Any, paths: Sequence[str], skipped: list[str]) -> Iterator[tuple]:
     """Yields path, Pillow image and detections of each file; adds the unreadable to `skipped`."""
-    size, is_empty = input_size(model), True
+    is_empty = True
     for start in range(0, len(paths), BATCH_SIZE):
-        images = []
+        images = {}
         for path in paths[start : start + BATCH_SIZE]:
             try:
                 with decoding():
-                    images.append((path, open_image(path).convert("RGB")))
+                    images[path] = open_image(path).convert("RGB")
             except Exception as error:
                 # Pillow raises any of a dozen kinds on damaged files.
                 skipped.append(f"{printable(path)}: {why_unreadable(error)}")
         if images:
             is_empty = False
-            found = find_objects(model, [image for _, image in images], size)
-            yield from ((*each, own) for each, own in zip(images, found))
+            found = find_objects(model, list(images.values()), input_size(model))
+            yield from zip(images, images.values(), found)
     if is_empty:
         raise DataError(f"None of the images can be read, the first is {skipped[0]}.")
 
 
 def image_entry(path, image, detections, class_names):
     """What `predict_run` returns of one image."""
-    order = np.argsort(-detections["confidence"], kind="stable")
-    columns = (detections[name][order].tolist() for name in ("classes", "confidence", "boxes"))
+    columns = (detections[name].tolist() for name in ("classes", "confidence", "boxes"))
     found = [
         {
             "class": panels.class_label(index, class_names),

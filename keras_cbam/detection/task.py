@@ -15,7 +15,7 @@ from keras_cbam.detection.comparison import check_detections
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
-from keras_cbam.detection.evaluate import measure, predict_detections, without_known_warnings
+from keras_cbam.detection.evaluate import measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
 from keras_cbam.errors import DataError, quoted
@@ -25,7 +25,7 @@ from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
 from keras_cbam.training.trainer import train
-from keras_cbam.visualization.figures import plot_learning_curves
+from keras_cbam.visualization.run_figures import plot_learning_curves
 
 CLIPNORM = 10.0
 WEIGHT_DECAY = 1e-4
@@ -142,7 +142,7 @@ class DetectionTask:
             lambda: plot_precision_recall(curves),
         )
         return {
-            name: lambda path, draw=draw: draw().savefig(path, dpi=100)
+            name: lambda path, draw=draw: draw().savefig(path)
             for name, draw in zip(self.files, draws)
         }
 
@@ -181,8 +181,7 @@ def train_detector(**arguments: Any) -> Any:
     """
     resume = arguments.get("resume")
     earlier = None if resume is None else resumable(resume, DetectionTask.name)
-    with without_known_warnings():
-        return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
+    return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
 
 
 def compare(

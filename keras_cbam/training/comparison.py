@@ -22,7 +22,7 @@ from keras_cbam.training.run_folder import (
     write_json,
     write_whole,
 )
-from keras_cbam.visualization.comparison_figure import plot_comparison
+from keras_cbam.visualization.run_figures import plot_comparison
 
 # The files of a comparison, and the folder of its runs.
 COMPARISON, TABLE, FIGURE, RUNS = "comparison.json", "comparison.csv", "comparison.png", "runs"
@@ -119,7 +119,7 @@ def compare_trainings(
     found = {"rows": rows, "differences": [dataclasses.asdict(one) for one in differences]}
     write_json(output, COMPARISON, {**_stored(told), **found})
     figure = plot_comparison(values, metric, differences)
-    write_whole(output, FIGURE, lambda path: figure.savefig(path, dpi=100))
+    write_whole(output, FIGURE, lambda path: figure.savefig(path))
     return Comparison(metric, rows, differences, output)
 
 

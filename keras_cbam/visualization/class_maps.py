@@ -15,11 +15,21 @@ ClassIndex = int | Sequence[int] | np.ndarray | None
 
 
 class ClassActivation(NamedTuple):
-    """Grad-CAM maps, the classes that they are of, and the probabilities of all classes."""
+    """Grad-CAM maps and what they are of, see `class_activation`.
+
+    Attributes:
+        maps: float32 array, as `grad_cam` returns.
+        classes: int array `(batch,)`, the class of each map.
+        probabilities: float array `(batch, classes)`.
+        layer: string, path of the layer whose feature maps were used.
+        size: tuple, the size of these feature maps, `(height, width)` of images.
+    """
 
     maps: np.ndarray
     classes: np.ndarray
     probabilities: np.ndarray
+    layer: str
+    size: tuple[int, ...]
 
 
 def grad_cam(
@@ -52,7 +62,9 @@ def grad_cam(
         class_index: int, or a sequence with one for each image. Defaults to `None`: the class that
             the model predicts.
         layer: the layer whose feature maps are used: its name, its path `<model>/<layer>` in
-            nested models, or itself. Defaults to `None`: the last with more than one position.
+            nested models, or itself. Defaults to `None`: the last of at least 7 x 7 positions
+            or, where none has as many, the last of more than one. `class_activation` and
+            `plot_grad_cam` tell its name.
         batch_size: int, images at once. Defaults to `32`.
 
     Returns:
@@ -85,10 +97,23 @@ def class_activation(
     layer: Target = None,
     batch_size: int = 32,
 ) -> ClassActivation:
-    """As `grad_cam`, with the classes and their probabilities: a `ClassActivation`."""
+    """Computes Grad-CAM maps with their classes, the probabilities, and the layer that was used.
+
+    For the arguments and errors see `grad_cam`.
+
+    Returns:
+        A `ClassActivation`, a named tuple `(maps, classes, probabilities, layer, size)`.
+
+    Example:
+
+    >>> model = attention_classifier("MobileNetV2", 10, weights=None)
+    >>> class_activation(model, np.zeros((2, 224, 224, 3))).size
+    (7, 7)
+    """
     inputs, size = model_inputs(model, images)
     chosen = class_of_each(class_index, len(keras.tree.flatten(inputs)[0]))
-    network, parts, done = None, [], 0
+    network: Any = None
+    parts, done = [], 0
     for batch in batches(inputs, batch_size):
         network = network or FeatureGradients(model, batch, layer, len(size))
         last = network.classes - 1
@@ -108,7 +133,8 @@ def class_activation(
         maps = np.clip(np.stack([resized_map(one, size) for one in maps]), 0, 1)
         classes = logits.argmax(axis=1) if classes is None else classes
         parts.append((maps, classes, network.probabilities(logits)))
-    return ClassActivation(*(np.concatenate(part) for part in zip(*parts)))
+    maps, classes, probabilities = (np.concatenate(part) for part in zip(*parts))
+    return ClassActivation(maps, classes, probabilities, network.layer, network.size)
 
 
 def class_of_each(class_index: ClassIndex, count: int) -> np.ndarray | None:

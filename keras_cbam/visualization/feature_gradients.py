@@ -23,6 +23,8 @@ _PASSING = (layers.Dropout, layers.Flatten, layers.Identity, layers.Reshape)
 # Functions and operations that turn logits to probabilities; TensorFlow has its own `softmax_v2`.
 _SQUASHING = {"softmax": "Softmax", "softmax_v2": "Softmax", "sigmoid": "Sigmoid"}
 _SMALLEST = 1e-30
+# Positions along each axis of the feature maps that are taken where there are such.
+LEAST_POSITIONS = 7
 # A layer, its name or its path; None for the last one.
 Target = str | keras.layers.Layer | None
 
@@ -48,6 +50,8 @@ class FeatureGradients:
         self.target = self._last(calls) if layer is None else self._named(layer, with_maps)
         self.is_first = self._is_channels_first(self.target)
         self.maps_shape = tuple(outputs[self.target].shape[1:])
+        self.size = self.maps_shape[1:] if self.is_first else self.maps_shape[:-1]
+        (self.layer,) = (name for name, one in self.operations.items() if one is self.target)
         self.target_calls = [operation for operation, _ in calls].count(self.target)
         self.end = _squashing_end(calls)
         self.is_single = scores.shape[1] == 1
@@ -101,15 +105,21 @@ class FeatureGradients:
         raise ValueError(f"{problem} Received: layer={layer!r}")
 
     def _last(self, calls):
-        for operation, outputs in reversed(calls):
+        sizes = {}
+        for operation, outputs in calls:
             if self._are_maps(outputs) and not isinstance(operation, _PASSED_OVER):
                 is_first = self._is_channels_first(operation)
-                if math.prod(outputs.shape[2:] if is_first else outputs.shape[1:-1]) > 1:
-                    return operation
-        raise ValueError(
-            f"Grad-CAM needs a model with a layer of feature maps {self._shape()}. "
-            f"Received: {self.model!r}"
-        )
+                # The last call of a layer counts, and its place among the others.
+                sizes.pop(operation, None)
+                sizes[operation] = outputs.shape[2:] if is_first else outputs.shape[1:-1]
+        large = [operation for operation, size in sizes.items() if min(size) >= LEAST_POSITIONS]
+        with_space = [operation for operation, size in sizes.items() if math.prod(size) > 1]
+        if not with_space:
+            raise ValueError(
+                f"Grad-CAM needs a model with a layer of feature maps {self._shape()}. "
+                f"Received: {self.model!r}"
+            )
+        return (large or with_space)[-1]
 
     def _shape(self):
         space = {1: "steps", 2: "height, width"}.get(self.rank, "depth, height, width")

@@ -20,7 +20,7 @@ def as_png(figure: Any) -> bytes:
     with warnings.catch_warnings():
         # Matplotlib's own font lacks many scripts: their letters become boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(drawn, format="png", dpi=90)
+        figure.savefig(drawn, format="png")
     return drawn.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import math
 import typing
 
 import keras
@@ -62,27 +63,77 @@ def attention_maps(
     >>> maps["block_16_project_BN_cbam"].spatial.shape
     (2, 7, 7, 1)
     """
+    found = described_maps(model, images, layers, batch_size)
+    return {name: one.scores for name, one in found.items()}
+
+
+class LayerAttention(typing.NamedTuple):
+    """The maps of one layer, its place in words, and whether it started as an identity."""
+
+    scores: AttentionScores
+    place: str
+    is_identity: bool
+
+
+def described_maps(
+    model: keras.Model, images: typing.Any, layers: Where | None = None, batch_size: int = 32
+) -> dict[str, LayerAttention]:
+    """As `attention_maps`, with what figures say of the layers."""
     inputs, _ = model_inputs(model, images)
     # First: a subclassed model may make its layers when it is built.
     ensure_built(model, inputs)
-    chosen = _chosen(model, layers)
+    every, chosen = _chosen(model, layers)
     parts = collections.defaultdict(list)
     for batch in batches(inputs, batch_size):
         seen, calls = [], collections.Counter()
-        watched = {one: functools.partial(_watch, seen, name, one) for name, one in chosen.items()}
+        watched = {one: functools.partial(_watch, seen, name, one) for name, one in every.items()}
         with hooked(watched.items()):
             model(batch, training=False)
         for name, scores in seen:
             parts[name, calls[name]].append(scores)
             calls[name] += 1
-    require(parts, f"The model calls none of its attention layers: {listed(chosen)}.", model)
-    maps = {}
+    first = max(keras.tree.flatten(inputs), key=np.ndim)
+    maps, counts = {}, collections.Counter()
     for (name, number), scores in parts.items():
-        # A further call must not take the name of another layer.
-        key = unused(name, {*maps, *chosen}) if number else name
         gates = [None if gate[0] is None else np.concatenate(gate) for gate in zip(*scores)]
-        maps[key] = AttentionScores(*gates)
+        scores = AttentionScores(*gates)
+        place, size = _stage(scores, first.shape)
+        counts[place, size] += 1
+        if name in chosen:
+            # A further call must not take the name of another layer.
+            key = unused(name, {*maps, *every}) if number else name
+            place = ", ".join(filter(None, (place, f"block {counts[place, size]}", size)))
+            maps[key] = LayerAttention(scores, place, _starts_as_identity(every[name]))
+    require(maps, f"The model calls none of its attention layers: {listed(chosen)}.", model)
     return maps
+
+
+def spatial_map(scores: AttentionScores) -> np.ndarray | None:
+    """`(height, width)` of the first image's spatial map in any data format; else `None`."""
+    if scores.spatial is None or scores.spatial.ndim != 4:
+        return None
+    _, *shape = scores.spatial.shape
+    is_first = shape[0] == 1 and shape[2] != 1
+    return scores.spatial[0].reshape(shape[1:] if is_first else shape[:2])
+
+
+def _stage(scores, input_shape):
+    """The stage in words, and the size: stage 3 has an eighth of the input's height and width."""
+    values = spatial_map(scores)
+    if values is None:
+        return "", "" if scores.channel is None else f"{scores.channel[0].size} channels"
+    size = f"{values.shape[1]} x {values.shape[0]}"
+    if len(input_shape) != 4:
+        return "", size
+    halvings = round(math.log2(max(input_shape[1:]) / max(values.shape)))
+    return f"stage {halvings}" if halvings > 0 else "full size", size
+
+
+def _starts_as_identity(layer):
+    # With `residual=True` the map is added to 1, and changes nothing at 0.
+    parts = inner_layers(layer)
+    is_blended = any(getattr(part, "identity_scale", None) is not None for part in parts)
+    return is_blended and not getattr(layer, "residual", False)
 
 
 def has_attention(model: keras.Model) -> bool:
@@ -101,15 +152,15 @@ def is_untrained(model: keras.Model) -> bool:
 
 
 def _chosen(model, layers):
-    """`{name: layer}` of the attention layers asked for; the name is the path if it must be."""
+    """`{name: layer}` of all attention layers, the name is the path if it must be; those chosen."""
     operations = find_operations(model).items()
     found = {path: layer for path, layer in operations if isinstance(layer, AttentionLayer)}
     message = "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
     require(found, f"{message}`insert_attention(model)`.", model)
-    if layers is not None:
-        found = choose(found, layers, "layers")
     counts = collections.Counter(layer.name for layer in found.values())
-    return {layer.name if counts[layer.name] == 1 else path: layer for path, layer in found.items()}
+    names = {path: one.name if counts[one.name] == 1 else path for path, one in found.items()}
+    chosen = found if layers is None else choose(found, layers, "layers")
+    return {names[path]: layer for path, layer in found.items()}, {names[path] for path in chosen}
 
 
 def _watch(seen, name, layer, call, inputs, training=None, return_attention_scores=False, **masks):

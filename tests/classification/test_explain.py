@@ -1,5 +1,7 @@
-import html.parser
 import re
+import shutil
+import subprocess
+import xml.etree.ElementTree
 
 import keras
 import numpy as np
@@ -24,20 +26,16 @@ def photos(tmp_path):
     return [str(save_image(tmp_path / "photos" / f"{k}.png", 40 * k)) for k in range(3)]
 
 
-class Page(html.parser.HTMLParser):
-    """The text, the tags and the addresses of a page."""
+class Page:
+    """A page as XML, which a page that is well formed is too."""
 
     def __init__(self, path):
-        super().__init__()
-        self.text, self.tags, self.addresses = "", [], []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.source = path.read_text(encoding="utf-8")
+        self.root = xml.etree.ElementTree.fromstring(self.source)
+        self.text = " ".join("".join(self.root.itertext()).split())
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attributes if name in ("src", "href")]
-
-    def handle_data(self, data):
-        self.text += data
+    def all(self, tag):
+        return list(self.root.iter(tag))
 
 
 # Runs
@@ -87,15 +85,71 @@ def test_figures_and_page(model, photos, tmp_path):
     files = {path.name for path in output.iterdir()}
     assert files == {*(f"{k}_explained.png" for k in range(3)), "index.html"}
     for explanation in explained:
+        assert (explanation.layer, explanation.size) == ("gate_1", (14, 14))
         with Image.open(explanation.figure) as figure:
             assert min(figure.size) > 400
+            assert figure.info["dpi"] == pytest.approx((160, 160), abs=0.5)
     page = Page(output / "index.html")
-    assert page.tags.count("img") == page.tags.count("table") == 3
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert len(page.all("section")) == len(page.all("table")) == 3
     assert "<cat>" in page.text
     for explanation in explained:
         first = explanation.predictions[0]
-        assert re.search(rf"{re.escape(first['class'])}\s*{first['probability']:.4f}", page.text)
+        assert f"{first['class']}{first['probability']:.4f}" in page.text
+        heading = f"{explanation.explained_class}: {first['probability']:.2f} gate_1"
+        assert f"{heading} Grad-CAM, relative to its maximum; from 14 x 14 positions" in page.text
+    assert page.text.count("full size, block 1, 14 x 14 gate_1 spatial gate: 0.") == 3
+    assert page.text.count("deviation") >= 12
+
+
+def test_the_page_needs_nothing_but_itself(model, photos, tmp_path):
+    explain_images(model, photos, tmp_path)
+    page = Page(tmp_path / "index.html")
+    sources = [image.get("src") for image in page.all("img")]
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    # The image, and the map and the overlay of Grad-CAM and of two layers: each once.
+    assert len(sources) == len(photos) * 7
+    assert len(set(sources)) == len(sources)
+    assert not {"script", "link", "iframe"} & {element.tag for element in page.root.iter()}
+    assert [link.get("href") for link in page.all("a")] == [f"{k}_explained.png" for k in range(3)]
+    assert not any(word in page.source for word in ("http:", "https:", "@import", "url("))
+    assert "default-src 'none'" in page.all("meta")[2].get("content")
+    texts = [image.get("alt") for image in page.all("img")]
+    assert f"{photos[0]} as the model takes it" in texts
+    assert all(texts)
+    assert len(set(texts)) >= len(photos) * 3
+    assert all(curve.get("aria-label") for curve in page.all("svg"))
+
+
+# The parent of the page measures it: the page itself may run no script.
+MEASURE = """<!DOCTYPE html><iframe src="index.html" style="width: {}px; height: 900px"></iframe>
+<script>onload = () => {{
+const page = document.querySelector("iframe").contentDocument
+const images = [...page.images]
+const isLoaded = one => one.complete && one.naturalWidth && one.getBoundingClientRect().width > 99
+document.body.dataset.width = page.documentElement.scrollWidth
+document.body.dataset.images = images.length
+document.body.dataset.loaded = images.filter(isLoaded).length
+document.body.dataset.columns = new Set(images.map(one => one.getBoundingClientRect().left)).size
+}}</script>"""
+
+
+@pytest.mark.parametrize(("width", "columns"), [(390, 2), (1280, 3)])
+def test_the_page_in_a_browser(model, photos, tmp_path, width, columns):
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip(f"needs a browser, one of {', '.join(names)}")
+    explain_images(model, photos, tmp_path, class_names=["cat", "d" * 80, "hen", "cow"])
+    (tmp_path / "measure.html").write_text(MEASURE.format(width))
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files")
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [browser, *flags, profile, "--dump-dom", (tmp_path / "measure.html").as_uri()]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    found = {name: int(value) for name, value in re.findall(r'data-(\w+)="(\d+)"', run.stdout)}
+    assert found["images"] == found["loaded"] == len(photos) * 7
+    # Nothing is wider than the window, without its scroll bar.
+    assert found["width"] <= width
+    assert found["columns"] == columns
 
 
 def test_predictions_are_those_of_the_model(model, photos, tmp_path):
@@ -110,17 +164,13 @@ def test_predictions_are_those_of_the_model(model, photos, tmp_path):
         assert found == {f"class {k}": pytest.approx(expected[k], abs=1e-5) for k in range(4)}
 
 
-def test_an_untrained_identity_is_told(model, photos, tmp_path, monkeypatch):
-    told = []
-
-    def draw(figure, image, maps, is_untrained):
-        told.append(is_untrained)
-
-    monkeypatch.setattr("keras_cbam.visualization.panels.draw_attention", draw)
+def test_an_untrained_identity_is_told(model, photos, tmp_path):
     identity = insert_attention(classifier(attention=None, size=(16, 16)), where=["first"])
-    for number, one in enumerate((identity, model)):
-        explain_images(one, photos[:1], tmp_path / str(number))
-    assert told == [True, False]
+    for name, one in (("identity", identity), ("trained", model)):
+        explain_images(one, photos[:1], tmp_path / name)
+    told = "The attention is not trained yet: each gate is exactly 1."
+    assert told in Page(tmp_path / "identity" / "index.html").text
+    assert told not in Page(tmp_path / "trained" / "index.html").text
 
 
 def test_a_chosen_class(model, photos, tmp_path):
@@ -155,7 +205,7 @@ def test_more_images_than_a_batch_and_names_alike(model, photos, tmp_path, monke
     endings = ("0_explained", "0_explained_2", "1_explained", "2_explained")
     assert names == [f"{ending}.png" for ending in endings]
     page = Page(tmp_path / "out" / "index.html")
-    assert "script" not in page.tags
+    assert not page.all("script")
     assert str(strange) in page.text
 
 

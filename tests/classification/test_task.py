@@ -98,6 +98,7 @@ def test_artefacts(trained_run):
     for path in trained_run.glob("*.png"):
         with Image.open(path) as image:
             assert min(image.size) >= 200
+            assert image.info["dpi"] == pytest.approx((160, 160), abs=0.5)
             assert len(image.convert("RGB").getcolors(image.width * image.height)) > 10
     rows = (trained_run / "history.csv").read_text().splitlines()
     assert rows[0] == "epoch,accuracy,loss,val_accuracy,val_loss"

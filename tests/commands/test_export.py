@@ -85,7 +85,7 @@ def test_what_is_told(result, lines, monkeypatch, capsys):
 
 
 def test_a_detector(monkeypatch, capsys):
-    pytest.importorskip("keras_cv")
+    pytest.importorskip("keras_hub")
     from keras_cbam.detection.export import DetectorExport
 
     differences = {"boxes": 2e-5, "unpaired": 0.0}

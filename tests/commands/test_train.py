@@ -26,9 +26,9 @@ CLASSIFIER = {
 DETECTOR = {
     **REPORT,
     "task": "detection",
-    **dict.fromkeys(("AP", "AP50", "AP75", "VOC07", "APs", "APm", "APl"), 0.5),
+    **dict.fromkeys(("AP", "AP50", "AP75", "VOC07", "VOC10", "APs", "APm", "APl"), 0.5),
     **dict.fromkeys(("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl"), 0.25),
-    "per_class": {"cat": {"AP": 0.5, "AP50": -1, "VOC07": 0.125}},
+    "per_class": {"cat": {"AP": 0.5, "AP50": -1, "VOC07": 0.125, "VOC10": 0.25}},
     "largest_difference_after_reload": {"model.keras": {"boxes": 2e-5, "unpaired": 0.0}},
 }
 
@@ -195,9 +195,9 @@ def test_a_detector_is_told(trained, tmp_path, capsys):
     assert main(["detect"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for line in (
-        "      AP 0.500      AP50 0.500      AP75 0.500     VOC07 0.500",
+        "      AP 0.500      AP50 0.500      AP75 0.500     VOC07 0.500     VOC10 0.500",
         "  ARmax1 0.250   ARmax10 0.250  ARmax100 0.250",
-        "cat    0.500     -  0.125",
+        "cat    0.500     -  0.125  0.250",
         f"  {tmp_path / 'run' / 'model.keras'}  boxes 2.0e-05, unpaired 0.0e+00",
         f"  model, class_names = load_detector({str(tmp_path / 'run')!r})",
     ):

@@ -32,11 +32,10 @@ def strided_model(input_shape=(64, 64, 3), depth=5):
 
 
 def level_names(backbone):
-    """`{"P3": layer name, ...}` of a feature pyramid."""
-    return {
-        level: tensor._keras_history.operation.name
-        for level, tensor in backbone.pyramid_outputs.items()
-    }
+    """`{"P3": name of the layer that computes it, ...}` of a feature pyramid."""
+    layers = {level: t._keras_history.operation for level, t in backbone.pyramid_outputs.items()}
+    assert all(isinstance(layer, keras.layers.Identity) for layer in layers.values())
+    return {level: one.input._keras_history.operation.name for level, one in layers.items()}
 
 
 def tensors(model, names, pictures=PICTURES):

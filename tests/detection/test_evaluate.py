@@ -75,11 +75,12 @@ def test_report():
     data = make_set([[CAT, DOG], [CAT], []], [[0, 1], [0], []], class_names=("cat", "dog", "cow"))
     perfect_cat = detector(100, [CAT], [0], [0.9])
     report = evaluate_detector(perfect_cat, data, 100, batch_size=2)
+    names = ("AP", "AP50", "VOC07", "VOC10")
     # Equally sure detections are taken in the order of the images: two are right, then one wrong.
-    assert report["per_class"]["cat"] == {"AP": 1.0, "AP50": 1.0, "VOC07": 1.0}
-    assert report["per_class"]["dog"] == {"AP": 0.0, "AP50": 0.0, "VOC07": 0.0}
-    assert report["per_class"]["cow"] == {"AP": -1.0, "AP50": -1.0, "VOC07": -1.0}
-    assert report["AP"] == report["AP50"] == report["VOC07"] == 0.5
+    assert report["per_class"]["cat"] == dict.fromkeys(names, 1.0)
+    assert report["per_class"]["dog"] == dict.fromkeys(names, 0.0)
+    assert report["per_class"]["cow"] == dict.fromkeys(names, -1.0)
+    assert report["AP"] == report["AP50"] == report["VOC07"] == report["VOC10"] == 0.5
     assert (report["images"], report["objects"], report["image_size"]) == (3, 3, 100)
     assert report["skipped"] == []
 

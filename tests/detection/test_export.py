@@ -115,7 +115,7 @@ def test_images_of_other_data(finished, tmp_path, monkeypatch):
             seen.append(images) or finished.model.predict(images, verbose=0)
         ),
     )
-    monkeypatch.setattr(export, "put_in_place", lambda *_: None)
+    monkeypatch.setattr(export.artefact_files, "put_in_place", lambda *_: None)
     given = {"format": "saved_model", "output": tmp_path / "served"}
     found = export_run(finished.output / "model.keras", data=data, **given)
     assert (found.images, found.data, seen[0].shape) == (1, "data", (1, 32, 32, 3))
@@ -130,8 +130,8 @@ def test_int8_learns_from_training_images_of_the_own_folder(finished, tmp_path, 
         return finished.model.predict(images, verbose=0)
 
     monkeypatch.setattr(export, "_written_and_loaded", fake)
-    monkeypatch.setattr(export, "put_in_place", lambda *_: None)
-    monkeypatch.setattr(export, "size_in_bytes", lambda _: 0)
+    monkeypatch.setattr(export.artefact_files, "put_in_place", lambda *_: None)
+    monkeypatch.setattr(export.artefact_files, "size_in_bytes", lambda _: 0)
     given = {"data": data, "quantize": "int8", "overwrite": True}
     found = export_run(finished.output, "litert", tmp_path / "a.tflite", **given)
     assert (found.images, found.calibration_images) == (1, 10)

@@ -132,27 +132,3 @@ def test_a_task_trains_and_is_reloaded_in_a_fresh_process(tmp_path):
         "np.testing.assert_array_equal(outputs, arrays['outputs'])\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_detector_of_keras_hub_on_a_backbone_of_any_model(tmp_path):
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("keras_cv needs TensorFlow")
-    detection = pytest.importorskip("keras_cbam.detection", reason="needs keras_cv")
-    models = pytest.importorskip("keras_hub", reason="needs keras_hub").models
-    from keras_cbam import attention_backbone
-
-    encoder = attention_backbone("MobileNet", weights=None, input_shape=(64, 64, 3), alpha=0.25)
-    pyramid = models.RetinaNetBackbone(
-        detection.detection_backbone(encoder), 3, 5, use_p5=False, image_shape=(64, 64, 3)
-    )
-    detector = models.RetinaNetObjectDetector(
-        pyramid, num_classes=2, bounding_box_format="xyxy", pre_logits_num_conv_layers=1
-    )
-    detector.compile("sgd", run_eagerly=True)
-    boxes = np.array([[[8, 8, 40, 40]], [[0, 0, 64, 32]]], "float32")
-    targets = {"boxes": boxes, "labels": np.array([[0], [1]], "float32")}
-    history = detector.fit(IMAGES, targets, verbose=0, shuffle=False).history
-    assert np.isfinite(history["loss"]).all()
-    detector.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    assert difference(loaded(PIXELS), detector(PIXELS)) == 0

@@ -51,7 +51,8 @@ def test_equals_plain_tensorflow(end, classes):
     model, images = classifier(end), pictures(3)
     predicted = np.argmax(model(images.astype("float32")), axis=1)
     chosen = predicted if classes is None else np.broadcast_to(classes, 3)
-    expected = reference(model, images, chosen)
+    # gate_2 has 3 x 4 positions: it is passed over.
+    expected = reference(model, images, chosen, "gate_1")
     maps = grad_cam(model, images, classes)
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps, expected, atol=1e-5)
@@ -95,7 +96,7 @@ def test_models_of_every_kind(kind):
     expected = grad_cam(inner, images)
     model = subclassed(inner) if kind == "subclassed" else KINDS[kind](inner)
     np.testing.assert_allclose(grad_cam(model, images), expected, atol=1e-5)
-    np.testing.assert_allclose(grad_cam(model, images, layer="gate_2"), expected, atol=1e-5)
+    np.testing.assert_allclose(grad_cam(model, images, layer="gate_1"), expected, atol=1e-5)
 
 
 def test_paths_of_nested_layers():
@@ -180,7 +181,9 @@ def test_a_nested_model_as_the_layer():
     x = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
     model, images = keras.Model(inputs, keras.layers.Dense(3)(x)), pictures()
     np.testing.assert_allclose(
-        grad_cam(model, images, layer="backbone"), grad_cam(model, images), atol=1e-5
+        grad_cam(model, images, layer="backbone"),
+        grad_cam(model, images, layer="gate_2"),
+        atol=1e-5,
     )
 
 
@@ -189,7 +192,8 @@ def test_batches_are_joined():
     for classes in (None, [0, 1, 2, 3, 0]):
         whole = class_activation(model, images, classes)
         parts = class_activation(model, images, classes, batch_size=2)
-        for one, other in zip(whole, parts, strict=True):
+        assert whole[3:] == parts[3:] == ("gate_1", (10, 8))
+        for one, other in zip(whole[:3], parts[:3], strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -264,8 +268,26 @@ def test_padding_and_single_positions_are_passed_over():
     )
     images = pictures(1, (32, 32))
     np.testing.assert_array_equal(
-        grad_cam(model, images), grad_cam(model, images, layer="conv_pw_11_relu")
+        grad_cam(model, images), grad_cam(model, images, layer="conv_pw_3_relu")
     )
+
+
+@pytest.mark.parametrize(
+    ("strides", "expected"),
+    [
+        ((1, 2, 7), ("layer_1", (7, 7))),
+        ((2, 2, 1), ("layer_0", (7, 7))),
+        ((3, 5, 1), ("layer_0", (5, 5))),
+        ((3, 1, 2), ("layer_2", (3, 3))),
+    ],
+)
+def test_the_last_layer_of_7_x_7_or_else_of_more_than_one_position(strides, expected):
+    inputs = x = keras.Input((14, 14, 3))
+    for index, stride in enumerate(strides):
+        x = keras.layers.Conv2D(4, 1, stride, padding="same", name=f"layer_{index}")(x)
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    activation = class_activation(keras.Model(inputs, outputs), pictures(1, (14, 14)))
+    assert (activation.layer, activation.size) == expected
 
 
 @pytest.mark.parametrize(

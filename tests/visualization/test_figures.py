@@ -4,134 +4,149 @@ import sys
 import keras
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from PIL import Image
 
 from keras_cbam import CBAM, ChannelAttention, SpatialAttention
 from keras_cbam.visualization import (
     attention_maps,
     compare_grad_cam,
+    grad_cam,
     plot_attention,
-    plot_confusion_matrix,
     plot_grad_cam,
-    plot_learning_curves,
 )
 from tests.visualization.models import classifier, pictures
-
-
-def saved(figure, path):
-    """The size of the figure as a PNG; nothing of it may lie outside or be drawn over another."""
-    assert isinstance(figure, Figure)
-    assert figure.canvas.manager is None
-    figure.set_dpi(60)
-    figure.savefig(path)
-    for axis in figure.axes:
-        box = axis.get_tightbbox()
-        if box is not None:
-            assert box.x0 >= -2, axis.get_title()
-            assert box.y0 >= -2, axis.get_title()
-            assert box.x1 <= figure.bbox.x1 + 2, axis.get_title()
-            assert box.y1 <= figure.bbox.y1 + 2, axis.get_title()
-    titles = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
-    for index, one in enumerate(titles):
-        assert not any(one.overlaps(other) for other in titles[:index])
-    with Image.open(path) as image:
-        assert len(image.convert("L").getcolors(10000)) > 2
-        return image.size
+from tests.visualization.saved_figures import saved
 
 
 def titles(figure):
     return [axis.get_title() for axis in figure.axes]
 
 
-def test_learning_curves_without_accuracy(tmp_path):
-    history = keras.callbacks.History()
-    history.history = {"loss": np.array([1.0, 0.5])}
-    figure = plot_learning_curves(history)
-    saved(figure, tmp_path / "curves.png")
-    assert [len(axis.lines) for axis in figure.axes] == [1, 0]
+def rows(figure):
+    """The axes of each row, and the texts of its first column in one line."""
+    places = {}
+    for axis in figure.axes:
+        places.setdefault(axis.get_subplotspec().rowspan.start, []).append(axis)
+    for axes in places.values():
+        yield axes, " ".join(" ".join(text.get_text() for text in axes[0].texts).split())
 
 
-@pytest.mark.parametrize("prefixes", [[""], ["", "val_"]])
-def test_learning_curves(prefixes, tmp_path):
-    history = {prefix + name: [0.5, 0.25] for prefix in prefixes for name in ("loss", "accuracy")}
-    figure = plot_learning_curves(history)
-    assert [axes.get_title() for axes in figure.axes] == ["Loss", "Accuracy"]
-    for axes in figure.axes:
-        assert axes.get_xlabel() == "Epoch"
-        assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.25]] * len(prefixes)
-        assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2]] * len(prefixes)
-        assert len(axes.get_legend().get_texts()) == len(prefixes)
-    saved(figure, tmp_path / "curves.png")
+def bar_labels(axis):
+    (bar,) = axis.child_axes
+    return [tick.get_text() for tick in bar.get_yticklabels()]
+
+
+def untrained():
+    model = classifier(attention=lambda name: CBAM(start_as_identity=True, name=name))
+    for layer in model.layers:
+        if isinstance(layer, CBAM):
+            layer.channel_attention.identity_scale.assign(0.0)
+            layer.spatial_attention.identity_scale.assign(0.0)
+    return model
 
 
 def test_attention_of_one_picture(tmp_path):
     model, picture = classifier(), pictures(1)[0]
     figure = plot_attention(model, picture)
     saved(figure, tmp_path / "attention.png")
-    assert "image\n10 x 12" in titles(figure)
-    assert {"gate_1\n8 x 10", "gate_2\n3 x 4"} <= set(titles(figure))
+    (first, told), (last, told_last) = rows(figure)
     maps = attention_maps(model, picture[None])
-    for name, scores in maps.items():
-        (axis,) = (axis for axis in figure.axes if axis.get_title().startswith(name))
-        grey, overlay = axis.images
-        assert overlay.get_clim() == pytest.approx((scores.spatial.min(), scores.spatial.max()))
-        assert overlay.get_array().shape == grey.get_array().shape == (12, 10)
-        assert overlay.cmap.name == "viridis"
-    bars = [axis for axis in figure.axes if axis.get_xlabel() == "channel gate"]
-    gates = maps["gate_2"].channel.ravel()
-    strongest = np.argsort(-gates)[:8]
-    assert [bar.get_width() for bar in bars[1].patches] == pytest.approx(gates[strongest].tolist())
-    assert [tick.get_text() for tick in bars[1].get_yticklabels()] == list(map(str, strongest))
-    assert [axis.get_xlabel() for axis in figure.axes].count("spatial gate") == 2
+    assert [axis.get_title() for axis in first[1:4]] == ["image", "map", "map over image"]
+    spatial, channel = (maps["gate_1"].spatial.ravel(), maps["gate_1"].channel.ravel())
+    numbers = [
+        f"{kind} gate: {gate.min():#.3g} to {gate.max():#.3g}, deviation {gate.std():.2g}"
+        for kind, gate in (("spatial", spatial), ("channel", channel))
+    ]
+    assert told == " ".join(["full size, block 1, 8 x 10 gate_1", *numbers])
+    (drawn,) = first[2].images
+    np.testing.assert_allclose(drawn.get_array(), maps["gate_1"].spatial[0, ..., 0])
+    assert drawn.get_clim() == pytest.approx((spatial.min(), spatial.max()))
+    assert drawn.cmap.name == "viridis"
+    assert bar_labels(first[3]) == [f"{spatial.min():#.3g}", f"{spatial.max():#.3g}"]
+    assert first[3].images[0].get_array().shape == (12, 10, 3)
+    (curve,) = last[4].lines
+    gates = np.sort(maps["gate_2"].channel.ravel())[::-1]
+    np.testing.assert_allclose(curve.get_ydata(), gates)
+    ends = [f"{gates[0]:#.3g}", f"{gates[-1]:#.3g}"]
+    assert [text.get_text() for text in last[4].texts] == ends
+    # 3 x 4 positions are numbers, not an image.
+    assert told_last.startswith("stage 2, block 1, 3 x 4 gate_2 spatial gate: ")
+    assert not last[2].images
+    assert not last[3].images
+    assert [text.get_text() for text in last[2].texts] == ["map under 4 x 4:\nsee its numbers"]
 
 
 def test_attention_of_a_batch_and_of_chosen_layers(tmp_path):
     figure = plot_attention(classifier(), pictures(3), layers=".*1")
     saved(figure, tmp_path / "attention.png")
-    assert titles(figure).count("gate_1\n8 x 10") == 3
-    assert not any("gate_2" in title for title in titles(figure))
+    assert [told.split(" spatial")[0] for _, told in rows(figure)] == [
+        "full size, block 1, 8 x 10 gate_1"
+    ] * 3
 
 
-def test_one_column_for_each_size():
+def test_the_last_layer_of_each_size_and_its_place_among_all():
     inputs = x = keras.Input((8, 8, 3))
     for index in range(4):
         x = keras.layers.Conv2D(4, 3, strides=1 + index // 3, padding="same")(x)
         x = CBAM(name=f"gate_{index}")(x)
-    shown = titles(plot_attention(keras.Model(inputs, x), pictures(1, (8, 8))[0]))
-    assert [title for title in shown if "gate" in title] == ["gate_2\n8 x 8", "gate_3\n4 x 4"]
-    every = plot_attention(keras.Model(inputs, x), pictures(1, (8, 8))[0], layers=".*")
-    assert sum("gate" in title for title in titles(every)) == 4
+    model, picture = keras.Model(inputs, x), pictures(1, (8, 8))[0]
+    expected = ["full size, block 3, 8 x 8 gate_2", "stage 1, block 1, 4 x 4 gate_3"]
+    for layers, count in ((None, 2), (["gate_2", "gate_3"], 2), (".*", 4)):
+        told = [
+            told.split(" spatial")[0] for _, told in rows(plot_attention(model, picture, layers))
+        ]
+        assert told[-2:] == expected
+        assert len(told) == count
 
 
 @pytest.mark.parametrize("attention", [ChannelAttention, SpatialAttention])
 def test_attention_with_one_gate(attention, tmp_path):
     figure = plot_attention(classifier(attention=attention), pictures(1)[0])
     saved(figure, tmp_path / "attention.png")
-    assert any(title.startswith("gate_2") for title in titles(figure))
-    labels = {axis.get_xlabel() for axis in figure.axes} - {""}
-    assert labels == ({"channel gate"} if attention is ChannelAttention else {"spatial gate"})
+    axes, told = next(rows(figure))
+    if attention is ChannelAttention:
+        assert told.startswith("block 1, 8 channels gate_1 channel gate: ")
+        assert [text.get_text() for text in axes[2].texts] == ["no spatial gate"]
+        assert axes[4].get_title() == "8 channels, sorted"
+    else:
+        assert told.startswith("full size, block 1, 8 x 10 gate_1 spatial gate: ")
+        assert "channel" not in told
+        assert len(axes) == 4
 
 
-def test_attention_that_is_an_identity(tmp_path):
+def test_the_colours_of_an_identity_diverge_around_1(tmp_path):
     figure = plot_attention(
         classifier(attention=lambda name: CBAM(start_as_identity=True, name=name), seed=1),
         pictures(1)[0],
     )
     saved(figure, tmp_path / "attention.png")
-    assert {part.get_suptitle() for part in figure.subfigs} == {""}
-    same = classifier(attention=lambda name: CBAM(start_as_identity=True, name=name))
-    for layer in same.layers:
-        if isinstance(layer, CBAM):
-            layer.channel_attention.identity_scale.assign(0.0)
-            layer.spatial_attention.identity_scale.assign(0.0)
+    assert figure.get_suptitle() == ""
+    axes, _ = next(rows(figure))
+    (drawn,) = axes[2].images
+    low, high = drawn.get_clim()
+    assert drawn.cmap.name == "RdBu_r"
+    assert low + high == pytest.approx(2)
+    assert max(1 - drawn.get_array().min(), drawn.get_array().max() - 1) == pytest.approx(high - 1)
+    assert bar_labels(axes[3])[1] == "1.00"
+
+
+def test_attention_that_is_not_trained(tmp_path):
+    same = untrained()
     figure = plot_attention(same, pictures(1)[0])
     saved(figure, tmp_path / "attention.png")
-    assert {part.get_suptitle() for part in figure.subfigs} == {"identity: not trained yet"}
+    assert figure.get_suptitle() == "The attention is not trained yet: each gate is exactly 1."
+    axes, told = next(rows(figure))
+    assert told.endswith("spatial gate: 1.00 everywhere channel gate: 1.00 everywhere")
+    assert axes[2].images[0].get_clim() == pytest.approx((0.95, 1.05))
     mixed = keras.Model(same.input, CBAM(name="paper")(same.get_layer("gate_2").output))
-    assert {part.get_suptitle() for part in plot_attention(mixed, pictures(1)[0]).subfigs} == {""}
-    overlays = [axis.images[1] for axis in figure.axes if "gate_" in axis.get_title()]
-    assert {overlay.get_clim() for overlay in overlays} == {(0.5, 1.5)}
+    assert plot_attention(mixed, pictures(1)[0]).get_suptitle() == ""
+
+
+def test_an_attention_with_a_residual_changes_nothing_at_0():
+    model = classifier(
+        attention=lambda name: CBAM(residual=True, start_as_identity=True, name=name)
+    )
+    axes, _ = next(rows(plot_attention(model, pictures(1)[0])))
+    assert axes[2].images[0].cmap.name == "viridis"
 
 
 @pytest.mark.parametrize(
@@ -157,17 +172,21 @@ def test_pictures_of_every_kind(picture, tmp_path):
         assert 0.9 <= pixels.max() <= 1
 
 
-def test_grad_cam_titles(tmp_path):
+def test_grad_cam_says_its_class_and_layer(tmp_path):
     model, picture = classifier(), pictures(1)[0]
     probabilities = model.predict(picture[None], verbose=0)[0]
     names = ["cat", "dog", "hen", "cow"]
     best = probabilities.argmax()
     figure = plot_grad_cam(model, picture, class_names=names)
     saved(figure, tmp_path / "grad_cam.png")
-    assert f"Grad-CAM\n{names[best]}: {probabilities[best]:.2f}" in titles(figure)
-    other = plot_grad_cam(model, picture, class_index=2)
-    assert f"Grad-CAM\nclass 2: {probabilities[2]:.2f}" in titles(other)
-    assert "Grad-CAM, relative to its maximum" in {axis.get_ylabel() for axis in figure.axes}
+    ((axes, told),) = rows(figure)
+    method = "gate_1 Grad-CAM, relative to its maximum from 8 x 10 positions"
+    assert told == f"{names[best]}: {probabilities[best]:.2f} {method}"
+    np.testing.assert_array_equal(axes[2].images[0].get_array(), grad_cam(model, picture[None])[0])
+    assert axes[2].images[0].get_clim() == (0, 1)
+    assert bar_labels(axes[3]) == ["0.00", "1.00"]
+    ((_, told),) = rows(plot_grad_cam(model, picture, class_index=2, layer="gate_2"))
+    assert told.startswith(f"class 2: {probabilities[2]:.2f} gate_2 ")
 
 
 def test_long_and_strange_names(tmp_path):
@@ -177,7 +196,6 @@ def test_long_and_strange_names(tmp_path):
     figure = compare_grad_cam(models, pictures(2), class_index=[0, 1], class_names=names)
     saved(figure, tmp_path / "comparison.png")
     saved(plot_grad_cam(classifier(), pictures(1)[0], 2, class_names=names), tmp_path / "one.png")
-    saved(plot_confusion_matrix(np.eye(4, dtype=int), names), tmp_path / "matrix.png")
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, CBAM(name="d" * 60)(inputs))
     saved(plot_attention(model, pictures(1, (8, 8))), tmp_path / "attention.png")
@@ -194,6 +212,8 @@ def test_comparison(tmp_path):
     images = [pictures(1)[0], pictures(1, (30, 20), channels=1)[0]]
     figure = compare_grad_cam({**models, "CBAM": classifier()}, images, class_index=[1, 3])
     saved(figure, tmp_path / "comparison.png")
+    assert all(title.endswith("_1, 8 x 10") for title in titles(figure) if "SE" in title)
+    assert all(title.endswith("first, 8 x 10") for title in titles(figure) if "plain" in title)
     shown = [title.split(":")[0] for title in titles(figure) if "class" in title]
     rows = [[f"{name}\nclass {k}" for name in ("plain", "SE", "CBAM")] for k in (1, 3)]
     assert shown == rows[0] + rows[1]
@@ -224,41 +244,6 @@ def test_a_model_of_two_inputs():
     model = keras.Model(inputs, CBAM()(keras.layers.Add()(inputs)), name="pair")
     with pytest.raises(ValueError, match=r"models with one input.*'pair' with 2 inputs"):
         plot_attention(model, pictures(1, (8, 8)))
-
-
-@pytest.mark.parametrize("classes", [1, 2, 10, 21, 200])
-def test_confusion_matrix(classes, tmp_path):
-    matrix = np.random.default_rng(0).integers(0, 50, (classes, classes))
-    matrix[0] = 0
-    names = [f"class with a long name {index}" for index in range(classes)]
-    figure = plot_confusion_matrix(matrix.tolist(), names)
-    saved(figure, tmp_path / "matrix.png")
-    axis = figure.axes[0]
-    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted class", "true class")
-    drawn = axis.images[0].get_array()
-    assert not drawn[0].any()
-    np.testing.assert_allclose(drawn[1:].sum(axis=1), 1)
-    is_numbered = classes <= 20
-    assert [text.get_text() for text in axis.texts] == (
-        list(map(str, matrix.ravel())) if is_numbered else []
-    )
-    if is_numbered:
-        assert [tick.get_text() for tick in axis.get_yticklabels()] == names
-    plot_confusion_matrix(matrix)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "names", "message"),
-    [
-        ([[1, 2]], None, r"square.*\(1, 2\)"),
-        ([], None, r"square"),
-        ([[1, -2], [1, 1]], None, r"negative"),
-        ([[1, 2], [1, 1]], ["cat"], r"each of the 2 classes. Received: 1 names"),
-    ],
-)
-def test_confusion_matrix_of_bad_input(matrix, names, message):
-    with pytest.raises(ValueError, match=message):
-        plot_confusion_matrix(matrix, names)
 
 
 def test_without_matplotlib():

@@ -67,15 +67,15 @@ def metrics_and_curves(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What `coco_metrics` and `precision_recall` return, by one evaluation."""
     check_length(ground_truth, detections)
-    coco = library("faster_coco_eval")
+    coco, names = library("faster_coco_eval"), ground_truth.class_names
     boxes = [
-        {"image_id": i, "category_id": kind, "bbox": box, "area": area, "iscrowd": is_ignored}
-        for i in range(len(ground_truth))
+        {"image_id": i, "category_id": kind, "bbox": box, "area": area, "iscrowd": int(is_ignored)}
+        for i, own in enumerate(ground_truth.boxes)
         for box, kind, area, is_ignored in zip(
-            with_sides(ground_truth.boxes[i]).tolist(),
+            with_sides(own).tolist(),
             ground_truth.classes[i].tolist(),
             ground_truth.areas[i].tolist(),
-            ground_truth.ignored[i].astype(int).tolist(),
+            ground_truth.ignored[i],
         )
     ]
     found = [
@@ -89,7 +89,7 @@ def metrics_and_curves(
     ]
     whole = {
         "images": [{"id": i} for i in range(len(ground_truth))],
-        "categories": [{"id": i} for i in range(len(ground_truth.class_names))],
+        "categories": [{"id": i} for i in range(len(names))],
         # An object of id 0 would count as not matched.
         "annotations": [{**each, "id": i} for i, each in enumerate(boxes, 1)],
     }
@@ -98,18 +98,14 @@ def metrics_and_curves(
     results = truth.loadRes(found) if found else coco.COCO({**whole, "annotations": []})
     evaluation = coco.COCOeval_faster(truth, results, "bbox")
     evaluation.run()
-    # Overlaps x recalls x classes, of objects of any size and 100 detections.
-    precision = evaluation.eval["precision"][..., 0, -1]
+    # Classes x overlaps x recalls, of objects of any size and 100 detections; -1 without objects.
+    precision = np.moveaxis(evaluation.eval["precision"][..., 0, -1], 2, 0)
     metrics: dict[str, Any] = dict(zip(NAMES, map(float, evaluation.stats)))
     metrics["per_class"] = {
-        name: {"AP": _mean(precision[:, :, i]), "AP50": _mean(precision[0, :, i])}
-        for i, name in enumerate(ground_truth.class_names)
+        name: {"AP": mean_of_present(own), "AP50": mean_of_present(own[0])}
+        for name, own in zip(names, precision)
     }
-    curves = {
-        name: precision[0, :, i]
-        for i, name in enumerate(ground_truth.class_names)
-        if (precision[0, :, i] >= 0).any()
-    }
+    curves = {name: own[0] for name, own in zip(names, precision) if (own[0] >= 0).any()}
     return metrics, curves
 
 
@@ -127,6 +123,7 @@ def with_sides(boxes: Any) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
-def _mean(precision):
-    precision = precision[precision > -1]
-    return float(precision.mean()) if precision.size else -1.0
+def mean_of_present(values: np.ndarray) -> float:
+    """The mean of the values that are not -1, which stands for no objects; -1 if all are."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else -1.0

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007's metric of a detector."""
+"""PASCAL VOC's average precisions of a detector: that of 2007, and that of 2010 and later."""
 
 from typing import Any
 
@@ -6,29 +6,30 @@ import numpy as np
 
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.extra import library
-from keras_cbam.detection.metrics.coco_metrics import (
-    OVERLAP,
-    Detections,
-    check_length,
-    with_sides,
-)
+from keras_cbam.detection.metrics import coco_metrics as coco
+from keras_cbam.detection.metrics.coco_metrics import Detections
+
+NAMES = ("VOC07", "VOC10")
 
 
 def voc_metrics(
-    ground_truth: DetectionSet, detections: Detections, overlap: float = OVERLAP
+    ground_truth: DetectionSet, detections: Detections, overlap: float = coco.OVERLAP
 ) -> dict[str, Any]:
-    """VOC 2007's average precision: the mean of the precision at the recalls 0, 0.1, ... 1.
+    """VOC's average precisions: at eleven recalls (2007), and the area under the curve (2010).
 
     Each detection of a class, by falling confidence, is held against the object that it overlaps
     most (intersection by union): it is right if that is at least 0.5 and the object is new, does
-    not count if the object is in `DetectionSet.ignored`, and is wrong otherwise.
+    not count if the object is in `DetectionSet.ignored`, and is wrong otherwise. The precision at a
+    recall is the best one at this or a higher recall. `"VOC07"` is its mean at the recalls 0, 0.1,
+    ... 1, and `"VOC10"` its integral over the recall.
 
     Args:
         ground_truth, detections: see `coco_metrics`.
         overlap: float in (0, 1]. Defaults to `0.5`.
 
     Returns:
-        Dict: `"mAP"`, the mean, and `"per_class"`, `{class name: AP}`, -1 without objects.
+        Dict: `"VOC07"` and `"VOC10"`, the means over the classes, and `"per_class"`, `{class name:
+        {"VOC07": ..., "VOC10": ...}}`. Without objects it is -1, and left out of means.
 
     Raises:
         ValueError: if there is not a detection dict for each image.
@@ -36,22 +37,26 @@ def voc_metrics(
     Example:
 
     >>> scenes = clothing_scenes(8)
-    >>> voc_metrics(scenes, predict_detections(model, scenes, 96))["mAP"]
+    >>> voc_metrics(scenes, predict_detections(model, scenes, 96))["VOC07"]
 
-    Source: [The PASCAL VOC Challenge](https://doi.org/10.1007/s11263-009-0275-4), section 4.2.
+    Source: [The PASCAL VOC Challenge](https://doi.org/10.1007/s11263-009-0275-4), section 4.2, and
+    [its development kit of 2010](http://host.robots.ox.ac.uk/pascal/VOC/voc2010/).
     """
-    check_length(ground_truth, detections)
-    per_class = {
-        name: _average_precision(ground_truth, detections, kind, overlap)
-        for kind, name in enumerate(ground_truth.class_names)
-    }
-    present = [value for value in per_class.values() if value >= 0]
-    return {"mAP": float(np.mean(present)) if present else -1.0, "per_class": per_class}
+    coco.check_length(ground_truth, detections)
+    values = np.array(
+        [
+            _average_precisions(ground_truth, detections, kind, overlap)
+            for kind in range(len(ground_truth.class_names))
+        ]
+    )
+    rows = [dict(zip(NAMES, row)) for row in values.tolist()]
+    means = {name: coco.mean_of_present(column) for name, column in zip(NAMES, values.T)}
+    return {**means, "per_class": dict(zip(ground_truth.class_names, rows))}
 
 
-def _average_precision(ground_truth, detections, kind, overlap):
-    confidences, is_right = [], []
-    objects = 0
+def _average_precisions(ground_truth, detections, kind, overlap):
+    """The two average precisions of a class."""
+    confidences, is_right, objects = [], [], 0
     for i, found in enumerate(detections):
         is_kind = ground_truth.classes[i] == kind
         ignored = ground_truth.ignored[i][is_kind]
@@ -64,14 +69,17 @@ def _average_precision(ground_truth, detections, kind, overlap):
         confidences.append(confidence[chosen][counts])
         is_right.append(right[counts])
     if not objects:
-        return -1.0
+        return -1.0, -1.0
     order = np.argsort(-np.concatenate(confidences), kind="stable")
-    right = np.cumsum(np.concatenate(is_right)[order])
+    is_right = np.concatenate(is_right)[order]
+    right = np.cumsum(is_right)
     precision = right / np.arange(1, len(right) + 1)
+    # At each detection, the best precision at its recall or a higher one.
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
     # In integers, as 0.1 has no exact float.
-    return float(
-        np.mean([precision[10 * right >= tenths * objects].max(initial=0) for tenths in range(11)])
-    )
+    eleven = [precision[10 * right >= tenths * objects].max(initial=0) for tenths in range(11)]
+    # The recall rises by one object at each right detection.
+    return np.mean(eleven), precision[is_right].sum() / objects
 
 
 def _match(boxes, objects, ignored, overlap):
@@ -80,7 +88,7 @@ def _match(boxes, objects, ignored, overlap):
     if not len(boxes) or not len(objects):
         return right, counts
     iou = library("faster_coco_eval.core.mask").iou
-    overlaps = iou(with_sides(boxes), with_sides(objects), [0] * len(objects))
+    overlaps = iou(coco.with_sides(boxes), coco.with_sides(objects), [0] * len(objects))
     is_found = np.zeros(len(objects), bool)
     for i, j in enumerate(overlaps.argmax(axis=1)):
         if overlaps[i, j] >= overlap:

@@ -1,13 +1,12 @@
 """A feature pyramid for detectors of keras_hub, keras_cv and ours, from any Functional network."""
 
-import collections
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_cbam.detection.extra import library as imported
-from keras_cbam.errors import one_of
+from keras_cbam.errors import one_of, require
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.insertion.copying import Copier
 from keras_cbam.insertion.graph import Source, data_format, flat_calls, require_searchable, unused
@@ -26,10 +25,8 @@ def detection_backbone(
     is untouched and shares no variable with the backbone. Weights, trainable flags, dtype policies
     and, where they are unique, names are kept. The backbone takes what the model takes.
 
-    `RetinaNetObjectDetector` of keras_hub and `RetinaNet` and `YOLOV8Detector` of keras_cv need the
-    levels 3, 4 and 5, `DeepLabV3Plus` the levels 2 and 5; multiples of 32 pixels suit all. With
-    float16, keras_cv's RetinaNet cannot predict and its YOLOV8Detector not train: build the
-    detector under `"float32"`.
+    `RetinaNetObjectDetector` of keras_hub and `RetinaNet` of keras_cv need the levels 3, 4 and 5,
+    and images of multiples of 32 pixels.
 
     Args:
         model: Functional or built Sequential `keras.Model` with one input `(batch, height, width,
@@ -54,18 +51,27 @@ def detection_backbone(
     >>> detection_backbone(model).pyramid_outputs["P5"].shape
     (None, 8, 8, 2048)
     """
-    backbone = pyramid_backbone(model, levels, library)
-    for level, tensor in feature_levels(backbone).items():
-        for size, found in zip(backbone.input_shape[1:3], tensor.shape[1:3], strict=True):
-            expected = size and -(-size // 2**level)
-            if found != expected:
-                raise ValueError(
-                    f"Level P{level} would have {found} places along a side of {size} pixels; the "
-                    f"detectors expect {expected}. Build the model for "
-                    "heights and widths that are multiples of 32. "
-                    f"Received: a model with input_shape={backbone.input_shape}"
-                )
-    return backbone
+    is_list = isinstance(levels, (list, tuple)) and levels
+    if not is_list or not all(type(n) is int and n > 0 and levels.count(n) == 1 for n in levels):
+        raise ValueError(
+            f"`levels` must be a list of different int of at least 1. Received: levels={levels!r}"
+        )
+    require_searchable(model)
+    shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    require(
+        len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][3] is not None,
+        "The model must have one input of shape (batch, height, width, channels).",
+        f"a model with the input shapes {shapes}",
+    )
+    require(
+        data_format(model) != "channels_first",
+        "Detectors take images with their channels last. Build the model "
+        'with `keras.config.set_image_data_format("channels_last")`.',
+        f"model {model.name!r} with data_format='channels_first'",
+    )
+    calls, outputs = flat_calls(model)
+    found = _find_levels(calls, outputs, model.inputs[0], sorted(levels))
+    return backbone_of_graph(_copy(model, calls, found), model.dtype_policy, library)
 
 
 def feature_levels(backbone: Any) -> dict[int, Any]:
@@ -74,77 +80,45 @@ def feature_levels(backbone: Any) -> dict[int, Any]:
     if not outputs:
         names = getattr(backbone, "pyramid_level_inputs", {})
         outputs = {level: backbone.get_layer(name).output for level, name in names.items()}
-    return {
-        int(name[1:]): outputs[name] for name in sorted(outputs, key=lambda name: int(name[1:]))
-    }
+    return {level: outputs[f"P{level}"] for level in sorted(int(name[1:]) for name in outputs)}
 
 
 def backbone_of_graph(graph: keras.Model, dtype: Any, library: str = "keras_hub") -> Any:
-    """A backbone of a library; for `graph` see `backbone_graph`."""
-    one_of("keras_hub", "keras_cv")("library", library)
-    extra = "detection" if library == "keras_hub" else "keras-cv"
-    kind = "FeaturePyramidBackbone" if library == "keras_hub" else "Backbone"
-    kind = getattr(imported(library, extra).models, kind)
-    return backbone_from_graph(kind, graph, {}, dtype)
-
-
-def pyramid_backbone(model: keras.Model, levels: Sequence[int], library: str = "keras_hub") -> Any:
-    """`detection_backbone` for images of any size: SSD takes feature maps of any."""
-    is_list = isinstance(levels, (list, tuple)) and levels
-    if not is_list or not all(type(n) is int and n > 0 and levels.count(n) == 1 for n in levels):
-        raise ValueError(
-            f"`levels` must be a list of different int of at least 1. Received: levels={levels!r}"
-        )
-    require_searchable(model)
-    shapes = [tuple(tensor.shape) for tensor in model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] is None:
-        raise ValueError(
-            "The model must have one input of shape (batch, height, width, channels). "
-            f"Received: a model with the input shapes {shapes}"
-        )
-    if data_format(model) == "channels_first":
-        raise ValueError(
-            "Detectors take images with their channels last. Build the model "
-            'with `keras.config.set_image_data_format("channels_last")`. '
-            f"Received: model {model.name!r} with data_format='channels_first'"
-        )
-    calls, outputs = flat_calls(model)
-    found = _find_levels(calls, outputs, model.inputs[0], sorted(levels))
-    graph = _copy(model, calls, found)
-    return backbone_of_graph(graph, model.dtype_policy, library)
+    """A backbone of a library; for `graph` see `insertion.backbones.backbone_graph`."""
+    kinds = {
+        "keras_hub": ("FeaturePyramidBackbone", "detection"),
+        "keras_cv": ("Backbone", "keras-cv"),
+    }
+    one_of(*kinds)("library", library)
+    kind, extra = kinds[library]
+    return backbone_from_graph(getattr(imported(library, extra).models, kind), graph, {}, dtype)
 
 
 def _copy(model, calls, found):
-    """A plain model of copied layers: see `backbone_graph`."""
-    needed = _needed(calls, found.values())
-    times_called = collections.Counter(id(calls[index].operation) for index in needed)
-    names = {source: f"P{level}" for level, source in found.items()}
+    """A plain model of copied layers, see `backbone_of_graph`: each level has a layer `"Pn"`."""
     pixels = model.inputs[0]
     inputs = keras.Input(batch_shape=pixels.shape, dtype=pixels.dtype, name=pixels.name)
-    values, copier = {Source(-1, 0): inputs}, Copier()
-    taken = {pixels.name}
-    for index in needed:
+    values, copier, taken = {Source(-1, 0): inputs}, Copier(), {pixels.name}
+
+    def named(name):
+        name = unused(name, taken)
+        taken.add(name)
+        return name
+
+    names = {source: f"P{level}" for level, source in found.items()}
+    for index in _needed(calls, names):
         call = calls[index]
         is_new = id(call.operation) not in copier.pairs
         layer = copier.copy_layer(call.operation)
         if is_new:
-            layer.name = unused(layer.name, taken)
-            taken.add(layer.name)
+            layer.name = named(layer.name)
         args, kwargs = call.arguments(values)
-        outputs = keras.tree.flatten(layer(*args, **kwargs))
-        # keras_cv finds a level by the name of a layer that has this one output.
-        is_found_by_name = (
-            isinstance(layer, keras.layers.Layer)
-            and len(outputs) == 1
-            and times_called[id(call.operation)] == 1
-        )
-        for output, tensor in enumerate(outputs):
+        for output, tensor in enumerate(keras.tree.flatten(layer(*args, **kwargs))):
             source = Source(index, output)
-            if source in names and not is_found_by_name:
-                name = unused(names[source], taken)
-                taken.add(name)
+            if source in names:
+                # keras_cv finds a level by the name of a layer with one output.
                 dtype = keras.backend.standardize_dtype(tensor.dtype)
-                tensor = keras.layers.Identity(name=name, dtype=dtype)(tensor)
+                tensor = keras.layers.Identity(name=named(names[source]), dtype=dtype)(tensor)
             values[source] = tensor
     copier.carry_over()
     levels = {name: values[source] for source, name in names.items()}
@@ -171,14 +145,15 @@ def _find_levels(calls, outputs, images, levels):
     height, width = (count * 2 ** max(levels) for count in (4, 5))
     sized = keras.KerasTensor((None, height, width, images.shape[3]), images.dtype)
     shapes, failures = _shapes(calls, sized)
-    is_cut = _cuts(calls)
     used = {source for call in calls for source in call.inputs}.union(outputs)
+    # The first call of which each call takes an output.
+    first = [min((s.call for s in call.inputs), default=i) for i, call in enumerate(calls)]
     found = {}
     for level in range(1, max(levels) + 3):
         size = (height / 2**level, width / 2**level)
         sources = [s for s, shape in shapes.items() if shape[1:3] == size and s in used]
-        # The output of a block, not of a branch in the next one.
-        cuts = [source for source in sources if is_cut[source.call]]
+        # The output of a block, not of a branch in the next one: what follows takes nothing before.
+        cuts = [s for s in sources if min(first[s.call + 1 :], default=s.call) >= s.call]
         if sources:
             found[level] = (cuts or sources)[-1]
     missing = [level for level in levels if level not in found]
@@ -213,16 +188,3 @@ def _shapes(calls, images):
             if len(spec.shape) == 4 and "float" in keras.backend.standardize_dtype(spec.dtype):
                 shapes[Source(index, output)] = tuple(spec.shape)
     return shapes, failures
-
-
-def _cuts(calls):
-    """Whether all that follows a call is computed from its outputs only, for each call."""
-    last_use = {}
-    for index, call in enumerate(calls):
-        for source in call.inputs:
-            last_use[source.call] = index
-    furthest, cuts = last_use.get(-1, -1), []
-    for index in range(len(calls)):
-        cuts.append(furthest <= index)
-        furthest = max(furthest, last_use.get(index, -1))
-    return cuts

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.suppression import suppress_in_classes
-from keras_cbam.errors import is_number, positive_integer
+from keras_cbam.errors import is_number, positive_integer, require
 
 
 class Detector(keras.Model):
@@ -38,11 +38,11 @@ class Detector(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not (0 <= confidence_threshold <= 1 and 0 < iou_threshold <= 1):
-            raise ValueError(
-                "`confidence_threshold` and `iou_threshold` must be within [0, 1], the latter not "
-                f"0. Received: {confidence_threshold=}, {iou_threshold=}"
-            )
+        require(
+            0 <= confidence_threshold <= 1 and 0 < iou_threshold <= 1,
+            "`confidence_threshold` and `iou_threshold` must be within [0, 1], the latter not 0.",
+            f"{confidence_threshold=}, {iou_threshold=}",
+        )
         self.backbone = backbone
         self.num_classes = positive_integer("num_classes", num_classes)
         self.confidence_threshold = confidence_threshold
@@ -50,10 +50,10 @@ class Detector(keras.Model):
         self.max_detections = positive_integer("max_detections", max_detections)
         self.pyramid = _pyramid(backbone)
         self.image_size = backbone.input_shape[1:3]
-
-    def pyramid_inputs(self) -> list:
-        """Inputs for what is built on the backbone's feature maps, the finest first."""
-        return [keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs]
+        # For what is built on the backbone's feature maps.
+        self._pyramid_inputs = [
+            keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs
+        ]
 
     def compile(
         self,
@@ -72,16 +72,13 @@ class Detector(keras.Model):
             **kwargs: of `keras.Model.compile`, except `loss` and `metrics` (ValueError).
         """
         for name in ("loss", "metrics", "weighted_metrics"):
-            if kwargs.get(name) is not None:
-                raise ValueError(
-                    f"A detector takes `box_loss` and `classification_loss`, and no `{name}`. "
-                    f"Received: {name}={kwargs[name]!r}"
-                )
+            message = f"A detector takes `box_loss` and `classification_loss`, and no `{name}`."
+            require(kwargs.get(name) is None, message, f"{name}={kwargs.get(name)!r}")
         kwargs.update(box_loss=box_loss, classification_loss=classification_loss)
-        losses = {
-            name: _summed(kwargs.pop(f"{name}_loss", None), default, f"{name}_loss")
-            for name, default in self._LOSSES.items()
-        }
+        losses = {}
+        for name, default in self._LOSSES.items():
+            given = kwargs.pop(f"{name}_loss", None)
+            losses[name] = _summed(f"{name}_loss", default if given is None else given)
         super().compile(optimizer, loss=losses, **kwargs)
 
     def get_compile_config(self) -> dict:
@@ -103,8 +100,8 @@ class Detector(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        if sample_weight is not None:
-            raise ValueError("A detector weighs anchors, and takes no `sample_weight`.")
+        message = "A detector weighs anchors, and takes no `sample_weight`."
+        require(sample_weight is None, message, sample_weight)
         # Keras looks at no label before the loss does.
         _check_labels(y)
         boxes = ops.cast(y["boxes"], "float32")
@@ -134,14 +131,9 @@ class Detector(keras.Model):
             Dict, padded with -1: `"boxes"` `(batch, max_detections, 4)`, "xyxy" in pixels;
             `"classes"`, `"confidence"` `(batch, max_detections)`; `"num_detections"` `(batch,)`.
         """
-        return suppress_in_classes(
-            *self.candidates(predictions),
-            iou_threshold=self.iou_threshold,
-            confidence_threshold=self.confidence_threshold,
-            max_detections=self.max_detections,
-            # XLA does not compile prediction, see `make_predict_function`.
-            is_cut=True,
-        )
+        boxes, probabilities = self.candidates(predictions)
+        limits = self.confidence_threshold, self.max_detections
+        return suppress_in_classes(boxes, probabilities, self.iou_threshold, *limits)
 
     def get_config(self) -> dict:
         kinds = type(self).__mro__
@@ -166,48 +158,50 @@ class Detector(keras.Model):
 
 def positive_numbers(name: str, values: Any) -> tuple[float, ...]:
     """The numbers of an argument as a tuple of floats; ValueError unless all are positive."""
-    is_sequence = isinstance(values, (tuple, list, np.ndarray))
-    if not is_sequence or not all(is_number(value) and 0 < value < math.inf for value in values):
-        raise ValueError(f"`{name}` must be positive numbers. Received: {name}={values!r}")
+    is_met = isinstance(values, (tuple, list, np.ndarray))
+    is_met = is_met and all(is_number(value) and 0 < value < math.inf for value in values)
+    require(is_met, f"`{name}` must be positive numbers.", f"{name}={values!r}")
     return tuple(map(float, values))
 
 
 def _check_labels(labels):
     labels = labels if isinstance(labels, dict) else {}
-    shapes = [getattr(labels.get(name), "shape", ()) for name in ("boxes", "classes")]
-    boxes, classes = map(tuple, shapes)
-    if len(boxes) != 3 or boxes[2] != 4 or len(classes) != 2:
-        raise ValueError(
-            "A detector learns from a dict of `boxes` `(batch, boxes, 4)` and `classes` "
-            "`(batch, boxes)`, indices, -1 the padding. "
-            f"Received: labels {sorted(labels)} of shapes {boxes} and {classes}"
-        )
+    boxes, classes = (
+        tuple(getattr(labels.get(name), "shape", ())) for name in ("boxes", "classes")
+    )
+    require(
+        len(boxes) == 3 and boxes[2] == 4 and len(classes) == 2,
+        "A detector learns from a dict of `boxes` `(batch, boxes, 4)` and `classes` "
+        "`(batch, boxes)`, indices, -1 the padding.",
+        f"labels {sorted(labels)} of shapes {boxes} and {classes}",
+    )
 
 
 def _pyramid(backbone):
     """A model from images of a known size to a list of feature maps, the finest first."""
     shape = backbone.input_shape
-    if isinstance(shape, list) or len(shape) != 4 or None in shape[1:]:
-        raise ValueError(
-            "Anchors depend on the size of the images: `backbone` must take one image `(batch, "
-            f"height, width, channels)` of a known size. Received: input_shape={shape!r}"
-        )
+    require(
+        not isinstance(shape, list) and len(shape) == 4 and None not in shape[1:],
+        "Anchors depend on the size of the images: `backbone` must take one image `(batch, height, "
+        "width, channels)` of a known size.",
+        f"input_shape={shape!r}",
+    )
     levels = feature_levels(backbone)
-    if not levels:
-        raise ValueError(
-            "`backbone` must have `pyramid_outputs`: `keras_cbam.detection.detection_backbone` "
-            f"makes it of any Functional model. Received: backbone={backbone!r}"
-        )
+    require(
+        levels,
+        "`backbone` must have `pyramid_outputs`: `keras_cbam.detection.detection_backbone` makes "
+        "it of any Functional model.",
+        f"backbone={backbone!r}",
+    )
     return keras.Model(backbone.inputs, list(levels.values()), name="pyramid")
 
 
-def _summed(loss, default, name):
+def _summed(name, loss):
     """A copy of the loss that is summed: the weights hold the divisor."""
-    found = default if loss is None else loss
-    found = keras.losses.get(found) if isinstance(found, str) else found
-    if not isinstance(found, keras.losses.Loss):
-        raise ValueError(
-            f'`{name}` must be a `keras.losses.Loss` or the name of its class, "Huber" for '
-            f"example. Received: {name}={loss!r}"
-        )
+    found: Any = keras.losses.get(loss) if isinstance(loss, str) else loss
+    require(
+        isinstance(found, keras.losses.Loss),
+        f'`{name}` must be a `keras.losses.Loss` or the name of its class, "Huber" for example.',
+        f"{name}={loss!r}",
+    )
     return type(found).from_config({**found.get_config(), "reduction": "sum"})

@@ -6,27 +6,15 @@ import keras
 
 from keras_cbam._types import Attention
 from keras_cbam.applications import application_names
-from keras_cbam.detection.arguments import (
-    DETECTORS,
-    KERAS_CV_DETECTORS,
-    SMALL,
-    refuse_weights_of_small,
-)
+from keras_cbam.detection.arguments import DETECTORS, SMALL, refuse_weights_of_small
+from keras_cbam.detection.models import named_backbones
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
+from keras_cbam.detection.models.extra_feature_maps import takes_two_off
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
-from keras_cbam.detection.models.keras_cv_detectors import keras_cv_detector, keras_cv_losses
-from keras_cbam.detection.models.named_backbones import (
-    application_backbone,
-    small_backbone,
-    ssd_mobilenet,
-    ssd_vgg16,
-)
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.detection.models.stairnet import StairNet
 from keras_cbam.errors import near_names
 
-# These have attention before the classifiers, the others in the backbone's blocks.
-SINGLE_SHOT = {"ssd": SSD, "stairnet": StairNet}
 # Those that are not by their names in `keras.applications`.
 BACKBONES = (SMALL, "vgg16", "mobilenet")
 SMALL_FASTER_RCNN = {
@@ -58,13 +46,13 @@ def build_detector(
     """A detector for square images, uncompiled.
 
     Args:
-        detector: `"ssd"`, `"stairnet"`, `"faster_rcnn"`, or keras-cv's `"retinanet"` or `"yolov8"`.
+        detector: `"ssd"`, `"stairnet"` or `"faster_rcnn"`.
         num_classes: int, classes without background.
         image_size: int, side of the images in pixels.
         backbone: `"small"` (see `small_backbone`), `"vgg16"`, `"mobilenet"` (for SSD and StairNet
             as in their papers), or any name in `keras.applications`. Defaults to `"small"`.
-        attention: see `insert_attention`. In SSD and StairNet right before every classifier, in the
-            others in the backbone's blocks. Defaults to `"cbam"`.
+        attention: see `insert_attention`. In SSD and StairNet right before every classifier, in
+            Faster R-CNN in the backbone's blocks. Defaults to `"cbam"`.
         weights: of the backbone, see `attention_backbone`. Defaults to `None`: random.
 
     Returns:
@@ -83,61 +71,50 @@ def build_detector(
         )
     check_backbone(backbone)
     refuse_weights_of_small(backbone, weights)
-    network = _backbone(backbone, image_size, attention, weights, detector)
-    if detector in SINGLE_SHOT:
-        arguments = _single_shot_arguments(detector, network, backbone)
-        return SINGLE_SHOT[detector](network, num_classes, attention, **arguments)
+    shape = (image_size, image_size, 3)
     if detector == "faster_rcnn":
+        network = _backbone(backbone, shape, attention, weights, (2, 3, 4, 5))
         return FasterRCNN(network, num_classes, **(SMALL_FASTER_RCNN if backbone == SMALL else {}))
-    return keras_cv_detector(detector, network, num_classes, image_size)
+    # Strides of 8 and 16 pixels suit images below SSD's 300.
+    levels = (4, 5) if image_size >= 256 and backbone != SMALL else (3, 4)
+    if backbone == "vgg16":
+        network = named_backbones.ssd_vgg16(shape, weights)
+    elif backbone == "mobilenet":
+        network = named_backbones.ssd_mobilenet(shape, weights=weights, levels=levels)
+    else:
+        network = _backbone(backbone, shape, None, weights, levels)
+    single_shot, stairs = _single_shot_arguments(network, backbone)
+    if detector == "ssd":
+        return SSD(network, num_classes, attention, **single_shot)
+    return StairNet(network, num_classes, attention, **single_shot, **stairs)
 
 
 def compile_detector(model: Any, optimizer: Any, jit_compile: bool | str = False) -> None:
-    """Compiles a detector of `build_detector` with the losses of its paper.
-
-    Args:
-        model: what `build_detector` returned.
-        optimizer, jit_compile: as in `keras.Model.compile`.
-    """
-    losses = keras_cv_losses(model) or {}
-    model.compile(optimizer=optimizer, jit_compile=jit_compile, **losses)
+    """`model.compile(optimizer, jit_compile=jit_compile)`: with the losses of its paper."""
+    model.compile(optimizer=optimizer, jit_compile=jit_compile)
 
 
-def _backbone(name: str, image_size, attention, weights, detector):
-    shape = (image_size, image_size, 3)
-    levels = (2, 3, 4, 5) if detector == "faster_rcnn" else (3, 4, 5)
-    if detector in SINGLE_SHOT:
-        attention = None
-        # Strides of 8 and 16 pixels suit images below SSD's 300.
-        levels = (4, 5) if image_size >= 256 and name != SMALL else (3, 4)
-        if name == "vgg16":
-            return ssd_vgg16(shape, weights)
-        if name == "mobilenet":
-            return ssd_mobilenet(shape, weights=weights, levels=levels)
-    library = "keras_cv" if detector in KERAS_CV_DETECTORS else "keras_hub"
+def _backbone(name: str, shape, attention, weights, levels):
     if name == SMALL:
-        return small_backbone(shape, attention, levels, library)
+        return named_backbones.small_backbone(shape, attention, levels)
     name = {"vgg16": "VGG16", "mobilenet": "MobileNet"}.get(name, name)
-    return application_backbone(name, shape, attention, weights, levels, library)
+    return named_backbones.application_backbone(name, shape, attention, weights, levels)
 
 
-def _single_shot_arguments(detector, network, backbone):
-    """What the CBAM paper's VGG16 and MobileNet have, with maps from the last down to one cell."""
-    size = list(feature_levels(network).values())[-1].shape[1]
-    arguments, filters, stairs = {}, (512, 256, 256, 256), {}
-    if backbone != "vgg16":
-        arguments = {"extra_padding": "same", "use_batch_norm": True}
-        filters = (512, 256, 256, 128)
-    if backbone == SMALL:
+def _single_shot_arguments(network, backbone) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the CBAM paper's VGG16 and MobileNet have, of both detectors and of StairNet alone."""
+    arguments = {"extra_padding": "same", "use_batch_norm": True}
+    filters, stairs = (512, 256, 256, 128), {}
+    if backbone == "vgg16":
+        arguments, filters = {"extra_padding": "valid"}, (512, 256, 256, 256)
+    elif backbone == SMALL:
         filters, stairs = (128,) * 4, {"filters": 64}
     elif backbone == "mobilenet":
         arguments["head_kernel_size"] = 1
         stairs = {"filters": 128, "separable": True}
-    if detector == "stairnet":
-        arguments |= stairs
-    count = 0
-    while size > 1 and count < 4:
-        takes_two_off = backbone == "vgg16" and 3 <= size <= 5
-        size = size - 2 if takes_two_off else -(-size // 2)
+    # Feature maps down to one position.
+    size, count = list(feature_levels(network).values())[-1].shape[1], 0
+    while size > 1 and count < len(filters):
+        size = size - 2 if takes_two_off(size, arguments["extra_padding"]) else -(-size // 2)
         count += 1
-    return {"extra_filters": filters[:count], **arguments}
+    return {"extra_filters": filters[:count], **arguments}, stairs

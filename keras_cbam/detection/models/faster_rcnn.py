@@ -6,22 +6,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_cbam.detection.models import faster_rcnn_regions as stages
 from keras_cbam.detection.models.backbone_of_any_model import feature_levels
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import feature_pyramid
-from keras_cbam.detection.models.faster_rcnn_regions import (
-    SmoothL1,
-    anchor_targets,
-    proposal_targets,
-    region_head,
-    region_proposal_network,
-    select_proposals,
-)
 from keras_cbam.detection.ops import ops
 from keras_cbam.detection.ops.anchors import level_anchors
 from keras_cbam.detection.ops.boxes import VARIANCES, clip_boxes, decode_boxes
 from keras_cbam.detection.ops.roi_align import roi_align
-from keras_cbam.errors import positive_integer
+from keras_cbam.errors import positive_integer, require
 
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
@@ -29,13 +22,12 @@ class FasterRCNN(Detector):
     """Faster R-CNN on a feature pyramid; the attention is in the backbone's blocks.
 
     A region proposal network rates and moves anchors; the best after non-maximum suppression are
-    pooled from the feature maps (ROIAlign), classified, and moved once more.
-
-    Anchors are positive from an IoU of 0.7 with a box on, or where theirs is the largest with one,
-    and negative below 0.3; proposals are positive from 0.5 on. The loss is the sum of four means:
-    cross-entropies over the sampled anchors and proposals, and smooth L1, with a beta of 1/9, of
-    the positive ones' four offsets, as torchvision has them. `compile` also takes
-    `rpn_box_loss` and `rpn_classification_loss`, of the anchors.
+    pooled from the feature maps (ROIAlign), classified, and moved once more. Anchors are positive
+    from an IoU of 0.7 with a box on, or where theirs is the largest with one, and negative below
+    0.3; proposals are positive from 0.5 on. The loss is the sum of four means: cross-entropies over
+    the sampled anchors and proposals, and smooth L1, with a beta of 1/9, of the positive ones' four
+    offsets, as torchvision has them. `compile` also takes `rpn_box_loss` and
+    `rpn_classification_loss`, of the anchors.
 
     Args:
         backbone: backbone for images of a known size, with consecutive pyramid levels, see
@@ -49,8 +41,8 @@ class FasterRCNN(Detector):
         sampled_anchors, sampled_proposals: ints, those of an image that learn, up to a half and a
             quarter of them positive. Default to `256` and `128`.
         head_units: int, units of the two fully connected layers. Defaults to `1024`.
-        use_layer_norm: bool, whether these are normalized. Without it, from random weights and with
-            Adam at rates from 1e-3 on, many units can get stuck at zero. Defaults to `False`.
+        use_layer_norm: bool, whether these are normalized. Without it, many units can get stuck at
+            zero, from random weights with Adam at rates from 1e-3 on. Defaults to `False`.
         rpn_variances: four floats that the offsets from anchors are divided by, see `encode_boxes`.
             Defaults to `(1.0, 1.0, 1.0, 1.0)`.
         seed: int, of the samples. Defaults to `None`: random.
@@ -75,8 +67,8 @@ class FasterRCNN(Detector):
     _EARLIER = {"rpn_variances": VARIANCES}
     _LOSSES = {
         **Detector._LOSSES,
-        "box": SmoothL1(),
-        "rpn_box": SmoothL1(),
+        "box": stages.SmoothL1(),
+        "rpn_box": stages.SmoothL1(),
         "rpn_classification": keras.losses.BinaryCrossentropy(from_logits=True),
     }
     _PROPOSAL_IOU = 0.7
@@ -102,13 +94,12 @@ class FasterRCNN(Detector):
         self.filters = positive_integer("filters", filters)
         (self.anchor_scale,) = positive_numbers("anchor_scale", (anchor_scale,))
         self.aspect_ratios = positive_numbers("aspect_ratios", aspect_ratios)
-        if not self.aspect_ratios:
-            raise ValueError("`aspect_ratios` must have an entry. Received: aspect_ratios=()")
-        if not isinstance(num_proposals, (tuple, list)) or len(num_proposals) != 2:
-            raise ValueError(
-                "`num_proposals` must be two integers, in training and in inference. "
-                f"Received: num_proposals={num_proposals!r}"
-            )
+        require(self.aspect_ratios, "`aspect_ratios` must have an entry.", "aspect_ratios=()")
+        require(
+            isinstance(num_proposals, (tuple, list)) and len(num_proposals) == 2,
+            "`num_proposals` must be two integers, in training and in inference.",
+            f"num_proposals={num_proposals!r}",
+        )
         self.num_proposals = tuple(positive_integer("num_proposals", n) for n in num_proposals)
         self.sampled_anchors = positive_integer("sampled_anchors", sampled_anchors)
         self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)
@@ -118,11 +109,10 @@ class FasterRCNN(Detector):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         numbers = list(feature_levels(backbone))
-        if numbers != list(range(numbers[0], numbers[-1] + 1)):
-            raise ValueError(
-                f"The pyramid levels of `backbone` must be consecutive. Received: levels {numbers}"
-            )
-        inputs = self.pyramid_inputs()
+        is_whole = numbers == list(range(numbers[0], numbers[-1] + 1))
+        message = "The pyramid levels of `backbone` must be consecutive."
+        require(is_whole, message, f"levels {numbers}")
+        inputs = self._pyramid_inputs
         levels = feature_pyramid(inputs, self.filters, self.dtype_policy)
         self.neck = keras.Model(inputs, levels, name="neck")
         self.strides = [2 ** (numbers[0] + i) for i in range(len(levels))]
@@ -130,11 +120,11 @@ class FasterRCNN(Detector):
         self.anchors = level_anchors(
             self.image_size, self.strides, sizes, anchor_scale, self.aspect_ratios
         )
-        self.region_proposal = region_proposal_network(
+        self.region_proposal = stages.region_proposal_network(
             self.filters, len(self.aspect_ratios), self.dtype_policy
         )
         cells = (self._CELLS, self._CELLS, self.filters)
-        self.head = region_head(
+        self.head = stages.region_head(
             cells, self.num_classes, self.head_units, self.use_layer_norm, self.dtype_policy
         )
         self.built = True
@@ -149,7 +139,7 @@ class FasterRCNN(Detector):
             for own, anchors in zip(offsets, self.anchors, strict=True)
         ]
         count = self.num_proposals[0 if training else 1]
-        proposals, is_proposal = select_proposals(boxes, logits, count, self._PROPOSAL_IOU)
+        proposals, is_proposal = stages.select_proposals(boxes, logits, count, self._PROPOSAL_IOU)
         return {
             "features": features,
             "proposals": proposals,
@@ -170,17 +160,13 @@ class FasterRCNN(Detector):
         return {"box": offsets, "classification": logits}
 
     def targets(self, boxes: Any, classes: Any, predictions: Any) -> tuple[dict, dict, dict]:
-        rpn_targets, rpn_weights = anchor_targets(
-            np.concatenate(self.anchors),
-            boxes,
-            classes,
-            self.sampled_anchors,
-            self.seed_generator,
-            self.rpn_variances,
+        truth, anchors, seed = (boxes, classes), np.concatenate(self.anchors), self.seed_generator
+        rpn_targets, rpn_weights = stages.anchor_targets(
+            anchors, *truth, self.sampled_anchors, seed, self.rpn_variances
         )
         proposals = predictions["proposals"], predictions["is_proposal"]
-        regions, head_targets, head_weights = proposal_targets(
-            *proposals, boxes, classes, self.sampled_proposals, self.seed_generator
+        regions, head_targets, head_weights = stages.proposal_targets(
+            *proposals, *truth, self.sampled_proposals, seed
         )
         found = self._classified(predictions["features"], regions)
         # Of the offsets of all classes, those of the true one.

@@ -12,10 +12,7 @@ from keras_cbam.detection.ops.suppression import suppress_in_groups
 
 @keras.saving.register_keras_serializable(package="keras_cbam")
 class SmoothL1(keras.losses.Loss):
-    """Smooth L1 with a beta, `|x| - beta / 2` from there on: the mean over the last axis.
-
-    Below beta it is `x ** 2 / (2 * beta)`: Huber's loss divided by its delta.
-    """
+    """Smooth L1, a mean: `|x| - beta / 2` from beta on, below it `x ** 2 / (2 * beta)`."""
 
     def __init__(self, beta: float = 1 / 9, name: str = "smooth_l1", **kwargs: Any):
         super().__init__(name=name, **kwargs)
@@ -36,30 +33,24 @@ _REGION_IOU = 0.5
 def region_proposal_network(filters: int, anchors: int, dtype: Any) -> keras.Model:
     """From a feature map to its anchors' logits and offsets; one network for all levels."""
     inputs = keras.Input((None, None, filters), dtype=keras.dtype_policies.get(dtype).compute_dtype)
-    x = keras.layers.Conv2D(
-        filters, 3, padding="same", activation="relu", dtype=dtype, name="proposal"
-    )(inputs)
+    options = {"padding": "same", "activation": "relu", "dtype": dtype, "name": "proposal"}
+    x = keras.layers.Conv2D(filters, 3, **options)(inputs)
     rows = {}
     for name, values in (("objectness", 1), ("offsets", 4)):
-        small: Any = keras.initializers.RandomNormal(stddev=0.01)
-        outputs = keras.layers.Conv2D(
-            anchors * values, 1, kernel_initializer=small, dtype=dtype, name=f"proposal_{name}"
-        )(x)
+        options = {"kernel_initializer": _small(0.01), "dtype": dtype, "name": f"proposal_{name}"}
+        outputs = keras.layers.Conv2D(anchors * values, 1, **options)(x)
         rows[name] = keras.layers.Reshape((-1, values), dtype="float32", name=name)(outputs)
     return keras.Model(inputs, rows, name="region_proposal")
 
 
 def select_proposals(boxes: Any, logits: Any, count: int, iou_threshold: float) -> tuple[Any, Any]:
     """The best anchors after non-maximum suppression in each level, and which are no padding."""
-    best, rated, levels = [], [], []
+    found = []
     for level, (own, scores) in enumerate(zip(boxes, logits)):
         scores, index = ops.top_k(scores[..., 0], min(2 * count, scores.shape[1]))
-        best.append(ops.take_along_axis(own, index[..., None], axis=1))
-        rated.append(scores)
-        levels.append(ops.full_like(index, level))
-    best, rated, levels = (
-        ops.stop_gradient(ops.concatenate(each, axis=1)) for each in (best, rated, levels)
-    )
+        best = ops.take_along_axis(own, index[..., None], axis=1)
+        found.append((best, scores, ops.full_like(index, level)))
+    best, rated, levels = (ops.stop_gradient(ops.concatenate(each, axis=1)) for each in zip(*found))
     count = min(count, best.shape[1])
     found = suppress_in_groups(best, rated, levels, iou_threshold, count)
     return found["boxes"], found["classes"] >= 0
@@ -75,11 +66,13 @@ def region_head(shape, num_classes, units, use_layer_norm, dtype):
             x = keras.layers.LayerNormalization(dtype=dtype, name=f"fc{i}_norm")(x)
         x = keras.layers.ReLU(dtype=dtype, name=f"fc{i}_relu")(x)
     logits = keras.layers.Dense(1 + num_classes, dtype="float32", name="class")(x)
-    small: Any = keras.initializers.RandomNormal(stddev=0.001)
-    offsets = keras.layers.Dense(
-        4 * num_classes, kernel_initializer=small, dtype="float32", name="box"
-    )(x)
+    options = {"kernel_initializer": _small(0.001), "dtype": "float32", "name": "box"}
+    offsets = keras.layers.Dense(4 * num_classes, **options)(x)
     return keras.Model(inputs, {"classification": logits, "box": offsets}, name="head")
+
+
+def _small(deviation) -> Any:
+    return keras.initializers.RandomNormal(stddev=deviation)
 
 
 def anchor_targets(anchors, boxes, classes, count, seed, variances):

@@ -8,11 +8,7 @@ import numpy as np
 
 from keras_cbam._types import Attention
 from keras_cbam.applications import attention_backbone, preprocessing_of
-from keras_cbam.detection.models.backbone_of_any_model import (
-    backbone_of_graph,
-    detection_backbone,
-    pyramid_backbone,
-)
+from keras_cbam.detection.models.backbone_of_any_model import backbone_of_graph, detection_backbone
 from keras_cbam.errors import one_of
 from keras_cbam.files.weight_files import downloading_weights
 from keras_cbam.models.building import conv, norm, preprocessed, with_attention
@@ -30,7 +26,6 @@ def application_backbone(
     attention: Attention = None,
     weights: str | None = "imagenet",
     levels: Sequence[int] = (3, 4, 5),
-    library: str = "keras_hub",
     **kwargs: Any,
 ) -> Any:
     """A network of `keras.applications`, from raw pixels to a feature pyramid.
@@ -41,7 +36,6 @@ def application_backbone(
         attention: see `insert_attention`; starts as an identity. Defaults to `None`.
         weights: see `attention_backbone`. Defaults to `"imagenet"`.
         levels: tuple of ints: level k has a stride of `2**k` pixels. Defaults to `(3, 4, 5)`.
-        library: see `detection_backbone`. Defaults to `"keras_hub"`.
         **kwargs: of the function in `keras.applications`: `alpha=0.5`.
 
     Returns:
@@ -54,22 +48,17 @@ def application_backbone(
 
     >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, alpha=0.25)
     """
-    model = _from_pixels(name, input_shape, attention, weights, **kwargs)
-    return detection_backbone(model, levels, library)
-
-
-def _from_pixels(name, input_shape, attention, weights, **kwargs):
     pixels = preprocessing_of(name)(keras.Input(input_shape, name="pixels"))
-    return attention_backbone(
+    model = attention_backbone(
         name, attention=attention, weights=weights, input_tensor=pixels, **kwargs
     )
+    return detection_backbone(model, levels)
 
 
 def small_backbone(
     input_shape: tuple[int, int, int] = (96, 96, 3),
     attention: Attention = None,
     levels: Sequence[int] = (3, 4, 5),
-    library: str = "keras_hub",
 ) -> Any:
     """A residual network for images of about 100 pixels, from random weights.
 
@@ -77,9 +66,8 @@ def small_backbone(
     32 channels at stride 4, two of 64 at 8, two of 128 at 16, one of 256 at 32.
 
     Args:
-        input_shape: tuple `(height, width, 3)`. Defaults to `(96, 96, 3)`.
+        input_shape, levels: see `application_backbone`, as for what is returned.
         attention: see `insert_attention`; in each block, not as an identity. Defaults to `None`.
-        levels, library: see `application_backbone`, as for what is returned.
 
     Example:
 
@@ -97,7 +85,7 @@ def small_backbone(
             convolutions = [(filters, 3, strides, 1), (filters, 3, 1, 1)]
             x = residual_block(x, f"layer{stage}_{block}", convolutions, strides)
     model = with_attention(keras.Model(pixels, x, name="small"), attention, r"^layer\d_\d_bn2$")
-    return detection_backbone(model, levels, library)
+    return detection_backbone(model, levels)
 
 
 def ssd_mobilenet(
@@ -112,8 +100,7 @@ def ssd_mobilenet(
         alpha: float, factor of the channels. Defaults to `1.0`.
         input_shape, weights, levels: see `application_backbone`, as for what is returned.
     """
-    model = _from_pixels("MobileNet", input_shape, None, weights, alpha=alpha)
-    return pyramid_backbone(model, levels)
+    return application_backbone("MobileNet", input_shape, None, weights, levels, alpha=alpha)
 
 
 def ssd_vgg16(
@@ -140,22 +127,19 @@ def ssd_vgg16(
     x = keras.applications.vgg16.preprocess_input(pixels)
     for block, (filters, convolutions) in enumerate(_VGG16_BLOCKS, 1):
         for i in range(1, convolutions + 1):
-            x = _conv(x, filters, 3, f"block{block}_conv{i}")
+            x = _relu_conv(x, filters, 3, f"block{block}_conv{i}")
         if block == 4:
-            conv4_3 = x
+            # The root mean square is the norm divided by the root of the number of channels.
+            normalization: Any = keras.layers.RMSNormalization(name="conv4_3_norm")
+            conv4_3 = normalization(x)
+            normalization.scale.assign(np.full(filters, 20 / filters**0.5))
         # The third pooling rounds up, the fifth keeps the size.
         size, strides = (3, 1) if block == 5 else (2, 2)
         padding = "same" if block in (3, 5) else "valid"
         x = keras.layers.MaxPooling2D(size, strides, padding, name=f"block{block}_pool")(x)
-    x = _conv(x, _VGG16_UNITS, 3, "fc6", dilation_rate=6)
-    fc7 = _conv(x, _VGG16_UNITS, 1, "fc7")
-    # The root mean square is the norm divided by the root of the number of channels.
-    norm: Any = keras.layers.RMSNormalization(name="conv4_3_norm")
-    normalized = norm(conv4_3)
-    filters = _VGG16_BLOCKS[3][0]
-    norm.scale.assign(np.full(filters, 20 / filters**0.5))
+    x = _relu_conv(x, _VGG16_UNITS, 3, "fc6", dilation_rate=6)
     # Nothing is computed from the normalized feature map: the levels cannot be found.
-    levels = {"P3": normalized, "P4": fc7}
+    levels = {"P3": conv4_3, "P4": _relu_conv(x, _VGG16_UNITS, 1, "fc7")}
     graph = keras.Model(pixels, {"outputs": levels, "levels": levels}, name="ssd_vgg16")
     backbone = backbone_of_graph(graph, graph.dtype_policy)
     if weights is not None:
@@ -165,10 +149,9 @@ def ssd_vgg16(
     return backbone
 
 
-def _conv(x, filters, kernel_size, name, **kwargs):
-    return keras.layers.Conv2D(
-        filters, kernel_size, padding="same", activation="relu", name=name, **kwargs
-    )(x)
+def _relu_conv(x, filters, kernel_size, name, **kwargs):
+    kwargs |= {"padding": "same", "activation": "relu", "name": name}
+    return keras.layers.Conv2D(filters, kernel_size, **kwargs)(x)
 
 
 def _carry_over(vgg16, backbone):

@@ -10,10 +10,10 @@ from keras_cbam._types import Attention
 from keras_cbam.detection.models.base import Detector, positive_numbers
 from keras_cbam.detection.models.extra_feature_maps import extra_levels
 from keras_cbam.detection.ops import ops
-from keras_cbam.detection.ops.anchors import boxes_of_position, default_boxes
+from keras_cbam.detection.ops.anchors import default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from keras_cbam.detection.ops.matching import first_of, match_boxes
-from keras_cbam.errors import one_of, positive_integer
+from keras_cbam.errors import one_of, positive_integer, require
 from keras_cbam.models.building import with_attention
 
 # The scales of SSD300 on VOC: 30, 60, 111, 162, 213, 264 and 315 of 300 pixels.
@@ -95,35 +95,29 @@ class SSD(Detector):
     ):
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
-        if not isinstance(extra_filters, (tuple, list)):
-            raise ValueError(
-                "`extra_filters` must be a sequence of integers. "
-                f"Received: extra_filters={extra_filters!r}"
-            )
-        self.extra_filters = tuple(
-            positive_integer("extra_filters", filters) for filters in extra_filters
+        require(
+            isinstance(extra_filters, (tuple, list)),
+            "`extra_filters` must be a sequence of integers.",
+            f"extra_filters={extra_filters!r}",
         )
+        self.extra_filters = tuple(positive_integer("extra_filters", n) for n in extra_filters)
         one_of("valid", "same")("extra_padding", extra_padding)
         self.extra_padding = extra_padding
         one_of("authors", "even")("steps", steps)
         self.steps = steps
         self.head_kernel_size = positive_integer("head_kernel_size", head_kernel_size)
         self.use_batch_norm = use_batch_norm
-        inputs = self.pyramid_inputs()
+        inputs = self._pyramid_inputs
         levels: list[Any] = inputs + extra_levels(
             inputs[-1], self.extra_filters, extra_padding, self.dtype_policy, use_batch_norm
         )
-        count = len(levels)
-        self._set_shapes(count, scales, aspect_ratios)
+        self._set_shapes(len(levels), scales, aspect_ratios)
         sizes = [level.shape[1:3] for level in levels]
         self.default_boxes = default_boxes(
             self.image_size, sizes, self.scales, self.aspect_ratios, steps
         )
-        self.head = with_attention(
-            keras.Model(inputs, self._predicted(self.predicting(levels)), name="head"),
-            attention,
-            r"^source_\d+$",
-        )
+        head = keras.Model(inputs, self._predicted(self.predicting(levels)), name="head")
+        self.head = with_attention(head, attention, r"^source_\d+$")
         self.built = True
 
     def _set_shapes(self, count, scales, aspect_ratios):
@@ -136,37 +130,36 @@ class SSD(Detector):
         self.aspect_ratios = tuple(
             positive_numbers("aspect_ratios", ratios) for ratios in aspect_ratios
         )
-        if len(self.scales) != count + 1 or len(self.aspect_ratios) != count:
-            raise ValueError(
-                f"There are {count} feature maps: `scales` must have {count + 1} entries and "
-                f"`aspect_ratios` {count}. "
-                f"Received: scales={self.scales}, aspect_ratios={self.aspect_ratios}"
-            )
-        if list(self.scales) != sorted(self.scales):
-            raise ValueError(f"`scales` must not decrease. Received: scales={self.scales}")
+        require(
+            len(self.scales) == count + 1 and len(self.aspect_ratios) == count,
+            f"There are {count} feature maps: `scales` must have {count + 1} entries and "
+            f"`aspect_ratios` {count}.",
+            f"scales={self.scales}, aspect_ratios={self.aspect_ratios}",
+        )
+        is_rising = list(self.scales) == sorted(self.scales)
+        require(is_rising, "`scales` must not decrease.", f"scales={self.scales}")
 
     def predicting(self, levels: Any) -> list:
         """The feature maps that predict, of the backbone's and the further ones."""
         return levels
 
     def _predicted(self, levels):
+        """The raw predictions: for each, the rows of all default boxes of all feature maps."""
         rows = {"box": [], "class": []}
-        values = {"box": 4, "class": 1 + self.num_classes}
         dtype = self.dtype_policy
         for i, (level, ratios) in enumerate(zip(levels, self.aspect_ratios, strict=True), 1):
             level = keras.layers.Activation("linear", dtype=dtype, name=f"source_{i}")(level)
-            for name, found in rows.items():
-                filters, size = boxes_of_position(ratios) * values[name], self.head_kernel_size
-                x = keras.layers.Conv2D(
-                    filters, size, padding="same", dtype=dtype, name=f"{name}_{i}"
-                )(level)
-                reshape = keras.layers.Reshape(
-                    (-1, values[name]), dtype="float32", name=f"{name}_{i}_rows"
-                )
-                found.append(reshape(x))
+            # Two squares, and each ratio with its inverse.
+            boxes = 2 + 2 * len(ratios)
+            for name, values in (("box", 4), ("class", 1 + self.num_classes)):
+                options = {"padding": "same", "dtype": dtype, "name": f"{name}_{i}"}
+                x = keras.layers.Conv2D(boxes * values, self.head_kernel_size, **options)(level)
+                options = {"dtype": "float32", "name": f"{name}_{i}_rows"}
+                rows[name].append(keras.layers.Reshape((-1, values), **options)(x))
+        rows["classification"] = rows.pop("class")
         return {
             name: keras.layers.Concatenate(axis=1, dtype="float32", name=name)(found)
-            for name, found in (("box", rows["box"]), ("classification", rows["class"]))
+            for name, found in rows.items()
         }
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:

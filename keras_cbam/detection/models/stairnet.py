@@ -15,9 +15,9 @@ class StairNet(SSD):
     """StairNet: an SSD whose finer feature maps also see what the coarser ones found.
 
     From the coarsest feature map down, a 1x1 convolution of each is added to a 3x3 convolution of
-    the enlarged sum above it; a 3x3 convolution of each sum predicts. All have the same number of
-    channels, and are batch-normalized. Where the authors' code enlarges by a transposed
-    convolution, this resizes to the nearest position: as many parameters, and any ratio of sizes.
+    the enlarged sum above it; a 3x3 convolution of each sum predicts. All are batch-normalized.
+    Where the authors' code enlarges by a transposed convolution, this resizes to the nearest
+    position: as many parameters, and any ratio of sizes.
 
     Args:
         backbone, num_classes, attention: see `SSD`; attention refines the combined feature maps.

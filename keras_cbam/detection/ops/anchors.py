@@ -36,16 +36,10 @@ def box_step(length: int, positions: int, steps: str = "authors") -> float:
     """How many pixels the centers of default boxes are apart along a side of the image.
 
     `"even"`: the side by the positions. `"authors"`: the power of two from there up, and even below
-    four positions: 8, 16, 32, 64, 100 and 300 pixels for the 38, 19, 10, 5, 3 and 1 of SSD300, and
-    8 to 512 for SSD512, as in the authors' code.
+    four positions: 8, 16, 32, 64, 100 and 300 pixels in SSD300, as in the authors' code.
     """
     is_even = steps == "even" or positions < _LEAST_POSITIONS
     return length / positions if is_even else 2.0 ** math.ceil(math.log2(length / positions))
-
-
-def boxes_of_position(aspect_ratios: Sequence[float]) -> int:
-    """How many default boxes a position has."""
-    return 2 + 2 * len(aspect_ratios)
 
 
 def level_anchors(

@@ -45,12 +45,9 @@ def encode_boxes(boxes: Any, anchors: Any, variances: Sequence[float] = VARIANCE
 
 
 def decode_boxes(offsets: Any, anchors: Any, variances: Sequence[float] = VARIANCES) -> Any:
-    """The inverse of `encode_boxes`, in pixels.
+    """The inverse of `encode_boxes`, in pixels, of arguments as there.
 
     A box is at most 62.5 times as wide or high as its anchor: wild predictions stay finite.
-
-    Args:
-        offsets, anchors, variances: see `encode_boxes`.
     """
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
     offsets = ops.convert_to_tensor(offsets, dtype="float32") * np.array(variances, "float32")

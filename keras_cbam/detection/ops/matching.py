@@ -17,13 +17,11 @@ def match_boxes(
 ) -> tuple[Any, Any, Any, Any]:
     """Each anchor's box of largest IoU, its class, and which anchors are positive and negative.
 
-    Args:
-        anchors, boxes: `(anchors, 4)` or `(batch, anchors, 4)`, and `(batch, boxes, 4)`, "xyxy".
-        classes: `(batch, boxes)`, -1 for padding.
-        positive, negative: floats, IoUs from which an anchor is positive, and below which negative.
-        keep_best: `"box"`: the anchor that is best for a box learns that box, as in SSD; `"own"`:
-            all anchors that are best for some box are positive, for the box that is best for them,
-            as in Faster R-CNN; or `None`.
+    Of anchors `(anchors, 4)` or `(batch, anchors, 4)`, boxes `(batch, boxes, 4)` and classes
+    `(batch, boxes)`, -1 for padding. From the IoU `positive` on an anchor is positive, below
+    `negative` it is negative. `keep_best="box"`: the anchor that is best for a box learns that box,
+    as in SSD; `"own"`: all anchors that are best for some box are positive, for the box that is
+    best for them, as in Faster R-CNN.
     """
     classes = ops.cast(classes, "int32")
     iou = keras.utils.bounding_boxes.compute_iou(anchors, boxes, bounding_box_format="xyxy")

@@ -19,27 +19,20 @@ def suppress_in_groups(
     iou_threshold: float,
     most: int,
     score_threshold: float = -math.inf,
-    is_cut: bool = False,
 ) -> dict[str, Any]:
     """The best boxes of which no two of a group overlap by more than the IoU threshold.
 
-    Args:
-        boxes: float32 tensor `(batch, boxes, 4)`, "xyxy" in pixels.
-        scores, groups: float32 and int32 tensors `(batch, boxes)`; groups count from 0.
-        most: int, boxes of an image that are kept.
-        score_threshold: float, below the scores of what is kept. Defaults to none.
-        is_cut: bool, whether only what is above the threshold is compared: faster where few boxes
-            are kept, but their number changes, which XLA does not take. Defaults to `False`.
-
-    Returns:
-        Dict, padded with -1, see `Detector.decode_predictions`; `"classes"` are the groups.
+    Of float32 boxes `(batch, boxes, 4)`, scores and int32 groups from 0 `(batch, boxes)`, at most
+    `most` with scores above the threshold; as in `Detector.decode_predictions`, where classes are
+    the groups.
     """
     # As the package, this file imports TensorFlow where it is needed.
     import tensorflow as tf
 
     scores, order = ops.top_k(scores, scores.shape[1])
-    # LiteRT, for which the number of images is known, cannot be calibrated with a cut.
-    if is_cut and boxes.shape[0] is None:
+    # Few boxes are above a threshold: the others are not compared. Their number changes, which
+    # neither LiteRT nor XLA takes: for these the number of images is known.
+    if score_threshold > -math.inf and boxes.shape[0] is None:
         counts = tf.math.count_nonzero(scores > score_threshold, axis=1, dtype="int32")
         number = tf.maximum(tf.reduce_max(counts), 1)
         scores, order = scores[:, :number], order[:, :number]
@@ -48,9 +41,8 @@ def suppress_in_groups(
     # rounded to 1/2048 pixel there. TensorFlow leaves out boxes without an edge above 0.
     least = tf.reduce_min(boxes, axis=(1, 2), keepdims=True) - 1.0
     span = tf.reduce_max(boxes, axis=(1, 2), keepdims=True) - least
-    apart = boxes - least + ops.cast(groups, "float32")[..., None] * span
     chosen, count = tf.image.non_max_suppression_padded(
-        apart,
+        boxes - least + ops.cast(groups, "float32")[..., None] * span,
         scores,
         most,
         iou_threshold,
@@ -75,20 +67,13 @@ def suppress_in_groups(
 def suppress_in_classes(
     boxes: Any,
     probabilities: Any,
-    iou_threshold: float = 0.45,
-    confidence_threshold: float = 0.01,
-    max_detections: int = 200,
-    is_cut: bool = False,
+    iou_threshold: float,
+    confidence_threshold: float,
+    max_detections: int,
 ) -> dict[str, Any]:
-    """The detections of all detectors: the best boxes of which no two of a class overlap too much.
+    """`suppress_in_groups` of probabilities `(batch, boxes, classes)` and their classes.
 
-    Args:
-        boxes: tensor `(batch, boxes, 4)`, or `(batch, boxes, classes, 4)` of each class its own.
-        probabilities: tensor `(batch, boxes, classes)`.
-        is_cut: see `suppress_in_groups`.
-
-    Returns:
-        Dict, padded with -1, see `Detector.decode_predictions`.
+    Boxes are `(batch, boxes, 4)`, or `(batch, boxes, classes, 4)`: each class has its own.
     """
     total, classes = probabilities.shape[1:]
     candidates = min(CANDIDATES, total)
@@ -101,12 +86,8 @@ def suppress_in_classes(
     confidence, index = (
         ops.reshape(each, (-1, classes * candidates)) for each in (confidence, index)
     )
+    boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
+    kinds = ops.broadcast_to(ops.reshape(kinds, (-1,)), ops.shape(index))
     return suppress_in_groups(
-        ops.take_along_axis(boxes, index[..., None], axis=1),
-        confidence,
-        ops.broadcast_to(ops.reshape(kinds, (-1,)), ops.shape(index)),
-        iou_threshold,
-        max_detections,
-        confidence_threshold,
-        is_cut,
+        boxes, confidence, kinds, iou_threshold, max_detections, confidence_threshold
     )

@@ -2,7 +2,7 @@ import numpy as np
 from keras import ops
 
 from keras_cbam.detection import SSD
-from keras_cbam.detection.ops.anchors import box_step, boxes_of_position, default_boxes
+from keras_cbam.detection.ops.anchors import box_step, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from tests.detection.detector_checks import backbone
 
@@ -53,18 +53,18 @@ def test_default_boxes_of_ssd300():
     sizes = [(n, n) for n in (38, 19, 10, 5, 3, 1)]
     boxes = default_boxes((300, 300), sizes, scales, ratios)
     assert boxes.shape == (8732, 4)
-    assert [boxes_of_position(r) for r in ratios] == [4, 6, 6, 6, 4, 4]
+    counts = [4, 6, 6, 6, 4, 4]
     widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     root = np.sqrt(2)
     np.testing.assert_allclose(widths[:4], [30, np.sqrt(30 * 60), 30 * root, 30 / root], rtol=1e-5)
     np.testing.assert_allclose(heights[:4], [30, np.sqrt(30 * 60), 30 / root, 30 * root], rtol=1e-5)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    starts = np.cumsum([0] + [n * n * boxes_of_position(r) for (n, _), r in zip(sizes, ratios)])
+    starts = np.cumsum([0] + [n * n * count for (n, _), count in zip(sizes, counts)])
     # The authors' table of steps, for 300 pixels.
-    for start, (n, _), own, step in zip(starts, sizes, ratios, (8, 16, 32, 64, 100, 300)):
+    for start, (n, _), own, step in zip(starts, sizes, counts, (8, 16, 32, 64, 100, 300)):
         np.testing.assert_allclose(centers[start], step / 2, rtol=1e-5)
         across = (np.arange(n) + 0.5) * step
-        row = centers[start : start + n * boxes_of_position(own) : boxes_of_position(own), 0]
+        row = centers[start : start + n * own : own, 0]
         np.testing.assert_allclose(row, across, rtol=1e-5)
     np.testing.assert_allclose(boxes[-4], [150 - 132, 150 - 132, 150 + 132, 150 + 132], rtol=1e-5)
 
