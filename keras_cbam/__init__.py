@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from keras_cbam.visualization import plot_attention as plot_attention
     from keras_cbam.visualization import plot_grad_cam as plot_grad_cam
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 import_lazily(__name__)
 
