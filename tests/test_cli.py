@@ -176,7 +176,7 @@ def run(tmp_path_factory):
         f"{name}_{part}": value
         for part, count in (("train", 12), ("test", 6))
         for name, value in (
-            ("x", generator.integers(0, 256, (count, 40, 40, 3), dtype="uint8")),
+            ("x", generator.integers(0, 256, (count, 32, 32, 3), dtype="uint8")),
             ("y", np.arange(count) % 3),
         )
     }
@@ -197,7 +197,7 @@ def run(tmp_path_factory):
 
 def use(code):
     """The shape of the probabilities that a snippet gives."""
-    names = {"pixels": np.zeros((2, 40, 40, 3), "uint8")}
+    names = {"pixels": np.zeros((2, 32, 32, 3), "uint8")}
     exec("\n".join(line.strip() for line in code.strip().splitlines()), names)
     return np.shape(names["probabilities"])
 
