@@ -10,6 +10,7 @@ from keras_cbam.insertion.graph import is_searchable
 from keras_cbam.layers.attention_layer import AttentionLayer
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.task import Phase
+from keras_cbam.training.weight_decay import coupled_weight_decay
 
 # The rate of the second phase of a fine-tuning, as a part of that of the first.
 SECOND_PHASE_RATE = 0.1
@@ -73,7 +74,7 @@ def _paper(arguments, model, steps):
         [drop * arguments.decay_epochs * steps - 1 for drop in drops],
         [arguments.learning_rate / 10**drop for drop in (0, *drops)],
     )
-    with coupled_weight_decay(model, arguments.weight_decay):
+    with coupled_weight_decay(model.trainable_variables, arguments.weight_decay):
         _compile(arguments, model, keras.optimizers.SGD(schedule, MOMENTUM))
         yield
 
@@ -126,25 +127,3 @@ def frozen(model, kind):
     finally:
         for layer, is_trainable in zip(layers, before):
             layer.trainable = is_trainable
-
-
-@contextlib.contextmanager
-def coupled_weight_decay(model, weight_decay):
-    """Within the block, `weight_decay * w` is part of the gradient of every trainable variable.
-
-    So it passes through the momentum, as PyTorch's, and is for biases and normalization too.
-    """
-    variables = model.trainable_variables
-    before = [variable.regularizer for variable in variables]
-    penalty = keras.regularizers.L2(weight_decay / 2)
-
-    def with_penalty(own):
-        return penalty if own is None else lambda variable: own(variable) + penalty(variable)
-
-    try:
-        for variable, own in zip(variables, before if weight_decay else ()):
-            variable.regularizer = with_penalty(own)
-        yield
-    finally:
-        for variable, own in zip(variables, before):
-            variable.regularizer = own

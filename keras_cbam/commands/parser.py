@@ -64,7 +64,8 @@ def _add_option(group, field, defaults):
     told, flag = field.metadata, "--" + field.name.replace("_", "-")
     option = {name: told[name] for name in ("choices", "metavar") if name in told}
     if field.type is bool:
-        option["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
+        is_plain = field.default is False
+        option = {"action": "store_true" if is_plain else argparse.BooleanOptionalAction}
     elif field.type is dict:
         # One at a time.
         flag = flag.removesuffix("s")

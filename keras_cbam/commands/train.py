@@ -6,7 +6,7 @@ from keras_cbam.classification.arguments import FROM_WEIGHTS, RECIPES, Classifie
 from keras_cbam.commands import TASKS, room
 from keras_cbam.commands.parser import add_command, add_training_options, training_arguments
 from keras_cbam.commands.printing import print_metrics, print_skipped
-from keras_cbam.detection.arguments import DEFAULTS, DetectorArguments
+from keras_cbam.detection.arguments import DEFAULTS, PAPER, DetectorArguments
 from keras_cbam.errors import printable
 from keras_cbam.training.run_folder import ARGUMENTS, read_json, resumable
 
@@ -45,7 +45,8 @@ def _add(commands, verb, task, model, needs=""):
 def training_defaults(task):
     """What the options of a task's trainings default to, `{condition: {name: default}}`."""
     if task == "detection":
-        return {"default": {**DEFAULTS, "output": OUTPUT}}
+        papers = {f"recipe paper, {name}": values for name, values in PAPER.items()}
+        return {"default": {**DEFAULTS, "output": OUTPUT}, **papers}
     recipes = {
         "default": {**RECIPES["default"], "output": OUTPUT},
         "with --weights": FROM_WEIGHTS,

@@ -43,7 +43,8 @@ def predict_detections(
         DataError: if too many images cannot be read, see `SizedImages`.
         ValueError: if the model was made for images of another size.
     """
-    batches = detection_batches(detection_set, batch_size, image_size)
+    side = _short_side(model)
+    batches = detection_batches(detection_set, batch_size, image_size, short_side=side)
     with reading(*detection_set.sources()):
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)
     found = _in_own_pixels(model, predictions, detection_set.sizes, image_size)
@@ -54,10 +55,16 @@ def predict_detections(
 
 def find_objects(model: Any, images: Any, image_size: int) -> Detections:
     """As `predict_detections`, of a list of RGB `PIL.Image.Image`s."""
-    pixels = np.stack([fitted(image, image_size) for image in images]).astype("float32")
+    side = _short_side(model)
+    pixels = np.stack([fitted(image, image_size, side) for image in images]).astype("float32")
     predictions = model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
     sizes = [(image.height, image.width) for image in images]
     return _in_own_pixels(model, predictions, sizes, image_size)
+
+
+def _short_side(model):
+    # Models of others, which predict the same dict, have none.
+    return getattr(model, "short_side", None)
 
 
 def _in_own_pixels(model, predictions, sizes, image_size):
@@ -68,10 +75,10 @@ def _in_own_pixels(model, predictions, sizes, image_size):
             f"{given or type(predictions)}."
         )
     boxes, classes, confidence, counts = (np.asarray(predictions[key]) for key in _KEYS)
-    detections = []
+    detections, side = [], _short_side(model)
     for i, (height, width) in enumerate(sizes):
         own = slice(int(counts[i]))
-        edges = boxes[i, own] / np.tile(fitted_scale(height, width, image_size), 2)
+        edges = boxes[i, own] / np.tile(fitted_scale(height, width, image_size, side), 2)
         if not (np.isfinite(edges).all() and np.isfinite(confidence[i, own]).all()):
             raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         found = {
@@ -176,7 +183,7 @@ def run_data(run, image_size, data=None, split=None, train_scenes=1):
             f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
         )
     args = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
-    is_whole = data is not None and existing_path(data) != args.data and split is None
+    is_own = data is None or existing_path(data) == args.data
     return load_detection_data(
         args.data if data is None else data,
         args.seed,
@@ -185,5 +192,6 @@ def run_data(run, image_size, data=None, split=None, train_scenes=1):
         test_scenes=args.test_scenes,
         image_size=image_size,
         strict=args.strict,
-        test_fraction=None if is_whole else 0.2,
+        test_fraction=0.2 if is_own or split is not None else None,
+        splits=args.splits if is_own else (None, None, None),
     )

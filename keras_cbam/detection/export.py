@@ -103,8 +103,8 @@ def export_run(
     # What is learned from is not compared.
     part = "test" if is_learned else None
     loaded = run_data(run, size, data, part, samples if is_learned else 1)
-    images, skipped = _sample(loaded.test, samples, size)
-    calibration, more = _sample(loaded.train, samples, size) if is_learned else (None, [])
+    images, skipped = _sample(loaded.test, samples, model)
+    calibration, more = _sample(loaded.train, samples, model) if is_learned else (None, [])
     expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
     limits = LIMITS.get(quantize, (allowed_difference(model), comparison.LARGEST_UNPAIRED))
     with artefact_files.beside(output) as path:
@@ -128,11 +128,11 @@ def export_run(
     )
 
 
-def _sample(part, samples, size):
+def _sample(part, samples, model):
     """Some images of a part as an array, and the lines on those that cannot be used."""
-    few = part.select(spread(len(part), samples))
+    few, size = part.select(spread(len(part), samples)), input_size(model)
     with reading(*few.sources()):
-        batches = detection_batches(few, BATCH_SIZE, size)
+        batches = detection_batches(few, BATCH_SIZE, size, short_side=model.short_side)
         images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     return images, few.all_skipped()
 

@@ -1,6 +1,6 @@
 """The task `detection`: what the trainer is told of detectors."""
 
-import contextlib
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -17,20 +17,16 @@ from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.evaluate import measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
-from keras_cbam.detection.models.build import build_detector, check_backbone, compile_detector
+from keras_cbam.detection.models.build import build_detector, check_backbone
+from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights
 from keras_cbam.errors import DataError, quoted
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.comparison import Comparison, compare_trainings
-from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.task import Phase
 from keras_cbam.training.trainer import train
 from keras_cbam.visualization.run_figures import plot_learning_curves
 
-CLIPNORM = 10.0
-WEIGHT_DECAY = 1e-4
-# Part of the steps in which the rate rises.
-WARMUP = 0.1
 # Test images on which the reloaded detector is compared with the one in memory, and those drawn.
 SAMPLE_SIZE = 16
 IMAGES_DRAWN = 8
@@ -53,43 +49,44 @@ class DetectionTask:
         if arguments.attention is not None and not callable(arguments.attention):
             layer_for_site(arguments.attention, "site", start_as_identity=False)
         self.arguments = arguments
+        self.weights_taken = None
 
     def load(self) -> DetectionData:
         args = self.arguments
         # Scenes are of the size that the detector takes, and so are not resized.
-        data = load_detection_data(
-            args.data, args.seed, args.train_scenes, args.test_scenes, args.image_size, args.strict
-        )
+        given = (args.seed, args.train_scenes, args.test_scenes, args.image_size, args.strict)
+        data = load_detection_data(args.data, *given, splits=args.splits)
         if not len(data.train):
             raise DataError(f"{quoted(args.data)} must have a training part, received none.")
+        if args.epochs is None:
+            steps = math.ceil(len(data.train) / args.batch_size)
+            epochs = max(1, round(args.iterations / steps))
+            self.arguments = dataclasses.replace(args, epochs=epochs)
         return data
 
     def build(self, data: DetectionData) -> keras.Model:
         args = self.arguments
         classes = len(data.class_names)
-        network: tuple[Any, ...] = (args.backbone, args.attention, args.weights)
-        return build_detector(args.detector, classes, args.image_size, *network)
+        of_model = args.weights is not None and args.weights.endswith(".keras")
+        network: tuple[Any, ...] = (
+            args.backbone,
+            args.attention,
+            None if of_model else args.weights,
+        )
+        model = build_detector(args.detector, classes, args.image_size, *network)
+        model.short_side = args.short_side and max(args.short_side)
+        if of_model:
+            self.weights_taken = take_weights(model.backbone, args.weights)
+            left = len(self.weights_taken["layers_left"])
+            if args.verbose:
+                taken = self.weights_taken["layers_taken"]
+                print(f"The backbone takes {taken} layers of {args.weights}, {left} are not in it.")
+        if args.freeze_batch_norm:
+            freeze_batch_norm(model.backbone)
+        return model
 
     def phases(self, model: Any, steps: int) -> list[Phase]:
-        arguments = self.arguments
-
-        @contextlib.contextmanager
-        def compiled():
-            all_steps = arguments.epochs * steps
-            warmup = max(1, math.ceil(WARMUP * all_steps))
-            schedule: Any = keras.optimizers.schedules.CosineDecay(
-                initial_learning_rate=arguments.learning_rate / warmup,
-                decay_steps=max(1, all_steps - warmup),
-                warmup_target=arguments.learning_rate,
-                warmup_steps=warmup,
-            )
-            optimizer = keras.optimizers.AdamW(
-                schedule, weight_decay=WEIGHT_DECAY, clipnorm=CLIPNORM
-            )
-            compile_detector(model, optimizer, jit_compile(arguments.xla))
-            yield
-
-        return [Phase(arguments.epochs, compiled)]
+        return recipe_phases(self.arguments, model, steps)
 
     def batches(
         self,
@@ -103,7 +100,8 @@ class DetectionTask:
         if part == "sample":
             test = data.test.readable()
             few = test.select(spread(len(test), SAMPLE_SIZE))
-            return detection_batches(few, SAMPLE_SIZE, arguments.image_size)
+            side = arguments.short_side
+            return detection_batches(few, SAMPLE_SIZE, arguments.image_size, short_side=side)
         return detection_batches(
             getattr(data, part),
             arguments.batch_size,
@@ -114,13 +112,15 @@ class DetectionTask:
             first_step=first_step,
             augment=arguments.augment,
             devices=devices,
+            short_side=arguments.short_side,
         )
 
     def measure(self, model: Any, data: Any, part: str = "test") -> tuple[dict[str, Any], tuple]:
         detection_set, size = getattr(data, part), self.arguments.image_size
         found = predict_detections(model, detection_set, size, self.arguments.batch_size)
         measured, curves = measure(model, detection_set.readable(), found, size)
-        return measured, (found, curves)
+        taken = {} if self.weights_taken is None else {"weights": self.weights_taken}
+        return {**measured, **taken}, (found, curves)
 
     def artefacts(
         self, model: Any, data: DetectionData, history: Any, report: Any, predictions: Any
@@ -153,9 +153,8 @@ class DetectionTask:
 def train_detector(**arguments: Any) -> Any:
     """Trains a detector with attention, and writes what is needed to use it.
 
-    AdamW with a weight decay of 1e-4; the rate rises linearly in the first tenth of the steps and
-    falls by a cosine; the gradient of each variable is clipped to a norm of 10. Calls
-    `keras.utils.set_random_seed(seed)`: on one machine, the same arguments give the same weights.
+    For the recipes see `recipe_phases`. Calls `keras.utils.set_random_seed(seed)`: on one machine,
+    the same arguments give the same weights.
 
     Everything is written inside `output`: from the first epoch `arguments.json`, `history.csv`,
     `checkpoints/` and `best.weights.h5` (of the lowest validation loss); at the end `model.keras`,

@@ -125,7 +125,7 @@ def _train(task, folder, devices):
                 **{name: sys.modules[name].__version__ for name in VERSIONS},
             },
             # What JSON has no form for is in it as text.
-            "arguments": json.loads(json.dumps(vars(arguments), default=str)),
+            "arguments": json.loads(json.dumps(vars(task.arguments), default=str)),
         }
         folder.remove_results()
         folder.save(MODEL, model.save)

@@ -6,7 +6,8 @@ import pytest
 
 from keras_cbam import CBAM, insert_attention
 from keras_cbam.classification.arguments import ClassifierArguments
-from keras_cbam.classification.recipes import coupled_weight_decay, recipe_phases
+from keras_cbam.classification.recipes import recipe_phases
+from keras_cbam.training.weight_decay import coupled_weight_decay
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(6, 4)).astype("float32")
@@ -342,7 +343,7 @@ def test_regularizers_are_as_they_were(ends):
     model = one_layer(keras.regularizers.L2(0.05))
     before = [variable.regularizer for variable in model.trainable_variables]
     try:
-        with coupled_weight_decay(model, DECAY):
+        with coupled_weight_decay(model.trainable_variables, DECAY):
             assert None not in [variable.regularizer for variable in model.trainable_variables]
             if ends == "by an error":
                 raise KeyError

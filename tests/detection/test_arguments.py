@@ -1,9 +1,11 @@
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 
 from keras_cbam.detection import DetectorArguments
+from keras_cbam.training.arguments import stored
 from tests.detection.folders import write_voc
 
 
@@ -33,6 +35,30 @@ def test_paths_are_whole_and_names_are_not_paths(tmp_path, monkeypatch):
     assert DetectorArguments.given(weights="own.npz", **given).weights == str(tmp_path / "own.npz")
 
 
+PAPER = {"recipe": "paper", "weights": "imagenet"}
+
+
+def test_the_run_of_a_classifier_stands_for_its_model(tmp_path):
+    given = {"backbone": "MobileNet", "weights": tmp_path}
+    with pytest.raises(ValueError, match=r"the path of a file or of a run.*model\.keras"):
+        DetectorArguments.given(**given)
+    (tmp_path / "model.keras").touch()
+    found = DetectorArguments.given(**given)
+    assert found.weights == str(tmp_path / "model.keras")
+    assert found.freeze_batch_norm
+    assert not DetectorArguments.given(**given, freeze_batch_norm=False).freeze_batch_norm
+
+
+def test_several_numbers_are_written_with_commas():
+    given = {"detector": "faster_rcnn", "short_side": "480, 600", "epochs": 5}
+    found = DetectorArguments.given(**PAPER, **given)
+    assert (found.short_side, found.decay_iterations) == ((480, 600), (350_000,))
+    earlier = stored(vars(found))
+    assert DetectorArguments.given({**earlier, "output": "run"}) == dataclasses.replace(
+        found, output="run"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -48,6 +74,22 @@ def test_paths_are_whole_and_names_are_not_paths(tmp_path, monkeypatch):
         ({"detector": "retinanet"}, "Received: detector='retinanet'"),
         ({"weights": "gone.h5", "backbone": "MobileNet"}, r"Received: weights='gone\.h5'"),
         ({"weights": "imagenet"}, "starts from random weights"),
+        ({"recipe": "papers"}, "Received: recipe='papers'"),
+        ({"recipe": "paper"}, "`weights` must be given for.*Received: weights=None"),
+        ({"iterations": 5}, "is for the recipe 'paper'. Received: iterations=5"),
+        (
+            {"decay_iterations": "5"},
+            r"is for the recipe 'paper'. Received: decay_iterations=\(5,\)",
+        ),
+        ({**PAPER, "decay_iterations": "9,5"}, "must rise, up to `iterations`"),
+        ({**PAPER, "decay_iterations": 10**9}, "must rise, up to `iterations`"),
+        ({"short_side": "9,x"}, "separated by commas. Received: short_side='9,x'"),
+        ({"short_side": 2.5}, "separated by commas. Received: short_side=2.5"),
+        ({"short_side": ()}, "Received: short_side=()"),
+        ({"short_side": 97}, r"at most 96. Received: short_side=\(97,\)"),
+        ({"freeze_batch_norm": 2}, "Received: freeze_batch_norm=2"),
+        ({"train_split": "a"}, "`data` must be a folder with splits. Received: data='scenes'"),
+        ({"weight_decay": -1}, "Received: weight_decay=-1"),
     ],
 )
 def test_wrong_arguments(given, message):

@@ -4,6 +4,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_cbam.detection import (
     clothing_scenes,
@@ -69,6 +70,30 @@ def test_boxes_of_images_that_are_not_square(tmp_path):
     data = coco_folder(write_coco(tmp_path)).test
     (found,) = predict_detections(detector(20, [[2.5, 5, 5, 20]], [0], [1.0]), data, 20)
     np.testing.assert_allclose(found["boxes"], [[5, 10, 10, 30]])
+
+
+def test_boxes_of_a_model_that_fits_the_short_side(tmp_path):
+    """40 by 30 pixels, to 16 by 12 in a square of 20."""
+    data = coco_folder(write_coco(tmp_path)).test
+    model = detector(20, [[2, 4, 4, 20]], [0], [1.0])
+    model.short_side = 12
+    seen = []
+    predict = model.predict
+
+    def spy(batches, **options):
+        found = batches if isinstance(batches, np.ndarray) else next(iter(batches))
+        seen.append(np.asarray(found))
+        return predict(batches, **options)
+
+    model.predict = spy
+    write_image(tmp_path / "val2017" / "c.png", colour=255)
+    (found,) = predict_detections(model, data, 20)
+    (other,) = evaluate.find_objects(model, [Image.fromarray(data.images[0])], 20)
+    for one in (found, other):
+        np.testing.assert_allclose(one["boxes"], [[5, 10, 10, 30]])
+    for (pixels,) in seen:
+        assert (pixels[:12, :16] == 255).all()
+        assert pixels[12:].max() == pixels[:, 16:].max() == 0
 
 
 def test_report():

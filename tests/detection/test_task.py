@@ -120,6 +120,20 @@ def compiled(task, steps=10):
         return model
 
 
+def short_side_of_the_model(task, data):
+    return repr(task.build(data).short_side)
+
+
+def decay(task, data):
+    return compiled(task).optimizer.weight_decay
+
+
+def trainable_norms(task, data):
+    norms = [keras.layers.BatchNormalization]
+    layers = task.build(data).backbone._flatten_layers()
+    return [layer.trainable for layer in layers if type(layer) in norms]
+
+
 def is_jitted(task, data):
     return compiled(task).jit_compile
 
@@ -142,6 +156,13 @@ def is_jitted(task, data):
         ({"learning_rate": 1e-4}, rates),
         ({"epochs": 3}, rates),
         ({"xla": True}, is_jitted),
+        ({"augment": "ssd"}, first_images),
+        ({"augment": "flip"}, first_images),
+        ({"short_side": 20}, first_images),
+        ({"short_side": (20, 24)}, first_images),
+        ({"short_side": 20}, short_side_of_the_model),
+        ({"weight_decay": 0.1}, decay),
+        ({"freeze_batch_norm": True, "backbone": "MobileNet"}, trainable_norms),
     ],
 )
 def test_every_option_changes_something(data, given, observe):

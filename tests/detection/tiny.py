@@ -1,6 +1,6 @@
 """A training of a detector that takes seconds."""
 
-from keras_cbam.detection import task, train_detector
+from keras_cbam.detection import recipes, task, train_detector
 from tests.detection.networks import tiny_detector
 
 # Three steps an epoch, the last with half a batch.
@@ -14,7 +14,7 @@ def _compile_eagerly(model, optimizer, jit_compile):
 def patch(monkeypatch):
     monkeypatch.setattr(task, "build_detector", tiny_detector)
     # A few steps take less time than their graph.
-    monkeypatch.setattr(task, "compile_detector", _compile_eagerly)
+    monkeypatch.setattr(recipes, "compile_detector", _compile_eagerly)
 
 
 def train_tiny(**given):

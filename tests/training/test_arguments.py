@@ -112,10 +112,11 @@ MAY_CHANGE = {
 OTHER = {
     **{"batch_size": 3, "learning_rate": 0.2, "seed": 7, "precision": "mixed_float16"},
     **{"xla": True, "strict": True, "attention": "se", "image_size": 64, "weights": "w.npz"},
-    **{"backbone": "MobileNetV2", "backbone_arguments": {"alpha": 1.0}, "where": "auto"},
+    **{"backbone": "MobileNetV2", "backbone_arguments": {"alpha": 1.0}, "where": "block1"},
     **{"augment": "none", "class_weights": "balanced", "label_smoothing": 0.1},
     **{"weight_decay": 0.1, "distribute": "mirrored", "detector": "stairnet"},
-    **{"train_scenes": 3, "test_scenes": 3},
+    **{"train_scenes": 3, "test_scenes": 3, "freeze_batch_norm": True, "short_side": 40},
+    **{"train_split": "a", "validation_split": "b", "test_split": "c"},
 }
 
 
@@ -123,10 +124,10 @@ OTHER = {
 def test_what_changes_the_result_cannot_change(arguments, tmp_path):
     fields = {field.name: field for field in dataclasses.fields(arguments)}
     assert {name for name in fields if fields[name].metadata.get("may_change")} <= MAY_CHANGE
-    backbone = {"backbone": "vgg16"} if arguments is DetectorArguments else {}
-    earlier = stored(vars(arguments.given(output="run", **backbone)))
+    backbone = {"backbone": "vgg16" if arguments is DetectorArguments else "VGG16"}
+    earlier = stored(vars(arguments.given(data=tmp_path, output="run", **backbone)))
     (tmp_path / "w.npz").touch()
-    of_one_recipe = {"recipe", "freeze_epochs", "decay_epochs"}
+    of_one_recipe = {"recipe", "freeze_epochs", "decay_epochs", "iterations", "decay_iterations"}
     for name in fields.keys() - MAY_CHANGE - of_one_recipe:
         value = tmp_path / "w.npz" if name == "weights" else OTHER[name]
         with pytest.raises(ValueError, match=rf"its own arguments: `{name}` was .*{name}="):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from keras_cbam.data.batches import batched
 from keras_cbam.data.order import ONE_DEVICE, Devices, epoch_order, share
 from keras_cbam.detection.arguments import AUGMENTATIONS
+from keras_cbam.detection.data.augmentation import augmented
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.detection.data.fitting import augmented, fitted, fitted_scale
 from keras_cbam.detection.data.sized_images import read_images
 from keras_cbam.errors import one_of, positive_integer, validate_seed
 
@@ -28,12 +29,13 @@ def detection_batches(
     first_step: int = 0,
     augment: str = "flip_crop_color",
     devices: Devices = ONE_DEVICE,
+    short_side: int | Sequence[int] | None = None,
 ) -> Any:
     """Batches of images and their boxes, as the detectors take them.
 
-    Images are resized by antialiased bilinear filtering so that the longer side fits, and padded
-    with black on the right and below; boxes of `DetectionSet.ignored` are left out. An image that
-    cannot be used, see `SizedImages`, is replaced by the next one of its batch that can.
+    Images are resized by antialiased bilinear filtering to `fitted_size`, which keeps their aspect,
+    and padded with black on the right and below; boxes of `DetectionSet.ignored` are left out. An
+    image that cannot be used, see `SizedImages`, is replaced by the next one of its batch that can.
 
     Args:
         detection_set: `DetectionSet`.
@@ -44,11 +46,19 @@ def detection_batches(
         epoch: int from 0: order and augmentation are functions of `seed` and `epoch` alone.
             Defaults to `None`: each iteration is another epoch, from 0.
         first_step: int, steps of the epoch that are left out. Defaults to `0`.
-        augment: string, in training: `"none"`, or `"flip_crop_color"`: half of the images are
-            flipped left to right; all are magnified by 0.75 to 1.33, cropped or padded at random,
-            and up to 32 of 255 brighter or darker. A box stays if a quarter of its area and 2
-            pixels of each side do. Defaults to `"flip_crop_color"`.
+        augment: string, in training. All except `"none"` flip half of the images left to right.
+            `"flip"`: no more than that.
+            `"flip_crop_color"`: all are magnified by 0.75 to 1.33, cropped or padded at random, and
+            up to 32 of 255 brighter or darker. A box stays if a quarter of its area and 2 pixels of
+            each side do.
+            `"ssd"`: half are put on a canvas of up to four times their sides; then a part is cut
+            out, with sides of 1 to 2 at most, that has the centre of a box, and an IoU with one of
+            at least 0.1, 0.3, 0.5, 0.7, 0.9, or any (or nothing is cut). A box stays if its centre
+            does. Brightness, contrast and saturation are each changed for half.
+            Defaults to `"flip_crop_color"`.
         devices: `Devices` that share a batch. Defaults to one.
+        short_side: see `fitted_size`. Of several, one is drawn for each batch of a training, and
+            the largest taken otherwise. Defaults to `None`: the longer side is `image_size`.
 
     Returns:
         `tf.data.Dataset` of `(images, {"boxes": boxes, "classes": classes})`, all float32: pixels
@@ -84,14 +94,21 @@ def detection_batches(
     most = max(1, *(len(classes) for _, classes in targets))
     # One number for all where there is only one.
     padded = most if most <= LEAST_PADDING else None
-    is_augmented = training and augment != "none"
+    # 0: there is none.
+    short_sides = np.atleast_1d(0 if short_side is None else short_side).astype("int64")
+    augment = augment if training else "none"
 
     def rows_of(epoch):
-        order = epoch_order(count, seed, epoch) if training else [np.arange(count)] * 2
-        return share(np.stack(order, axis=1), batch_size, devices, first_step)
+        sides = np.full(count, short_sides.max())
+        order = [np.arange(count)] * 2
+        if training:
+            order = epoch_order(count, seed, epoch)
+            drawn = np.random.default_rng([seed, epoch, 1]).choice(short_sides, count)
+            sides = drawn[np.arange(count) // batch_size]
+        return share(np.stack([*order, sides], axis=1), batch_size, devices, first_step)
 
     def read(rows):
-        return _read(rows, detection_set.images, targets, image_size, is_augmented, most)
+        return _read(rows, detection_set.images, targets, image_size, augment, most)
 
     rows = rows_of(epoch or 0)
     if epoch is None:
@@ -108,23 +125,20 @@ def detection_batches(
     )
 
 
-def _read(rows, images, targets, image_size, is_augmented, max_boxes):
-    """A batch of pixels, boxes and classes; a row is an index and a seed of the augmentation."""
+def _read(rows, images, targets, image_size, augment, max_boxes):
+    """A batch of pixels, boxes and classes; a row is an index, an augmentation's seed, a side."""
 
     def example(image, position):
-        index, number = rows[position]
+        index, number, side = rows[position].tolist()
         boxes, classes = targets[index]
-        if is_augmented:
-            generator = np.random.default_rng(number)
-            pixels, boxes, kept = augmented(image, boxes, image_size, generator)
-            return pixels, boxes[kept], classes[kept]
-        scale = fitted_scale(image.height, image.width, image_size)
-        return fitted(image, image_size), boxes * np.tile(scale, 2), classes
+        generator = np.random.default_rng(number)
+        pixels, boxes, kept = augmented(augment, image, boxes, image_size, side, generator)
+        return pixels, boxes[kept], classes[kept]
 
     examples, kept = read_images(images, rows[:, 0], example)
     while not examples:
         # Those that follow; this ends, as the source raises if too many are unreadable.
-        rows = np.stack([(rows[:, 0] + 1) % len(targets), rows[:, 1]], axis=1)
+        rows = np.column_stack([(rows[:, 0] + 1) % len(targets), rows[:, 1:]])
         examples, kept = read_images(images, rows[:, 0], example)
     # In the place of what cannot be read, the next one that can.
     places = np.searchsorted(np.flatnonzero(kept), np.arange(len(rows))) % len(examples)

@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from keras_cbam.detection.data.collector import Collector, in_parts
+from keras_cbam.detection.data.collector import Collector, Splits, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.errors import DataError, first_line, printable, quoted
 
@@ -26,6 +26,7 @@ def coco_folder(
     seed: int = 0,
     test_fraction: float | None = 0.2,
     strict: bool = False,
+    splits: Splits = (None, None, None),
 ) -> DetectionData:
     """Images and boxes of a folder in COCO's layout.
 
@@ -46,6 +47,10 @@ def coco_folder(
         test_fraction: float in (0, 1), the part that is split off, at least one image and not
             all; or `None`: each part is the whole. Defaults to `0.2`.
         strict: see `SizedImages`. Defaults to `False`.
+        splits: what to train on, to validate with and to test on: a JSON file in the folder (or an
+            absolute path) and, after a colon, the folder of its images, of several joined by `+`:
+            `"annotations/instances_train2014.json:train2014"`. Without a colon it is called what
+            follows `instances_`, or else `images`. Defaults to those above.
 
     Returns:
         `DetectionData`. The classes are in the order of their category ids.
@@ -61,29 +66,49 @@ def coco_folder(
     folder = os.fspath(folder)
     name = printable(os.path.basename(os.path.abspath(folder)))
     single = os.path.join(folder, "annotations.json")
-    if os.path.isfile(single):
-        whole = _read(folder, single, "images", name, strict)
+    if any(splits):
+        parts = [_files(folder, split) for split in splits if split]
+    elif os.path.isfile(single):
+        whole = _read(folder, [(single, "images")], name, strict)
         if test_fraction is None:
             return DetectionData(whole, whole, whole)
         return _split(whole, folder, seed, test_fraction)
-    paths = [_find(folder, part) for part in ("train", "val", "test")]
-    if not any(paths[1:]):
-        raise DataError(
-            f"The folder {quoted(folder)} must have a file 'annotations/{_PREFIX}val*.json' or "
-            f"'{_PREFIX}test*.json', received none."
-        )
-    parts = []
-    for path in filter(None, paths):
-        images = os.path.basename(path).removeprefix(_PREFIX).removesuffix(".json")
-        parts.append(_read(folder, path, images, name, strict))
-    for part in parts[1:]:
-        if part.class_names != parts[0].class_names:
-            odd = sorted(set(parts[0].class_names) ^ set(part.class_names))
+    else:
+        splits = [_find(folder, part) for part in ("train", "val", "test")]
+        parts = [[(path, _images_of(path))] for path in splits if path]
+        if not any(splits[1:]):
             raise DataError(
-                f"The parts of {quoted(folder)} must have the same categories, received "
-                f"{f'{odd[0]!r} not in all' if odd else 'another order of them'}."
+                f"The folder {quoted(folder)} must have a file 'annotations/{_PREFIX}val*.json' or "
+                f"'{_PREFIX}test*.json', received none."
             )
-    return in_parts(parts, folder, has_training=paths[0] is not None)
+    parts = [_read(folder, files, name, strict) for files in parts]
+    for part in parts[1:]:
+        _check_same(parts[0].class_names, part.class_names, folder)
+    return in_parts(parts, folder, splits)
+
+
+def _check_same(names, others, folder):
+    if names != others:
+        odd = sorted(set(names) ^ set(others))
+        raise DataError(
+            f"The parts of {quoted(folder)} must have the same categories, received "
+            f"{f'{odd[0]!r} not in all' if odd else 'another order of them'}."
+        )
+
+
+def _images_of(path):
+    """The name of the folder of the images of annotations."""
+    name = os.path.basename(path).removesuffix(".json")
+    return name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else "images"
+
+
+def _files(folder, split):
+    """The annotations of a split and the folders of their images."""
+    found = []
+    for one in split.split("+"):
+        path, _, images = one.strip().partition(":")
+        found.append((os.path.join(folder, path), images or _images_of(path)))
+    return found
 
 
 def _find(folder, part):
@@ -93,7 +118,7 @@ def _find(folder, part):
     if len(paths) > 1:
         raise DataError(
             f"The folder {quoted(folder)} must have one file "
-            f"'annotations/{_PREFIX}{part}*.json', received {len(paths)}."
+            f"'annotations/{_PREFIX}{part}*.json', received {len(paths)}: name the splits."
         )
     return paths[0] if paths else None
 
@@ -109,37 +134,39 @@ def _split(whole, folder, seed, test_fraction):
     order = np.random.default_rng(seed).permutation(images)
     train, test = (whole.select(np.sort(part)) for part in (order[size:], order[:size]))
     test = dataclasses.replace(test, skipped={}, unreadable=[])
-    return in_parts([train, test], folder)
+    return in_parts([train, test], folder, ("train", "test"))
 
 
-def _read(folder, path, images, name, strict):
-    collector = Collector(folder, strict)
+def _read(folder, files, name, strict):
+    collector, categories = Collector(folder, strict), {}
+    for path, images in files:
+        found, listed, boxes = _index(path, collector.skipped)
+        _check_same(list((categories or found).items()), list(found.items()), folder)
+        categories = found
+        for image_id, image in listed.items():
+            own = boxes.get(image_id, [])
+            _add(collector, os.path.join(folder, images), image_id, image, own)
+    return collector.collect(name, categories, files[0][0])
+
+
+def _add(collector, folder, image_id, image, annotations):
     skipped = collector.skipped
-    categories, listed, all_boxes = _index(path, skipped)
-    seen = set()
-    for image_id, image in listed.items():
-        size = image.get("height"), image.get("width")
-        is_sound = all(type(n) is int and 0 < n < _LARGEST for n in size)
-        if not is_sound or not isinstance(image.get("file_name"), str):
-            skipped["malformed images"] += 1
-            continue
-        file = collector.inside(os.path.join(folder, images), image["file_name"])
-        if file in seen:
-            skipped["images listed before"] += 1
-        elif file is not None:
-            seen.add(file)
-            found = all_boxes.get(image_id, [])
-            sound = [one for one in found if _is_box(one)]
-            skipped["malformed boxes"] += len(found) - len(sound)
-            boxes = [
-                (left, top, left + width, top + height)
-                for left, top, width, height in (one["bbox"] for one in sound)
-            ]
-            classes = [one["category_id"] for one in sound]
-            ignored = [one.get("iscrowd", 0) for one in sound]
-            areas = [_area(one, skipped) for one in sound]
-            collector.add(file, size, image_id, boxes, classes, ignored, areas)
-    return collector.collect(name, categories, path)
+    size = image.get("height"), image.get("width")
+    is_sound = all(type(n) is int and 0 < n < _LARGEST for n in size)
+    if not is_sound or not isinstance(image.get("file_name"), str):
+        skipped["malformed images"] += 1
+        return
+    file = collector.inside(folder, image["file_name"])
+    if file is None or not collector.is_new(file):
+        return
+    sound = [one for one in annotations if _is_box(one)]
+    skipped["malformed boxes"] += len(annotations) - len(sound)
+    boxes = np.array([one["bbox"] for one in sound], "float64").reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    classes = [one["category_id"] for one in sound]
+    ignored = [one.get("iscrowd", 0) for one in sound]
+    areas = [_area(one, skipped) for one in sound]
+    collector.add(file, size, image_id, boxes, classes, ignored, areas)
 
 
 def _index(path, skipped):

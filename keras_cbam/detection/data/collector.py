@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from keras_cbam.detection.data.detection_set import DetectionData, DetectionSet
 from keras_cbam.detection.data.sized_images import SizedImages
 from keras_cbam.errors import DataError, printable, quoted
 
+# What to train on, to validate with and to test on; `None` is what the folder has.
+Splits = Sequence[str | None]
+
 
 class Collector:
     """Gathers images of a folder, which no path may lead out of, and counts what is left out."""
@@ -22,7 +26,14 @@ class Collector:
         self.root = pathlib.Path(os.path.realpath(root))
         self.skipped = collections.Counter()
         self.unreadable = []
-        self._rows = []
+        self._rows, self._seen = [], set()
+
+    def is_new(self, key: str) -> bool:
+        """Whether an image was not listed before; counts it if it was."""
+        self.skipped["images listed before"] += key in self._seen
+        is_new = key not in self._seen
+        self._seen.add(key)
+        return is_new
 
     def inside(self, folder: str, name: str) -> str | None:
         """The path of a file of the data; `None`, with a count, if there is none in `root`."""
@@ -97,9 +108,11 @@ class Collector:
         )
 
 
-def in_parts(parts, folder, has_training=True):
-    """Up to three parts as `DetectionData`; DataError if there is no box to train on."""
-    if not has_training:
+def in_parts(parts: list[DetectionSet], folder: str, splits: Splits) -> DetectionData:
+    """The parts of three splits, some of which may be `None`; DataError if they do not suffice."""
+    if not any(splits[1:]):
+        raise DataError(f"{quoted(folder)} must have a part to test on, received none.")
+    if not splits[0]:
         parts = [parts[0].select([]), *parts]
     elif not any(map(len, parts[0].boxes)):
         raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")

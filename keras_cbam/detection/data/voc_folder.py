@@ -1,11 +1,11 @@
-"""Folders in the layout of PASCAL VOC 2007."""
+"""Folders in the layout of PASCAL VOC: one year, or a union of several."""
 
 import math
 import os
 import xml.etree.ElementTree
 
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
-from keras_cbam.detection.data.collector import Collector, in_parts
+from keras_cbam.detection.data.collector import Collector, Splits, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.extra import library
 from keras_cbam.errors import DataError, first_line, printable, quoted
@@ -15,10 +15,13 @@ _PARTS = (
     *(("trainval", "test"), ("train", "val", "test"), ("train", "val")),
     *(("val", "test"), ("val",), ("test",)),
 )
+_LISTS = os.path.join("ImageSets", "Main")
 
 
-def voc_folder(folder: str | os.PathLike, strict: bool = False) -> DetectionData:
-    """Images and boxes of a folder in the layout of VOC 2007.
+def voc_folder(
+    folder: str | os.PathLike, strict: bool = False, splits: Splits = (None, None, None)
+) -> DetectionData:
+    """Images and boxes of a folder in the layout of VOC 2007, or of one with a subfolder a year.
 
     VOC counts pixels from 1, and its boxes include the last: `xmin, ymin, xmax, ymax` become the
     edges `xmin - 1, ymin - 1, xmax, ymax`. What cannot be used is left out, see `coco_folder`.
@@ -26,54 +29,83 @@ def voc_folder(folder: str | os.PathLike, strict: bool = False) -> DetectionData
     Args:
         folder: path of a folder with `Annotations/*.xml`, `JPEGImages/*.jpg`, and the names of the
             images in `ImageSets/Main/trainval.txt` and `test.txt`; or else in `train.txt` and
-            `val.txt`, and those to test on in `test.txt` if there is one.
+            `val.txt`, and those to test on in `test.txt` if there is one. Or of a folder with such
+            subfolders, as `VOCdevkit`: a part is then the union of what they have of it.
         strict: see `SizedImages`. Defaults to `False`.
+        splits: what to train on, to validate with and to test on, lists of the folder or of its
+            subfolders: `"VOC2007/trainval+VOC2012/trainval"`. Defaults to those above.
 
     Returns:
-        `DetectionData` of the training part's classes, sorted; difficult objects are `ignored`.
+        `DetectionData` of the training part's classes, sorted; difficult objects are `ignored`. In
+        a union, image ids begin with the subfolder.
 
     Raises:
         DataError: if the folder cannot be used, or an XML file is malformed or has a DTD.
 
     Example:
 
-    >>> len(voc_folder("VOCdevkit/VOC2007").class_names)
-    20
+    >>> data = voc_folder("VOCdevkit")
+    >>> len(data.train), len(data.test), len(data.class_names)
+    (16551, 4952, 20)
     """
     folder = os.fspath(folder)
     name = printable(os.path.basename(os.path.abspath(folder)))
-    lists = os.path.join(folder, "ImageSets", "Main")
-    for parts_of in _PARTS:
-        paths = [os.path.join(lists, f"{part}.txt") for part in parts_of]
-        if all(map(os.path.isfile, paths)):
-            break
-    else:
-        raise DataError(
-            f"The folder {quoted(folder)} must have the lists trainval.txt and test.txt, or "
-            "train.txt and val.txt, in 'ImageSets/Main'; or val.txt or test.txt to measure on."
-        )
-    found = [_read(folder, path, strict) for path in paths]
-    class_names = {key: key for key in found[0].class_names()}
-    parts = [part.collect(name, class_names, path) for part, path in zip(found, paths)]
-    return in_parts(parts, folder, has_training=parts_of[0].startswith("train"))
+    if not any(splits):
+        splits = _present(folder)
+    parts = []
+    for part in (part for part in splits if part):
+        collector = Collector(folder, strict)
+        for one in part.split("+"):
+            _read(collector, folder, *one.strip().rpartition("/")[::2])
+        parts.append((part, collector))
+    class_names = {key: key for key in parts[0][1].class_names()}
+    found = [each.collect(name, class_names, f"{folder}: {part}") for part, each in parts]
+    return in_parts(found, folder, splits)
 
 
-def _read(folder, list_path, strict):
+def voc_years(folder: str) -> list[str]:
+    """The subfolders of a folder in VOC's layout, `""` for the folder itself."""
+    if os.path.isdir(os.path.join(folder, _LISTS)):
+        return [""]
+    names = sorted(os.listdir(folder))
+    return [name for name in names if os.path.isdir(os.path.join(folder, name, _LISTS))]
+
+
+def _present(folder):
+    """The three splits of the lists that a folder has."""
+
+    def union(part):
+        paths = {year: os.path.join(folder, year, _LISTS, f"{part}.txt") for year in years}
+        return "+".join(f"{year}/{part}" for year, path in paths.items() if os.path.isfile(path))
+
+    years = voc_years(folder)
+    for parts in _PARTS:
+        found = [union(part) for part in parts]
+        if all(found):
+            return found if parts[0].startswith("train") else [None, *found]
+    raise DataError(
+        f"The folder {quoted(folder)} must have the lists trainval.txt and test.txt, or "
+        "train.txt and val.txt, in 'ImageSets/Main'; or val.txt or test.txt to measure on."
+    )
+
+
+def _read(collector, folder, year, part):
+    root = os.path.join(folder, year)
+    list_path = os.path.join(root, _LISTS, f"{part}.txt")
     try:
         with open(list_path, encoding="utf-8") as file:
             # The lists of a class have a second column.
-            image_ids = [line.split()[0] for line in file if line.strip()]
+            names = [line.split()[0] for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{quoted(list_path)} cannot be read: {first_line(error)}.") from error
-    collector = Collector(folder, strict)
-    collector.skipped["images listed before"] += len(image_ids) - len(set(image_ids))
-    for image_id in dict.fromkeys(image_ids):
-        annotation = collector.inside(os.path.join(folder, "Annotations"), f"{image_id}.xml")
-        if annotation is not None:
-            image = collector.inside(os.path.join(folder, "JPEGImages"), f"{image_id}.jpg")
-            if image is not None:
+    for name in names:
+        # Other years have images of the same names.
+        image_id = f"{year}/{name}" if year else name
+        if collector.is_new(image_id):
+            annotation = collector.inside(os.path.join(root, "Annotations"), f"{name}.xml")
+            image = annotation and collector.inside(os.path.join(root, "JPEGImages"), f"{name}.jpg")
+            if image:
                 _add(collector, image, annotation, image_id)
-    return collector
 
 
 def _add(collector, image, annotation, image_id):

@@ -35,6 +35,7 @@ class Detector(keras.Model):
         confidence_threshold: float = 0.01,
         iou_threshold: float = 0.45,
         max_detections: int = 200,
+        short_side: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -48,6 +49,8 @@ class Detector(keras.Model):
         self.confidence_threshold = confidence_threshold
         self.iou_threshold = iou_threshold
         self.max_detections = positive_integer("max_detections", max_detections)
+        # How images are fitted into the size that the model takes, see `fitted_size`.
+        self.short_side = short_side
         self.pyramid = _pyramid(backbone)
         self.image_size = backbone.input_shape[1:3]
         # For what is built on the backbone's feature maps.

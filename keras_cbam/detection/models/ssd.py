@@ -50,7 +50,8 @@ class SSD(Detector):
         head_kernel_size: int, of the predicting convolutions. Defaults to `3`.
         use_batch_norm: bool, whether the further convolutions are normalized. Defaults to `False`.
         **kwargs: `name`, `dtype`, and those of non-maximum suppression within a class:
-            `confidence_threshold=0.01`, `iou_threshold=0.45`, `max_detections=200`.
+            `confidence_threshold=0.01`, `iou_threshold=0.45`, `max_detections=200`; and
+            `short_side=None`, how images of other sizes are fitted, see `detection_batches`.
 
     Call arguments:
         images: tensor `(batch, height, width, 3)`, pixels in [0, 255].

@@ -1,3 +1,4 @@
+import pathlib
 import subprocess
 import sys
 
@@ -247,3 +248,39 @@ next(batches)
 @pytest.mark.parametrize("attempt", range(3))
 def test_a_script_that_reads_one_batch_ends(attempt):
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=60, capture_output=True)
+
+
+def sides_of(batches):
+    """The heights of images of 40 by 30 pixels, white, in each batch."""
+    return [
+        {int((image[..., 0] > 0).sum(axis=0).max()) for image in images} for images, *_ in batches
+    ]
+
+
+def test_one_short_side_is_drawn_for_each_batch(tmp_path):
+    data = coco_folder(write_many(tmp_path, 24)).train
+    for path in data.images.paths:
+        write_image(pathlib.Path(path), colour=255)
+    given = {"image_size": 64, "short_side": (15, 24, 30), "augment": "none"}
+    with reading(data.images):
+        batches, again, other = (
+            as_arrays(detection_batches(data, 2, training=True, epoch=epoch, **given))
+            for epoch in (1, 1, 2)
+        )
+        rest = as_arrays(detection_batches(data, 2, training=True, epoch=1, first_step=7, **given))
+        test = as_arrays(detection_batches(data, 2, **given))
+        process = as_arrays(
+            detection_batches(data, 2, training=True, epoch=1, devices=Devices(2, 2, 1), **given)
+        )
+    sides = sides_of(batches)
+    assert all(len(each) == 1 for each in sides)
+    assert set.union(*sides) == {15, 24, 30}
+    assert sides == sides_of(again) != sides_of(other)
+    assert sides_of(rest) == sides[7:]
+    assert sides_of(process) == sides
+    # The largest.
+    assert set.union(*sides_of(test)) == {30}
+    for images, boxes, _ in batches:
+        assert images.shape[1:] == (64, 64, 3)
+        height = (images[0, ..., 0] > 0).sum(axis=0).max()
+        assert boxes[0, 0, 3] == pytest.approx(9 * height / 30)

@@ -257,3 +257,32 @@ def test_annotations_are_parsed_once_until_they_change(folder, monkeypatch):
     train_json(folder, annotations=[coco_box(3, [1, 1, 5, 5])])
     assert len(coco_folder(folder).train.boxes[0]) == 1
     assert len(parsed) == 3
+
+
+def test_any_file_and_image_folder(folder, tmp_path):
+    """A union of two files to train on; one is without the prefix."""
+    write_image(folder / "photos" / "d.png")
+    coco_json(folder / "more.json", {7: "d.png"}, [coco_box(7, [1, 1, 5, 5], 5)])
+    train = "annotations/instances_train2017.json + more.json:photos"
+    absolute = str(folder / "annotations" / "instances_val2017.json")
+    data = load_detection_data(folder, splits=(train, None, absolute))
+    assert data.train.image_ids == [3, 4, 7]
+    assert data.train.images.paths[2] == str(folder / "photos" / "d.png")
+    assert data.train.classes[2].tolist() == [1]
+    assert data.test.image_ids == [9]
+    (folder / "photos").rename(folder / "images")
+    splits = ("more.json", "annotations/instances_val2017.json", "more.json")
+    data = load_detection_data(folder, splits=splits)
+    parts = (data.train, data.validation, data.test)
+    assert [part.image_ids for part in parts] == [[7], [9], [7]]
+    with pytest.raises(DataError, match=r"gone\.json' cannot be read"):
+        load_detection_data(folder, splits=("gone.json", None, "more.json"))
+    with pytest.raises(DataError, match="must have a part to test on"):
+        load_detection_data(folder, splits=("more.json", None, None))
+
+
+def test_files_of_a_union_have_the_same_categories(folder):
+    coco_json(folder / "more.json", {7: "d.png"}, [], categories=((1, "cat"), (6, "dog")))
+    train = "annotations/instances_train2017.json:train2017+more.json:photos"
+    with pytest.raises(DataError, match="must have the same categories"):
+        load_detection_data(folder, splits=(train, None, "more.json:photos"))

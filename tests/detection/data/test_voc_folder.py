@@ -135,3 +135,53 @@ def test_no_boxes_or_no_lists(tmp_path):
     (tmp_path / "ImageSets" / "Main" / "test.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="cannot be read"):
         voc_folder(tmp_path)
+
+
+def write_devkit(folder):
+    """Two years, which both have an image 000001; the first has a test part."""
+    write_voc(folder / "VOC2007")
+    train = {"000001": voc_xml(voc_object("cow", (1, 1, 9, 9)))}
+    write_voc(folder / "VOC2012", train, {"000001": train["000001"]}, ("trainval", "val"))
+    return folder
+
+
+def test_a_folder_of_years_is_their_union(tmp_path):
+    data = load_detection_data(write_devkit(tmp_path / "VOCdevkit"))
+    train = data.train
+    assert (data.name, data.class_names) == ("VOCdevkit", ["cat", "cow", "dog"])
+    assert train.image_ids == ["VOC2007/000001", "VOC2007/000002", "VOC2012/000001"]
+    assert [boxes.shape[0] for boxes in train.boxes] == [2, 0, 1]
+    assert train.images.paths[0] != train.images.paths[2]
+    assert data.test.image_ids == ["VOC2007/000003"]
+    assert data.validation is data.test
+    assert train.skipped == {}
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        (("VOC2012/trainval", None, "VOC2007/test"), (["cow"], 1, 1, 1)),
+        (("VOC2007/trainval+VOC2012/val", "VOC2012/val", "VOC2007/test"), (["cat"], 3, 1, 1)),
+        # The same image twice.
+        (("VOC2012/trainval + VOC2012/val", None, "VOC2007/test"), (["cow"], 1, 1, 1)),
+        ((None, None, "VOC2007/test+VOC2012/val"), (["cat"], 0, 2, 2)),
+    ],
+)
+def test_splits_that_are_asked_for(tmp_path, splits, expected):
+    data = load_detection_data(write_devkit(tmp_path), splits=splits)
+    parts = (data.train, data.validation, data.test)
+    assert (data.class_names[:1], *map(len, parts)) == expected
+    assert (data.validation is data.test) == (splits[1] is None)
+
+
+def test_a_split_of_one_year(tmp_path):
+    data = load_detection_data(write_voc(tmp_path), splits=("test", None, "trainval"))
+    assert (data.train.image_ids, len(data.test)) == (["000003"], 2)
+
+
+def test_splits_that_are_not_there(tmp_path):
+    folder = write_devkit(tmp_path)
+    with pytest.raises(DataError, match=r"VOC2012/ImageSets/Main/test\.txt' cannot be read"):
+        voc_folder(folder, splits=("VOC2007/trainval", None, "VOC2012/test"))
+    with pytest.raises(DataError, match="must have a part to test on"):
+        voc_folder(folder, splits=("VOC2007/trainval", None, None))
