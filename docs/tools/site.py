@@ -1,5 +1,6 @@
 """Hook of mkdocs: the pages of the site that are made from other files when it is built.
 
+- the reference of a room, from the names that its `__init__.py` imports;
 - the command's options, from the parsers of `keras-cbam`, without importing Keras;
 - the notebooks, as Markdown with their images;
 - the example scripts, CONTRIBUTING.md, SECURITY.md and CHANGELOG.md, as they stand.
@@ -8,6 +9,7 @@ A page says where its generated text goes by a comment such as `<!-- generated: 
 """
 
 import argparse
+import ast
 import importlib
 import pathlib
 import re
@@ -21,7 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path.append(str(pathlib.Path(__file__).parent))
 formulas = importlib.import_module("formulas")
 
-MARK = re.compile(r"<!-- generated: (\w+) -->")
+MARK = re.compile(r"<!-- generated: (\w+) ?(\w*) -->")
 # Links that work in the repository, as they are on the site.
 LINKS = (
     (r"\]\((?:\.\./)?notebooks/(\w+)\.ipynb\)", r"](notebooks/\1.md)"),
@@ -56,7 +58,7 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Puts generated text in the place of its mark, and turns links of the repository around."""
-    markdown = MARK.sub(lambda mark: GENERATORS[mark[1]](), markdown)
+    markdown = MARK.sub(lambda mark: GENERATORS[mark[1]](*filter(None, [mark[2]])), markdown)
     for old, new in LINKS:
         markdown = re.sub(old, new, markdown)
     return markdown
@@ -82,6 +84,15 @@ def examples():
         title = text.split('"""')[1].splitlines()[0].rstrip(".")
         parts.append(f"## {title}\n\n`examples/{path.name}`\n\n```python\n{text}```\n")
     return "\n".join(parts)
+
+
+def reference(room):
+    """An entry of mkdocstrings for each public name of a room, in the order of its imports."""
+    tree = ast.parse((ROOT / "keras_cbam" / room / "__init__.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    inside = [node for node in imports if str(node.module).startswith(f"keras_cbam.{room}.")]
+    names = [alias.name for node in inside for alias in node.names]
+    return "\n\n".join(f"::: keras_cbam.{room}.{name}" for name in names)
 
 
 def command_line():
@@ -128,6 +139,7 @@ def row(action):
 
 
 GENERATORS = {
+    "reference": reference,
     "command_line": command_line,
     "examples": examples,
     **{name.lower(): (lambda name=name: read(name)) for name in FILES},
