@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from keras_cbam.layers import CBAM as CBAM
     from keras_cbam.layers import AttentionLayer as AttentionLayer
     from keras_cbam.layers import ChannelAttention as ChannelAttention
+    from keras_cbam.layers import ConvolutionControl as ConvolutionControl
     from keras_cbam.layers import SpatialAttention as SpatialAttention
     from keras_cbam.visualization import attention_maps as attention_maps
     from keras_cbam.visualization import grad_cam as grad_cam
     from keras_cbam.visualization import plot_attention as plot_attention
     from keras_cbam.visualization import plot_grad_cam as plot_grad_cam
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 import_lazily(__name__)
 

@@ -21,6 +21,7 @@ from keras_cbam.errors import boolean, first_line, near_names
 from keras_cbam.layers.bam import BAM
 from keras_cbam.layers.cbam import CBAM
 from keras_cbam.layers.channel_attention import ChannelAttention
+from keras_cbam.layers.convolution_control import ConvolutionControl
 from keras_cbam.layers.spatial_attention import SpatialAttention
 
 ATTENTION = {
@@ -29,6 +30,7 @@ ATTENTION = {
     "channel": (ChannelAttention, {}),
     "spatial": (SpatialAttention, {}),
     "bam": (BAM, {}),
+    "control": (ConvolutionControl, {}),
 }
 
 

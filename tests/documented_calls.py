@@ -115,7 +115,7 @@ def insertion() -> None:
     model = small_network()
     assert find_sites(attention_backbone("MobileNet", None, weights=None, alpha=0.25))
     names = ["first", "second"]
-    for attention in ("cbam", "se", "channel", "spatial", "bam"):
+    for attention in ("cbam", "se", "channel", "spatial", "bam", "control"):
         insert_attention(model, attention, names, start_as_identity=attention != "bam")
     insert_attention(
         model, {"class_name": "cbam", "config": {"reduction_ratio": 8}}, where="first|second"

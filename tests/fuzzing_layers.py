@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from hypothesis import strategies as st
 
-from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, ConvolutionControl, SpatialAttention
 from keras_cbam.attention import ATTENTION, layer_for_site
 
-LAYERS = (ChannelAttention, SpatialAttention, CBAM, BAM)
+LAYERS = (ChannelAttention, SpatialAttention, CBAM, BAM, ConvolutionControl)
 SHAPE = (2, 5, 6, 8)
 
 WORDS = st.sampled_from(
@@ -94,6 +94,10 @@ ARGUMENTS = {
         **_RATIO,
         "dilation_rate": st.integers(1, 4),
         "combine": st.sampled_from(["add", "multiply"]),
+    },
+    ConvolutionControl: {
+        **{name: values for name, values in _SHARED.items() if name != "gate_activation"},
+        **_RATIO,
     },
 }
 

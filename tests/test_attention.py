@@ -4,7 +4,7 @@ import re
 import keras
 import pytest
 
-from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, ConvolutionControl, SpatialAttention
 from keras_cbam.attention import attention_template, layer_for_site
 
 
@@ -63,6 +63,7 @@ def config(**given):
         # What follows the builder.
         ("cbam", None),
         ("bam", None),
+        ("control", None),
         (config(), None),
         ({"class_name": "cbam"}, None),
         (CBAM, None),
@@ -95,6 +96,13 @@ def test_bam():
     layer = layer_for_site("bam", "site", start_as_identity=False, dtype="mixed_float16")
     assert type(layer) is BAM
     assert (layer.name, layer.combine, layer.compute_dtype) == ("site_bam", "add", "float16")
+
+
+def test_the_control():
+    layer = layer_for_site("control", "site", data_format="channels_first")
+    assert type(layer) is ConvolutionControl
+    found = (layer.name, layer.reduction_ratio, layer.data_format)
+    assert found == ("site_control", 16, "channels_first")
 
 
 @pytest.mark.parametrize("attention", [None, lambda site: None, lambda: None])

@@ -3,7 +3,13 @@ import math
 import keras
 import pytest
 
-from keras_cbam import CBAM, ChannelAttention, SpatialAttention, insert_attention
+from keras_cbam import (
+    CBAM,
+    ChannelAttention,
+    ConvolutionControl,
+    SpatialAttention,
+    insert_attention,
+)
 from keras_cbam.cost import cost_table, count_multiply_adds, count_parameters
 
 
@@ -83,6 +89,7 @@ LAYERS = keras.layers
         (SpatialAttention(3, pooling="conv"), (9, 8, 4), 9 * 8 * (18 + 8)),
         (CBAM(2), (9, 8, 4), 2 * 2 * 4 * 2 + 9 * 8 * 98),
         (CBAM(2, arrangement="channel"), (9, 8, 4), 2 * 2 * 4 * 2),
+        (ConvolutionControl(2), (9, 8, 4), 9 * 8 * 4 * 2 * 2),
         (CBAM(2, data_format="channels_first"), (4, 9, 8), 2 * 2 * 4 * 2 + 9 * 8 * 98),
     ],
     ids=lambda value: value.name if isinstance(value, keras.layers.Layer) else None,

@@ -10,7 +10,7 @@ import numpy as np
 from keras_cbam import models
 from keras_cbam._compat import inner_layers
 from keras_cbam.applications import attention_classifier
-from keras_cbam.classification.arguments import ClassifierArguments
+from keras_cbam.classification.arguments import SMALL_NETWORK, ClassifierArguments
 from keras_cbam.classification.evaluate import load_images, measure
 from keras_cbam.classification.recipes import recipe_phases
 from keras_cbam.data.batches import evaluation_batches, reading, training_batches
@@ -18,17 +18,22 @@ from keras_cbam.data.image_sources import ArrayImages
 from keras_cbam.data.labelled_images import ImageData, LabelledImages
 from keras_cbam.data.order import ONE_DEVICE, spread
 from keras_cbam.errors import TrainingError
+from keras_cbam.insertion.insert import insert_attention
 from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
 from keras_cbam.training.trainer import Run, fit, train
+from keras_cbam.visualization.class_maps import class_activation
 from keras_cbam.visualization.figures import plot_attention, plot_grad_cam
 from keras_cbam.visualization.layer_maps import has_attention
+from keras_cbam.visualization.localization import area_share, energy_inside
 from keras_cbam.visualization.run_figures import plot_confusion_matrix, plot_learning_curves
 
 # Test images on which the reloaded models are compared with the model in memory.
 SAMPLE_SIZE = 64
+# Pixels up to this are the ground of the embedded images.
+DARK = 16
 # Test images in the Grad-CAM figure; attention has rows enough with the first of them.
 IMAGES_DRAWN = 3
 
@@ -59,6 +64,9 @@ class ClassificationTask:
         try:
             if arguments.recipe == "paper":
                 return getattr(models, arguments.backbone)(**given)
+            if arguments.backbone == SMALL_NETWORK:
+                model = getattr(models, SMALL_NETWORK)(**{**given, "attention": None})
+                return insert_attention(model, arguments.attention, arguments.where)
             given |= {"where": arguments.where, "weights": arguments.weights}
             model = attention_classifier(arguments.backbone, **given)
         except TypeError as error:
@@ -104,7 +112,12 @@ class ClassificationTask:
         return batches
 
     def measure(self, model, data):
-        return measure(model, data.test, data.class_names, self.arguments.batch_size)
+        metrics, predictions = measure(
+            model, data.test, data.class_names, self.arguments.batch_size
+        )
+        if self.arguments.data is None:
+            metrics["grad_cam"] = _grad_cam_on_garments(model, data.test)
+        return metrics, predictions
 
     def artefacts(self, model, data, history, report, predictions):
         images, _ = data.test.images.read(spread(len(data.test), IMAGES_DRAWN))
@@ -131,6 +144,19 @@ class ClassificationTask:
         if not difference <= tolerance:
             raise TrainingError(f"largest difference {difference:.2g}, allowed {tolerance:.2g}")
         return {"probabilities": difference}
+
+
+def _grad_cam_on_garments(model, part):
+    """How much of Grad-CAM lies on the garments, which the embedded images show on black."""
+    images, _ = part.images.read(np.arange(len(part)))
+    found = class_activation(model, images)
+    masks = images.max(axis=-1) > DARK
+    return {
+        "layer": found.layer,
+        "size": list(found.size),
+        "energy_inside": float(np.nanmean(energy_inside(found.maps, masks))),
+        "area_share": float(np.mean(area_share(found.maps, masks))),
+    }
 
 
 @with_signature(ClassifierArguments)

@@ -24,7 +24,8 @@ def _add(commands, verb, task, models):
     description = (
         f"Trains {models} with each kind of attention and each random seed, all else alike, and "
         "tells the difference from the first kind with its 95 % interval. An interrupted "
-        "comparison is resumed where it was. Needs pip install keras_cbam[compare]."
+        "comparison is resumed where it was. `control` is no attention, but as many parameters in "
+        "plain 1x1 convolutions at the same places. Needs pip install keras_cbam[compare]."
     )
     parser = add_command(commands, verb, run, show, summary, description)
     parser.set_defaults(task=task)

@@ -9,7 +9,7 @@ def add(commands):
     summary = "count parameters and multiply-adds with and without attention"
     add = add_command(commands, "cost", run, show, summary, __doc__).add_argument
     add("name", metavar="NAME", help="a model of keras.applications")
-    text = "cbam, se, bam, channel or spatial (default: %(default)s)"
+    text = "cbam, se, bam, channel, spatial or control (default: %(default)s)"
     add("--attention", default="cbam", metavar="NAME", help=text)
     text = "the layers that get attention (default: those of find_sites)"
     add("--where", default="auto", metavar="REGEX", help=text)

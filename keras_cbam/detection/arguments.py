@@ -89,8 +89,8 @@ class DetectorArguments(RunArguments):
         "small, vgg16, mobilenet or a model of keras.applications", metavar="NAME"
     )
     attention: Any = network_field(  # noqa: RUF009
-        "cbam, se, bam, channel, spatial or none: before every classifier of ssd and stairnet, in "
-        "the blocks of the backbone of faster_rcnn",
+        "cbam, se, bam, channel, spatial, control or none: before every classifier of ssd and "
+        "stairnet, in the blocks of the backbone of faster_rcnn",
         "cbam",
         metavar="NAME",
     )

@@ -28,11 +28,11 @@ def insert_attention(
         model: Functional or built Sequential `keras.Model`; nested and wrapped models
             (`TimeDistributed`) are searched too. Of a task of keras_hub or keras_cv its backbone.
         attention: string, `"cbam"`, `"se"` (Squeeze-and-Excitation: `ChannelAttention` with the
-            mean alone), `"channel"`, `"spatial"` or `"bam"`; dict `{"class_name": ..., "config":
-            {...}}` of such a name or of `keras.saving.serialize_keras_object`; layer, whose config
-            is copied; layer class or `functools.partial` of one; callable that returns one of
-            these, or `None`, for the site's name if it has a parameter; or `None`: an exact copy.
-            Defaults to `"cbam"`.
+            mean alone), `"channel"`, `"spatial"`, `"bam"` or `"control"` (`ConvolutionControl`, no
+            attention); dict `{"class_name": ..., "config": {...}}` of such a name or of
+            `keras.saving.serialize_keras_object`; layer, whose config is copied; layer class or
+            `functools.partial` of one; callable that returns one of these, or `None`, for the
+            site's name if it has a parameter; or `None`: an exact copy. Defaults to `"cbam"`.
         where: the layers that get attention. `"auto"` for those of `find_sites`, a regular
             expression that matches the whole name of a layer or its whole path (`<model>/<layer>`
             in nested models), a collection of names, or a predicate on the layer. Defaults to

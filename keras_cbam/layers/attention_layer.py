@@ -85,6 +85,7 @@ class AttentionLayer(keras.layers.Layer):
 
     own_arguments: tuple[str, ...] = ()
     pooling: tuple[str, ...]
+    has_maps = True
 
     def __init__(
         self,

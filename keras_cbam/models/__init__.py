@@ -4,6 +4,7 @@ from keras_cbam.models.checkpoints import load_pytorch_checkpoint
 from keras_cbam.models.mobilenet import MobileNet
 from keras_cbam.models.resnet import (
     ResNet,
+    ResNet14,
     ResNet18,
     ResNet34,
     ResNet50,
@@ -18,6 +19,7 @@ __all__ = [
     "ResNeXt50",
     "ResNeXt101",
     "ResNet",
+    "ResNet14",
     "ResNet18",
     "ResNet34",
     "ResNet50",

@@ -1,4 +1,4 @@
-"""The residual networks of the CBAM paper."""
+"""The residual networks of the CBAM paper, and one for small images."""
 
 import inspect
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from keras_cbam._types import Activation, Attention
 from keras_cbam.errors import one_of, positive_integer
 from keras_cbam.models.building import conv, network_inputs, norm, padded, with_attention, with_top
 
-# Blocks in each of the four stages, and whether they are bottlenecks.
+# Blocks in each stage, and whether they are bottlenecks. Three stages are for small images.
 DEPTHS = {
+    14: ((2, 2, 2), False),
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
     50: ((3, 4, 6, 3), True),
@@ -38,16 +39,20 @@ def ResNet(
 ) -> keras.Model:
     """A residual network of the CBAM paper, with attention as its official code has it.
 
+    Depth 14 is not the paper's: it has three stages of 16, 32 and 64 channels, as He et al. build
+    them for CIFAR-10 (section 4.2, n = 2), so that images of 32 pixels end in maps of 8 x 8.
+
     The layers have the names of the official code, with underscores: `layer1_0_conv1`. Padding and
     batch normalization are PyTorch's, initializers He's.
 
     Args:
-        depth: int, 18 or 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
+        depth: int, 14, 18 or 34 (blocks of two 3x3 convolutions), 50 or 101 (bottlenecks).
         attention: `"cbam"` (with batch normalization after the 7x7) or `"se"`, at the end of each
-            residual branch; `"bam"` (branches multiplied), after the first three stages; or
-            anything else that `insert_attention` takes, at the end of each residual branch. Only
-            attention that is named is as in the official code, its start too. Defaults to `"cbam"`.
-        width: float, factor of the channels of all blocks; the stem keeps 64. Defaults to `1.0`.
+            residual branch; `"bam"` (branches multiplied), after each stage except the
+            last; or anything else that `insert_attention` takes, at the end of each residual
+            branch. Only attention that is named is as in the official code, its start too. Defaults
+            to `"cbam"`.
+        width: float, factor of the channels of all blocks, not of the stem. Defaults to `1.0`.
         cardinality: int, groups of a bottleneck's 3x3 convolution. Defaults to `1`.
         base_width: int, channels of a group for each 64 of the stage: a bottleneck's inner width is
             `channels * base_width // 64 * cardinality`. Defaults to `64`.
@@ -95,19 +100,20 @@ def ResNet(
     positive_integer("cardinality", cardinality)
     positive_integer("base_width", base_width)
     blocks, is_bottleneck = DEPTHS[depth]
+    channels = 16 if len(blocks) == 3 else 64
     if not is_bottleneck and (cardinality, base_width) != (1, 64):
         raise ValueError(
             "`cardinality` and `base_width` are for the bottlenecks of depths 50 and 101. "
             f"Received: depth={depth}, cardinality={cardinality}, base_width={base_width}"
         )
-    if int(64 * width) * base_width // 64 < 1:
+    if int(channels * width) * base_width // 64 < 1:
         raise ValueError(
             "`width` and `base_width` leave no channels. "
             f"Received: width={width}, base_width={base_width}"
         )
-    x = _stem(x, stem)
+    x = _stem(x, stem, channels)
     for stage, count in enumerate(blocks):
-        planes = int(64 * 2**stage * width)
+        planes = int(channels * 2**stage * width)
         for block in range(count):
             strides = 2 if stage > 0 and block == 0 else 1
             if is_bottleneck:
@@ -121,16 +127,16 @@ def ResNet(
     outputs = with_top(x, include_top, pooling, num_classes, classifier_activation)
     model = keras.Model(inputs, outputs, name=name or f"resnet{depth}")
     if attention == "bam":
-        where = [f"layer{stage + 1}_{blocks[stage] - 1}_relu" for stage in range(3)]
+        where = [f"layer{stage + 1}_{blocks[stage] - 1}_relu" for stage in range(len(blocks) - 1)]
     else:
         where = rf"^layer\d_\d+_bn{len(convolutions)}$"
     return with_attention(model, attention, where, start_as_identity)
 
 
-def _stem(x, stem):
+def _stem(x, stem, channels):
     if stem == "cifar":
-        return keras.layers.ReLU(name="relu")(norm(conv(x, 64, 3, "conv1"), "bn1"))
-    x = keras.layers.ReLU(name="relu")(norm(conv(x, 64, 7, "conv1", strides=2), "bn1"))
+        return keras.layers.ReLU(name="relu")(norm(conv(x, channels, 3, "conv1"), "bn1"))
+    x = keras.layers.ReLU(name="relu")(norm(conv(x, channels, 7, "conv1", strides=2), "bn1"))
     # A ReLU's outputs are not negative: zeros around them are as good as PyTorch's -inf.
     return keras.layers.MaxPooling2D(3, strides=2, name="maxpool")(padded(x, 3, "maxpool"))
 
@@ -163,6 +169,7 @@ def _shorthand(name, depth, **fixed) -> Callable[..., keras.Model]:
     return build
 
 
+ResNet14 = _shorthand("ResNet14", 14, stem="cifar")
 ResNet18 = _shorthand("ResNet18", 18)
 ResNet34 = _shorthand("ResNet34", 34)
 ResNet50 = _shorthand("ResNet50", 50)

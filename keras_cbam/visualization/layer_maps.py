@@ -137,13 +137,17 @@ def _starts_as_identity(layer):
 
 
 def has_attention(model: keras.Model) -> bool:
-    """Whether a model has attention layers of this package."""
-    return any(isinstance(layer, AttentionLayer) for layer in inner_layers(model))
+    """Whether a model has attention layers of this package, whose maps can be shown."""
+    return any(_has_maps(layer) for layer in inner_layers(model))
+
+
+def _has_maps(layer):
+    return isinstance(layer, AttentionLayer) and layer.has_maps
 
 
 def is_untrained(model: keras.Model) -> bool:
     """Whether all attention layers of a model are still the identities that they started as."""
-    found = [one for one in find_operations(model).values() if isinstance(one, AttentionLayer)]
+    found = [one for one in find_operations(model).values() if _has_maps(one)]
     scales = [
         [getattr(part, "identity_scale", None) for part in inner_layers(one)] for one in found
     ]
@@ -154,7 +158,7 @@ def is_untrained(model: keras.Model) -> bool:
 def _chosen(model, layers):
     """`{name: layer}` of all attention layers, the name is the path if it must be; those chosen."""
     operations = find_operations(model).items()
-    found = {path: layer for path, layer in operations if isinstance(layer, AttentionLayer)}
+    found = {path: layer for path, layer in operations if _has_maps(layer)}
     message = "The model has no attention layer of keras_cbam: put `CBAM()` in it, or insert it by "
     require(found, f"{message}`insert_attention(model)`.", model)
     counts = collections.Counter(layer.name for layer in found.values())

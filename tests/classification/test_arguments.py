@@ -35,8 +35,8 @@ def of_names(arguments, names):
         (
             LEAST["default"],
             {
-                **{"backbone": "MobileNet", "backbone_arguments": {"alpha": 0.5}, "epochs": 9},
-                **{"where": r"conv_pw_(1|3|5|11|13)_relu", "image_size": 40, "batch_size": 128},
+                **{"backbone": "ResNet14", "backbone_arguments": {}, "epochs": 8},
+                **{"where": "auto", "image_size": 32, "batch_size": 128},
                 **{"learning_rate": 0.15, "weight_decay": 0.0, "augment": "flip"},
             },
         ),
@@ -45,7 +45,7 @@ def of_names(arguments, names):
             {"backbone": "MobileNetV2", "batch_size": 8},
             {
                 **{"backbone": "MobileNetV2", "backbone_arguments": {}, "where": "auto"},
-                **{"image_size": 40, "batch_size": 8, "learning_rate": 0.15},
+                **{"image_size": 32, "batch_size": 8, "learning_rate": 0.15},
             },
         ),
         (
@@ -53,11 +53,11 @@ def of_names(arguments, names):
             {"backbone_arguments": {"alpha": 0.25}, "where": "pw_1_relu"},
         ),
         (
-            {"weights": "imagenet"},
-            {"weights": "imagenet", "learning_rate": 0.01, "weight_decay": 1e-4, "epochs": 9},
+            {"backbone": "MobileNet", "weights": "imagenet"},
+            {"weights": "imagenet", "learning_rate": 0.01, "weight_decay": 1e-4, "epochs": 8},
         ),
         (
-            {"weights": "imagenet", "learning_rate": 0.2},
+            {"backbone": "MobileNet", "weights": "imagenet", "learning_rate": 0.2},
             {"weights": "imagenet", "learning_rate": 0.2},
         ),
         ({"weights": "none", "attention": "none"}, {"attention": None, "learning_rate": 0.15}),
@@ -101,6 +101,8 @@ def test_defaults_are_of_arguments():
 )
 def test_what_only_some_recipes_have(recipe, name, value):
     given = {**LEAST[recipe], name: value}
+    if recipe == "default":
+        given["backbone"] = "MobileNet"
     if recipe in ONLY_OF[name]:
         assert getattr(ClassifierArguments.given(**given), name) == value
         return
@@ -112,6 +114,12 @@ def test_what_only_some_recipes_have(recipe, name, value):
     ("recipe", "given", "message"),
     [
         ("default", {"recipe": "best"}, "`recipe` must be one of .*Received: recipe='best'"),
+        ("default", {"weights": "imagenet"}, "ResNet14 has no weights to load.*weights='imagenet'"),
+        (
+            "default",
+            {"backbone_arguments": {"attention": "se"}},
+            "must not hold what the recipe sets: attention",
+        ),
         ("default", {"image_size": 31}, "`image_size` must be an integer of at least 32"),
         ("default", {"image_size": 32.5}, "Received: image_size=32.5"),
         ("default", {"augment": "turn"}, r"`augment` must be one of \('flip', 'crop', 'none'\)"),
@@ -152,7 +160,8 @@ def test_networks_of_the_paper_are_those_of_the_package():
 def test_a_file_is_found_from_another_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.npz").touch()
-    earlier = stored(vars(ClassifierArguments.given(**{name: "file.npz"}, output="run")))
+    given = {name: "file.npz", "backbone": "MobileNet", "output": "run"}
+    earlier = stored(vars(ClassifierArguments.given(**given)))
     assert earlier[name] == os.fspath(tmp_path / "file.npz")
     # The same again is the same.
     for given in ({}, {name: "file.npz"}):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_cbam import BAM, CBAM, models
+from keras_cbam import BAM, CBAM, ConvolutionControl, models
 from keras_cbam.classification import task as task_module
 from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.classification.task import ClassificationTask, fit_classifier, train_classifier
@@ -19,7 +19,7 @@ from tests.data.imagenet_folder import make_imagenet, one_layer_network
 from tests.training.toy_task import assert_alike, stop_after
 
 COUNTS = (16, 8)
-TINY = {"epochs": 1, "batch_size": 6, "learning_rate": 0.01, "verbose": 0}
+TINY = {"backbone": "MobileNet", "epochs": 1, "batch_size": 6, "learning_rate": 0.01, "verbose": 0}
 MOBILENET = {
     "backbone": "MobileNet",
     "backbone_arguments": {"alpha": 0.25},
@@ -257,7 +257,7 @@ def test_freeze_epochs(data, freeze_epochs, is_trained):
     given = {**TINY, **FINE_TUNING, "freeze_epochs": freeze_epochs}
     run = train_classifier(data=data, **given)
     keras.utils.set_random_seed(0)
-    initial = tiny_classifier("tiny", 2, (40, 40, 3))
+    initial = tiny_classifier("tiny", 2, (32, 32, 3))
     for name, may_train in (("backbone", is_trained), ("head", True)):
         ours, theirs = (model.get_layer(name).get_weights()[0] for model in (run.model, initial))
         assert np.array_equal(ours, theirs) == (not may_train)
@@ -286,13 +286,15 @@ def backbone_of(model):
 
 
 def test_the_default_network(data):
-    model = build(data, image_size=64)
+    model = build(data, backbone=None, image_size=64)
     assert model.input_shape == (None, 64, 64, 3)
     assert model.output_shape == (None, 2)
-    backbone = backbone_of(model)
-    assert backbone.name == "mobilenet_0.50_64"
-    sites = [layer.name for layer in backbone.layers if isinstance(layer, CBAM)]
-    assert sites == [f"conv_pw_{block}_relu_cbam" for block in (1, 3, 5, 11, 13)]
+    assert model.name == "resnet14"
+    sites = [layer.name for layer in model.layers if isinstance(layer, CBAM)]
+    assert sites == [f"layer{stage}_{block}_bn2_cbam" for stage in (1, 2, 3) for block in (0, 1)]
+    assert all(model.get_layer(site).start_as_identity for site in sites)
+    # Maps of at least 7 x 7 positions for images of 32 pixels.
+    assert model.get_layer("layer3_1_relu").output.shape[1:] == (16, 16, 64)
     # Its statistics follow within the few steps of a short training.
     momenta = {
         layer.momentum
@@ -308,13 +310,14 @@ def test_the_default_network(data):
         ("cbam", "conv_pw_13_relu", {"conv_pw_13_relu_cbam": CBAM}),
         ("cbam", ["conv_pw_1_relu"], {"conv_pw_1_relu_cbam": CBAM}),
         ("bam", "conv_pw_13_relu", {"conv_pw_13_relu_bam": BAM}),
+        ("control", "conv_pw_13_relu", {"conv_pw_13_relu_control": ConvolutionControl}),
         ("none", None, {}),
     ],
 )
 def test_attention_and_where(data, attention, where, expected):
     given = {**MOBILENET, "attention": attention, "where": where}
     backbone = backbone_of(build(data, **given))
-    assert backbone.name == "mobilenet_0.25_40"
+    assert backbone.name == "mobilenet_0.25_32"
     found = {
         layer.name: type(layer) for layer in backbone.layers if isinstance(layer, AttentionLayer)
     }
@@ -450,7 +453,7 @@ def test_too_many_of_them_end_the_training(folder, damaged, strict, message):
 
 def test_fit_classifier(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    model = tiny_classifier("tiny", 2, (40, 40, 3))
+    model = tiny_classifier("tiny", 2, (32, 32, 3))
     loaded = task_of(data=data).load()
     before = {layer.name: layer.trainable for layer in model._flatten_layers()}
     history = fit_classifier(
@@ -469,7 +472,7 @@ def test_fit_classifier_says_what_cannot_be_read(folder):
         cut_short(folder / "train" / "n01" / f"{index}.png")
     loaded = task_of(data=folder).load()
     with pytest.raises(DataError, match=r"of 24 images cannot be read, the first is .*n01/\d\.png"):
-        fit_classifier(tiny_classifier("", 2, (40, 40, 3)), loaded, **TINY)
+        fit_classifier(tiny_classifier("", 2, (32, 32, 3)), loaded, **TINY)
 
 
 def test_signature():

@@ -54,7 +54,8 @@ def test_the_table(capsys):
 def test_a_killed_comparison_of_own_images_is_resumed(tmp_path, capsys):
     framed_images(tmp_path / "images", count=20)
     folder = tmp_path / "out"
-    options = ["--data", str(tmp_path / "images"), "--attention", "none,cbam", "--seeds", "2"]
+    options = ["--data", str(tmp_path / "images"), "--attention", "none,cbam,control"]
+    options += ["--seeds", "2"]
     options += ["--epochs", "2", "--batch-size", "8", "--output", str(folder), "--quiet"]
     command = subprocess.Popen([sys.executable, "-m", "keras_cbam", "compare", *options])
     first = folder / "runs" / "none_0" / "report.json"
@@ -70,6 +71,6 @@ def test_a_killed_comparison_of_own_images_is_resumed(tmp_path, capsys):
     with open(folder / "comparison.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["attention"], row["seed"]) for row in rows] == [
-        *(("none", "0"), ("cbam", "0"), ("none", "1"), ("cbam", "1"))
+        *((name, seed) for seed in ("0", "1") for name in ("none", "cbam", "control"))
     ]
     assert [float(row["accuracy"]) for row in rows] == [row["accuracy"] for row in found["rows"]]

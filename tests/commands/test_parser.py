@@ -100,8 +100,8 @@ def test_the_help_names_the_default_of_each_condition():
     text = parser_of(ClassifierArguments, RECIPES.items()).format_help()
     text = " ".join(text.split())
     for told in (
-        "when a run is resumed (default: 9; paper: 90)",
-        "in pixels (default: 40; fine-tuning: 96; paper: 224)",
+        "when a run is resumed (default: 8; fine-tuning: 9; paper: 90)",
+        "in pixels (default: 32; fine-tuning: 96; paper: 224)",
         "and their augmentation (default: 0)",
         "after every N epochs (paper: 30)",
         "dtype policy of the network (default: float32)",

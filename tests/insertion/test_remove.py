@@ -8,7 +8,7 @@ from tests.insertion.models import IMAGES, call, conv, nested_model, randomized,
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("attention", ["cbam", "se", "spatial"])
+@pytest.mark.parametrize("attention", ["cbam", "se", "spatial", "control"])
 def test_removal_undoes_insertion(attention, training):
     model = residual_model()
     with_attention = insert_attention(model, attention, start_as_identity=False)

@@ -139,6 +139,14 @@ def channel_attention(
 
 
 @in_channels_last
+def convolution_control(x, weights, reduction_ratio=16, start_as_identity=False, training=False):
+    assert weights["reduce_kernel"].shape[1] == max(1, x.shape[-1] // reduction_ratio)
+    hidden = np.maximum(x @ weights["reduce_kernel"] + weights["reduce_bias"], 0)
+    added = hidden @ weights["expand_kernel"] + weights["expand_bias"]
+    return x + (weights["identity_scale"] if start_as_identity else 1) * added, (None, None)
+
+
+@in_channels_last
 def spatial_attention(
     x,
     weights,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, ConvolutionControl, SpatialAttention
 from tests.checks import (
     BACKEND,
     POLICIES,
@@ -123,6 +123,22 @@ CASES = [
         12 + 12 + 12 + 2 * (27 * 9 + 3) + 4 + 4 * 6,
         24,
     ),
+    (ConvolutionControl, {"dtype": "mixed_float16"}, (2, 4, 3, 8), 25, 0),
+    (
+        ConvolutionControl,
+        {
+            "reduction_ratio": 2,
+            "start_as_identity": True,
+            "data_format": "channels_first",
+            "kernel_initializer": SEEDED,
+            "bias_initializer": "ones",
+            "kernel_regularizer": keras.regularizers.L2(0.1),
+            "bias_regularizer": "l1",
+        },
+        (2, 8, 4, 3),
+        32 + 4 + 32 + 8 + 1,
+        0,
+    ),
 ]
 
 # One case for each way through the code: (class, arguments), for inputs with 8 channels.
@@ -138,6 +154,7 @@ PATHS = [
     (CBAM, {"reduction_ratio": 2, "residual": True, "arrangement": "parallel"}),
     (BAM, {"reduction_ratio": 2}),
     (BAM, {"reduction_ratio": 2, "combine": "multiply"}),
+    (ConvolutionControl, {"reduction_ratio": 2}),
 ]
 
 
@@ -151,10 +168,10 @@ def test_layer(layer_class, arguments, input_shape, trainable, non_trainable, tm
 @pytest.mark.parametrize(
     ("policy", "start_as_identity"), [("float16", False), ("mixed_float16", True)]
 )
-# A residual connection adds up to 12e4, which float16 cannot represent.
+# The sums of a residual connection and of the control are above what float16 can represent.
 @pytest.mark.parametrize(
     ("layer_class", "arguments"),
-    [path for path in PATHS if "residual" not in path[1]],
+    [path for path in PATHS if "residual" not in path[1] and path[0] is not ConvolutionControl],
     ids=case_id,
 )
 def test_float16_holds_inputs_of_60000(layer_class, arguments, policy, start_as_identity):
@@ -255,6 +272,7 @@ ORACLES = {
     SpatialAttention: "spatial_attention",
     CBAM: "cbam",
     BAM: "bam",
+    ConvolutionControl: "convolution_control",
 }
 
 
@@ -267,7 +285,7 @@ class Twice(keras.Model):
         return self.attention(self.attention(inputs))
 
 
-@pytest.mark.parametrize("layer_class", [ChannelAttention, SpatialAttention, CBAM, BAM])
+@pytest.mark.parametrize("layer_class", ORACLES)
 class TestInModels:
     shape = (2, 4, 3, 6)
 

@@ -5,10 +5,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention
+from keras_cbam import BAM, CBAM, ChannelAttention, ConvolutionControl, SpatialAttention
 from tests.checks import random_input, to_numpy
 
-LAYERS = [ChannelAttention, SpatialAttention, CBAM, BAM]
+LAYERS = [ChannelAttention, SpatialAttention, CBAM, BAM, ConvolutionControl]
 BAD_INTEGERS = [0, -4, 2.0, True, "3", None]
 BAD_SIZES = [*BAD_INTEGERS, 2, 4, (), (3, 5), (2, 2), [3, 3.0], ((3, 3),)]
 BAD_BOOLEANS = ["no", "True", None, 2, [True]]
@@ -31,6 +31,8 @@ BAD_POOLINGS = ["median", ("avg", "median"), (), [], ("avg", "avg"), None, 3, ""
         (BAM, "data_format", ["NHWC", 1]),
         (BAM, "reduction_ratio", BAD_INTEGERS),
         (BAM, "dilation_rate", BAD_INTEGERS),
+        (ConvolutionControl, "reduction_ratio", BAD_INTEGERS),
+        (ConvolutionControl, "data_format", ["NHWC", 1]),
         (BAM, "combine", ["sum", "", None, 3]),
         (ChannelAttention, "data_format", ["NHWC", 1]),
         (SpatialAttention, "data_format", ["NHWC", 1]),

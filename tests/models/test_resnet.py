@@ -9,6 +9,7 @@ from keras_cbam.cost import count_multiply_adds, count_parameters
 from keras_cbam.models import (
     MobileNet,
     ResNet,
+    ResNet14,
     ResNet18,
     ResNet34,
     ResNet50,
@@ -226,7 +227,7 @@ def test_unknown_sizes_and_mixed_precision(dtype_policy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 19}, r"`depth` must be one of \(18, 34, 50, 101\). Received: depth=19"),
+        ({"depth": 19}, r"`depth` must be one of \(14, 18, 34, 50, 101\). Received: depth=19"),
         ({"stem": "small"}, "Received: stem='small'"),
         ({"width": 0}, "`width` must be a positive number. Received: width=0"),
         ({"width": "1"}, "Received: width='1'"),
@@ -250,3 +251,13 @@ def test_unknown_sizes_and_mixed_precision(dtype_policy):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         ResNet(**{"depth": 18, **SMALL, **arguments})
+
+
+def test_three_stages_for_small_images():
+    model = ResNet14(None, num_classes=10, input_shape=(32, 32, 3))
+    # He et al., section 4.2: one 3x3 stem, 6 n 3x3 convolutions of 16, 32 and 64 channels.
+    convolutions = [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
+    kernels = [x.filters for x in convolutions if x.kernel_size == (3, 3)]
+    assert kernels == [16] * 5 + [32] * 4 + [64] * 4
+    assert model.get_layer("layer3_1_relu").output.shape[1:] == (8, 8, 64)
+    assert len(find_sites(model)) == 6

@@ -2,8 +2,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cbam import BAM, CBAM, ChannelAttention, SpatialAttention, insert_attention
+from keras_cbam import (
+    BAM,
+    CBAM,
+    ChannelAttention,
+    ConvolutionControl,
+    SpatialAttention,
+    insert_attention,
+)
 from keras_cbam.visualization import AttentionScores, attention_maps
+from keras_cbam.visualization.layer_maps import has_attention
 from tests.checks import BACKEND, assert_close, randomize
 from tests.visualization.models import KINDS, classifier, nested, pictures, subclassed
 
@@ -63,6 +71,17 @@ def test_every_layer(attention, given):
         if not isinstance(expected, tuple):
             expected = (expected, None) if given[0] else (None, expected)
         assert_close(tuple(scores), expected, 1e-6)
+
+
+def test_the_control_has_no_maps():
+    model = classifier(attention=ConvolutionControl)
+    assert not has_attention(model)
+    with pytest.raises(ValueError, match="no attention layer"):
+        attention_maps(model, pictures())
+    gates = iter([CBAM, ConvolutionControl])
+    model = classifier(attention=lambda name: next(gates)(name=name))
+    assert has_attention(model)
+    assert list(attention_maps(model, pictures())) == ["gate_1"]
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
