@@ -7,10 +7,11 @@ from keras_cbam.classification import train_classifier
 from keras_cbam.detection import (
     DetectionTask,
     DetectorArguments,
+    build_detector,
     load_detector,
     train_detector,
 )
-from keras_cbam.detection.arguments import DETECTORS
+from keras_cbam.detection.arguments import DETECTORS, PAPER
 from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights
 from keras_cbam.errors import WeightsError
 from tests.detection.folders import voc_object, voc_xml, write_many, write_voc
@@ -225,3 +226,11 @@ def test_the_papers_networks_learn_on_ten_images(tmp_path, detector, layout):
     assert run.report["problems"] == {}
     assert run.report["weights"]["layers_taken"] >= 13
     assert np.isfinite(run.history["loss"] + run.history["val_loss"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("detector", "positions"), [("stairnet", 38), ("faster_rcnn", 250)])
+def test_the_papers_networks_take_the_papers_sizes(detector, positions):
+    numbers = PAPER[detector]
+    model = build_detector(detector, 20, numbers["image_size"], numbers["backbone"])
+    assert model.pyramid.outputs[0].shape[1:3] == (positions, positions)
