@@ -24,6 +24,10 @@ OTHERS = {"curl", "docker", "export", "git", "jupyter", "mkdocs", ".ci/run", "pr
 OTHERS |= {"basedpyright"}
 
 
+# The layer and the task that CONTRIBUTING adds as examples.
+TO_BE_WRITTEN = "coordinate_attention|segmentation/"
+
+
 def test_every_block_is_of_a_language_that_is_checked():
     assert {block.language for block in all_snippets()} <= LANGUAGES
     fences = sum(page.read_text(encoding="utf-8").count("\n```") for page in PAGES)
@@ -68,7 +72,7 @@ def test_a_command_is_one_that_exists(line):
 def test_scripts_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"\b(?:benchmarks|examples|tests|keras_cbam)/[\w/]+\.\w+", text):
-        assert (ROOT / name).exists(), name
+        assert (ROOT / name).exists() or re.search(TO_BE_WRITTEN, name), name
 
 
 @pytest.fixture
