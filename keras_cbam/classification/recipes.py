@@ -8,13 +8,18 @@ import keras
 from keras_cbam._compat import inner_layers
 from keras_cbam.insertion.graph import is_searchable
 from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.training.optimization import (
+    MOMENTUM,
+    coupled_weight_decay,
+    divided_by_ten,
+    layers_without_attention,
+    warmed_up_cosine,
+)
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.task import Phase
-from keras_cbam.training.weight_decay import coupled_weight_decay
 
 # The rate of the second phase of a fine-tuning, as a part of that of the first.
 SECOND_PHASE_RATE = 0.1
-MOMENTUM = 0.9
 
 
 def recipe_phases(arguments, model, steps):
@@ -69,11 +74,8 @@ def _fine_tuning(arguments, model, steps, rate, kind):
 def _paper(arguments, model, steps):
     # Past the end there is one, as Keras takes no schedule without a drop.
     drops = range(1, max(2, math.ceil(arguments.epochs / arguments.decay_epochs)))
-    # A boundary is the last step at the rate before it.
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-        [drop * arguments.decay_epochs * steps - 1 for drop in drops],
-        [arguments.learning_rate / 10**drop for drop in (0, *drops)],
-    )
+    drops = [drop * arguments.decay_epochs * steps for drop in drops]
+    schedule = divided_by_ten(arguments.learning_rate, drops)
     with coupled_weight_decay(model.trainable_variables, arguments.weight_decay):
         _compile(arguments, model, keras.optimizers.SGD(schedule, MOMENTUM))
         yield
@@ -87,13 +89,7 @@ def _compile(arguments, model, optimizer):
 
 
 def _cosine(rate, steps):
-    warmup = max(1, steps // 5)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=rate / warmup,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=rate,
-        warmup_steps=warmup,
-    )
+    return warmed_up_cosine(rate, steps, max(1, steps // 5))
 
 
 def _with_decay_of_kernels(optimizer, model):
@@ -113,15 +109,12 @@ def frozen(model, kind):
             "The recipe 'fine-tuning' needs a model with a backbone: a model among its layers. "
             f"Received: {model!r}"
         )
-    # Outer before inner: a layer's flag sets those of the layers inside it.
     layers = [layer for backbone in backbones for layer in inner_layers(backbone)]
     before = [layer.trainable for layer in layers]
-    attention = [layer for layer in layers if isinstance(layer, AttentionLayer)]
-    kept = {id(inner) for layer in attention for inner in inner_layers(layer)}
-    for layer in layers:
-        holds_attention = any(id(inner) in kept for inner in inner_layers(layer))
-        if isinstance(layer, kind) and not holds_attention:
-            layer.trainable = False
+    for backbone in backbones:
+        for layer in layers_without_attention(backbone):
+            if isinstance(layer, kind):
+                layer.trainable = False
     try:
         yield
     finally:

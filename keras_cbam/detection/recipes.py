@@ -7,17 +7,20 @@ from typing import Any
 
 import keras
 
-from keras_cbam._compat import inner_layers
 from keras_cbam.detection.models.build import compile_detector
 from keras_cbam.errors import WeightsError, quoted
 from keras_cbam.files.weight_files import finalize, named_layers, read_named_weights
-from keras_cbam.layers.attention_layer import AttentionLayer
+from keras_cbam.training.optimization import (
+    MOMENTUM,
+    coupled_weight_decay,
+    divided_by_ten,
+    layers_without_attention,
+    warmed_up_cosine,
+)
 from keras_cbam.training.precision import jit_compile
 from keras_cbam.training.task import Phase
-from keras_cbam.training.weight_decay import coupled_weight_decay
 
 CLIPNORM = 10.0
-MOMENTUM = 0.9
 # Part of the steps in which the rate of the default recipe rises.
 WARMUP = 0.1
 
@@ -57,9 +60,14 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
             if arguments.recipe == "paper":
                 kernels = [each for each in model.trainable_variables if len(each.shape) > 1]
                 stack.enter_context(coupled_weight_decay(kernels, arguments.weight_decay))
-                optimizer = keras.optimizers.SGD(_drops(arguments, all_steps), MOMENTUM)
+                part = all_steps / arguments.iterations
+                drops = [round(drop * part) for drop in arguments.decay_iterations]
+                rate = divided_by_ten(arguments.learning_rate, drops)
+                optimizer = keras.optimizers.SGD(rate, MOMENTUM)
             else:
-                rate, decay = _cosine(arguments.learning_rate, all_steps), arguments.weight_decay
+                warmup = max(1, math.ceil(WARMUP * all_steps))
+                rate = warmed_up_cosine(arguments.learning_rate, all_steps, warmup)
+                decay = arguments.weight_decay
                 optimizer = keras.optimizers.AdamW(rate, decay, clipnorm=CLIPNORM)
             compile_detector(model, optimizer, jit_compile(arguments.xla))
             yield
@@ -67,31 +75,10 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
     return [Phase(arguments.epochs, compiled)]
 
 
-def _cosine(rate, steps) -> Any:
-    warmup = max(1, math.ceil(WARMUP * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=rate / warmup,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=rate,
-        warmup_steps=warmup,
-    )
-
-
-def _drops(arguments, steps) -> Any:
-    drops = [round(drop * steps / arguments.iterations) for drop in arguments.decay_iterations]
-    # A boundary is the last step at the rate before it.
-    return keras.optimizers.schedules.PiecewiseConstantDecay(
-        [drop - 1 for drop in drops],
-        [arguments.learning_rate / 10**i for i in range(len(drops) + 1)],
-    )
-
-
 def freeze_batch_norm(backbone: keras.Model) -> None:
     """The backbone's batch normalization is constant from now on, except that of attention."""
-    attention = [layer for layer in inner_layers(backbone) if isinstance(layer, AttentionLayer)]
-    kept = {id(inner) for layer in attention for inner in inner_layers(layer)}
-    for layer in inner_layers(backbone):
-        if isinstance(layer, keras.layers.BatchNormalization) and id(layer) not in kept:
+    for layer in layers_without_attention(backbone):
+        if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
 
 

@@ -7,7 +7,7 @@ import pytest
 from keras_cbam import CBAM, insert_attention
 from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.classification.recipes import recipe_phases
-from keras_cbam.training.weight_decay import coupled_weight_decay
+from keras_cbam.training.optimization import coupled_weight_decay
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(6, 4)).astype("float32")
