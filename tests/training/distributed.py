@@ -28,7 +28,7 @@ def main(output, devices, *distributions):
     from keras_cbam.classification import task
 
     def classifier(*_, num_classes, **__):
-        inputs = keras.Input((40, 40, 3))
+        inputs = keras.Input((32, 32, 3))
         x = keras.layers.Conv2D(4, 3, strides=4)(keras.layers.Rescaling(1 / 127.5, -1)(inputs))
         # Its statistics are seen, but change nothing else.
         x += 0.0 * keras.layers.BatchNormalization(momentum=0.5)(x)
@@ -38,7 +38,7 @@ def main(output, devices, *distributions):
 
     task.attention_classifier = classifier
     labels = np.arange(70) % 2
-    images = np.random.default_rng(0).integers(0, 200, (70, 40, 40, 3))
+    images = np.random.default_rng(0).integers(0, 200, (70, 32, 32, 3))
     images += 40 * labels[:, None, None, None]
     output = pathlib.Path(output)
     data = output.with_suffix(f".{os.getpid()}.npz")
@@ -47,6 +47,8 @@ def main(output, devices, *distributions):
     for distribute in distributions:
         run = task.train_classifier(
             data=data,
+            # Built by the function above.
+            backbone="MobileNet",
             epochs=2,
             batch_size=16,
             learning_rate=0.05,

@@ -59,7 +59,7 @@ def train_tiny_classifier(folder, **given):
         images = generator.integers(0, 200, (60, SIZE, SIZE, 3)) + 40 * labels[:, None, None, None]
         np.savez(data, x=images.astype("uint8"), y=labels)
     if "resume" not in given:
-        given |= {"data": data, "batch_size": 8, "image_size": SIZE}
+        given |= {"data": data, "backbone": "MobileNet", "batch_size": 8, "image_size": SIZE}
     classification.train_classifier(**given)
 
 
