@@ -11,10 +11,11 @@ KEYS = ("boxes", "classes", "confidence")
 LARGEST_UNPAIRED = 0.01
 
 
-def compare_detections(expected, found, allowed):
+def check_detections(expected, found, allowed, largest_unpaired=LARGEST_UNPAIRED):
     """The largest differences of paired detections, boxes in pixels, and the part `"unpaired"`.
 
     Pairs are of one class; confidences, and edges by the largest edge, differ by at most `allowed`.
+    TrainingError if more than `largest_unpaired` have no counterpart.
     """
     largest = {"confidence": 0.0, "boxes": 0.0}
     total = unpaired = 0
@@ -35,14 +36,9 @@ def compare_detections(expected, found, allowed):
             for name, values in (("confidence", confidence), ("boxes", boxes)):
                 nearest = np.where(is_pair, values, np.inf).min(axis=axis, initial=np.inf)
                 largest[name] = max(largest[name], float(nearest[has_pair].max(initial=0)))
-    return {**largest, "unpaired": unpaired / max(total, 1)}
-
-
-def check_detections(expected, found, allowed, largest_unpaired=LARGEST_UNPAIRED):
-    """What `compare_detections` returns; TrainingError if too many have no counterpart."""
-    result = compare_detections(expected, found, allowed)
-    if result["unpaired"] > largest_unpaired:
+    part = unpaired / max(total, 1)
+    if part > largest_unpaired:
         raise TrainingError(
-            f"{result['unpaired']:.1%} of the detections are others, allowed {largest_unpaired:.0%}"
+            f"{part:.1%} of the detections are others, allowed {largest_unpaired:.0%}"
         )
-    return result
+    return {**largest, "unpaired": part}

@@ -11,7 +11,7 @@ from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
 from keras_cbam.detection.data.load import load_detection_data
-from keras_cbam.detection.loading import input_size, load_run
+from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.metrics.coco_metrics import Detections, metrics_and_curves
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
 from keras_cbam.errors import ModelError, one_of, quoted
@@ -43,31 +43,27 @@ def predict_detections(
         DataError: if too many images cannot be read, see `SizedImages`.
         ValueError: if the model was made for images of another size.
     """
-    side = _short_side(model)
+    # Models of others, which predict the same dict, have none.
+    side = getattr(model, "short_side", None)
     batches = detection_batches(detection_set, batch_size, image_size, short_side=side)
     with reading(*detection_set.sources()):
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)
-    found = _in_own_pixels(model, predictions, detection_set.sizes, image_size)
+    found = _in_own_pixels(model, predictions, detection_set.sizes, image_size, side)
     # What stands in for an image that cannot be read is not of it.
-    failures = detection_set.failures()
+    failures = detection_set.source.failures
     return [each for i, each in enumerate(found) if i not in failures]
 
 
-def find_objects(model: Any, images: Any, image_size: int) -> Detections:
-    """As `predict_detections`, of a list of RGB `PIL.Image.Image`s."""
-    side = _short_side(model)
+def find_objects(model: Any, images: Any) -> Detections:
+    """As `predict_detections`, of RGB `PIL.Image.Image`s, by a detector of ours."""
+    image_size, side = model.image_size[0], model.short_side
     pixels = np.stack([fitted(image, image_size, side) for image in images]).astype("float32")
     predictions = model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
     sizes = [(image.height, image.width) for image in images]
-    return _in_own_pixels(model, predictions, sizes, image_size)
+    return _in_own_pixels(model, predictions, sizes, image_size, side)
 
 
-def _short_side(model):
-    # Models of others, which predict the same dict, have none.
-    return getattr(model, "short_side", None)
-
-
-def _in_own_pixels(model, predictions, sizes, image_size):
+def _in_own_pixels(model, predictions, sizes, *fitting):
     given = sorted(predictions) if isinstance(predictions, dict) else []
     if not set(_KEYS) <= set(given):
         raise ModelError(
@@ -75,10 +71,10 @@ def _in_own_pixels(model, predictions, sizes, image_size):
             f"{given or type(predictions)}."
         )
     boxes, classes, confidence, counts = (np.asarray(predictions[key]) for key in _KEYS)
-    detections, side = [], _short_side(model)
+    detections = []
     for i, (height, width) in enumerate(sizes):
         own = slice(int(counts[i]))
-        edges = boxes[i, own] / np.tile(fitted_scale(height, width, image_size, side), 2)
+        edges = boxes[i, own] / np.tile(fitted_scale(height, width, *fitting), 2)
         if not (np.isfinite(edges).all() and np.isfinite(confidence[i, own]).all()):
             raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         found = {
@@ -162,7 +158,7 @@ def evaluate_run(
     """
     one_of(None, *SPLITS)("split", split)
     run, model, class_names = load_run(run)
-    part, size = SPLITS[split or "test"], input_size(model)
+    part, size = SPLITS[split or "test"], model.image_size[0]
     detection_set = getattr(run_data(run, size, data, split), part)
     if class_names is not None:
         detection_set = detection_set.with_classes(class_names)

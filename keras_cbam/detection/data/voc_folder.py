@@ -135,15 +135,12 @@ def _add(collector, image, annotation, image_id):
 
 
 def _parse(path):
-    defused = library("defusedxml.ElementTree")
     try:
-        return defused.parse(path, forbid_dtd=True).getroot()
-    except library("defusedxml").DefusedXmlException as error:
-        raise DataError(
-            f"{quoted(path)} declares a document type or entities, which are not read."
-        ) from error
+        return library("defusedxml.ElementTree").parse(path, forbid_dtd=True).getroot()
     except (OSError, ValueError, LookupError, xml.etree.ElementTree.ParseError) as error:
-        raise DataError(f"{quoted(path)} is not well-formed XML: {first_line(error)}.") from error
+        # What declares entities is a ValueError of defusedxml.
+        what = "is not well-formed XML without a document type"
+        raise DataError(f"{quoted(path)} {what}: {first_line(error)}.") from error
 
 
 def _numbers(element, names):

@@ -11,8 +11,6 @@ from keras_cbam.detection.extra import library
 Detections = Sequence[dict[str, np.ndarray]]
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 NAMES += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
-# Of the curves of precision and recall: the first of COCO's overlaps.
-OVERLAP = 0.5
 
 
 def coco_metrics(ground_truth: DetectionSet, detections: Detections) -> dict[str, Any]:
