@@ -1,4 +1,4 @@
-"""What a detector finds in a set of images, and how good that is."""
+"""What a detector finds in images, how good that is, and whether another one finds the same."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.detection.arguments import DetectorArguments
-from keras_cbam.detection.comparison import KEYS
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
@@ -14,12 +13,16 @@ from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.metrics.coco_metrics import Detections, metrics_and_curves
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
-from keras_cbam.errors import ModelError, one_of, quoted
+from keras_cbam.errors import ModelError, TrainingError, one_of, quoted
 from keras_cbam.training.arguments import existing_path
 
 BATCH_SIZE = 16
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-_KEYS = (*KEYS, "num_detections")
+# What a prediction is, a dict of arrays.
+_KEYS = ("boxes", "classes", "confidence", "num_detections")
+# Of all detections, those that may have no counterpart: where two are equally good, rounding
+# decides which one suppresses the other.
+LARGEST_UNPAIRED = 0.01
 
 
 def predict_detections(
@@ -42,6 +45,10 @@ def predict_detections(
         ModelError: if the model predicts something else, or numbers that are not finite.
         DataError: if too many images cannot be read, see `SizedImages`.
         ValueError: if the model was made for images of another size.
+
+    Example:
+
+    >>> predict_detections(model, clothing_scenes(1, "test"), image_size=96)[0]["boxes"]
     """
     # Models of others, which predict the same dict, have none.
     side = getattr(model, "short_side", None)
@@ -191,3 +198,36 @@ def run_data(run, image_size, data=None, split=None, train_scenes=1):
         test_fraction=0.2 if is_own or split is not None else None,
         splits=args.splits if is_own else (None, None, None),
     )
+
+
+def check_detections(expected, found, allowed, largest_unpaired=LARGEST_UNPAIRED):
+    """The largest differences of paired detections, boxes in pixels, and the part `"unpaired"`.
+
+    Pairs are of one class; confidences, and edges by the largest edge, differ by at most `allowed`.
+    TrainingError if more than `largest_unpaired` have no counterpart.
+    """
+    largest = {"confidence": 0.0, "boxes": 0.0}
+    total = unpaired = 0
+    side = max(np.max(each["boxes"], initial=1) for each in (expected, found))
+    for image in range(len(expected["classes"])):
+        one, other = (
+            {key: values[key][image][values["classes"][image] >= 0] for key in _KEYS[:3]}
+            for values in (expected, found)
+        )
+        boxes = np.abs(one["boxes"][:, None] - other["boxes"][None]).max(axis=-1, initial=0)
+        confidence = np.abs(one["confidence"][:, None] - other["confidence"][None])
+        is_same = one["classes"][:, None] == other["classes"][None]
+        is_pair = is_same & (boxes <= allowed * side) & (confidence <= allowed)
+        for axis in (0, 1):
+            has_pair = is_pair.any(axis=axis)
+            total += has_pair.size
+            unpaired += int((~has_pair).sum())
+            for name, values in (("confidence", confidence), ("boxes", boxes)):
+                nearest = np.where(is_pair, values, np.inf).min(axis=axis, initial=np.inf)
+                largest[name] = max(largest[name], float(nearest[has_pair].max(initial=0)))
+    part = unpaired / max(total, 1)
+    if part > largest_unpaired:
+        raise TrainingError(
+            f"{part:.1%} of the detections are others, allowed {largest_unpaired:.0%}"
+        )
+    return {**largest, "unpaired": part}

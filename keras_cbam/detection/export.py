@@ -9,9 +9,13 @@ import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.data.order import spread
-from keras_cbam.detection import comparison
 from keras_cbam.detection.data.batches import detection_batches
-from keras_cbam.detection.evaluate import BATCH_SIZE, run_data
+from keras_cbam.detection.evaluate import (
+    BATCH_SIZE,
+    LARGEST_UNPAIRED,
+    check_detections,
+    run_data,
+)
 from keras_cbam.detection.loading import load_run
 from keras_cbam.errors import ExportError, TrainingError, positive_integer, require
 from keras_cbam.files.fresh_process import answer
@@ -28,7 +32,7 @@ IN_FLOAT32 = (
     *("MINIMUM", "MUL", "PACK", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "SELECT_V2", "SLICE"),
     *("SOFTMAX", "STRIDED_SLICE", "SUB", "TOPK_V2", "TRANSPOSE"),
 )
-# By quantization: how far paired detections may be apart, see `compare_detections`; and the part of
+# By quantization: how far paired detections may be apart, see `check_detections`; and the part of
 # them that may have no counterpart.
 LIMITS = {"float16": (1e-2, 0.05), "int8": (0.1, 0.25)}
 
@@ -106,12 +110,12 @@ def export_run(
     images, skipped = _sample(loaded.test, samples, model)
     calibration, more = _sample(loaded.train, samples, model) if is_learned else (None, [])
     expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
-    limits = LIMITS.get(quantize, (allowed_difference(model), comparison.LARGEST_UNPAIRED))
+    limits = LIMITS.get(quantize, (allowed_difference(model), LARGEST_UNPAIRED))
     written = (run.model_file, format, output, quantize, calibration)
     with served(*written, writer=__name__) as artefact:
         found = artefact.predict(images, 1 if format == "litert" else BATCH_SIZE)
         try:
-            differences = comparison.check_detections(expected, found, *limits)
+            differences = check_detections(expected, found, *limits)
         except TrainingError as error:
             raise ExportError(f"The {format} predicts otherwise than Keras: {error}.") from error
     return DetectorExport(

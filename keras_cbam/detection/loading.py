@@ -4,10 +4,9 @@ import os
 import zipfile
 from typing import Any
 
-from keras_cbam.detection.extra import library
 from keras_cbam.detection.models import build  # noqa: F401  (registers the detectors)
 from keras_cbam.detection.models.base import Detector
-from keras_cbam.errors import ModelError, quoted
+from keras_cbam.errors import ModelError, library, quoted
 from keras_cbam.training.saved_run import SavedRun, find_run
 
 

@@ -40,8 +40,8 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
       to 300 x 300, not stretched; colours change in brightness, contrast and saturation, not in
       hue; the limit of a crop is drawn before the crop; difficult objects are not trained on; the
       first feature map has six default boxes a position, as the CBAM paper's parameters tell, not
-      four; new layers start by He's rule, not by Xavier's; biases learn at the rate of the kernels,
-      not at twice that.
+      four; further convolutions start by He's rule, not by Xavier's; biases learn at the rate of
+      the kernels, not at twice that.
     - `stairnet`: SSD's training, with its differences. [StairNet](
       https://arxiv.org/abs/1709.05788) builds on SSD300 and published no code to compare with.
     - `faster_rcnn`, as on COCO in [tf-faster-rcnn](https://github.com/endernewton/tf-faster-rcnn),
@@ -51,7 +51,8 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
       map and the fifth stage as the head; anchors are 8 times the stride of each level, 32 to 512
       pixels, for 4 to 32 times 16; of the 1,000 best proposals of an image, not 2,000, 128 are
       sampled, not 256; smooth L1 of the second stage has a beta of 1/9, not 1; an IoU above 0.45
-      suppresses, not above 0.3; no stage of the backbone is fixed; images are padded to 1000 x 1000.
+      suppresses, not above 0.3; no stage of the backbone is fixed; images are padded to 1000 x
+      1000.
 
     In both papers' trainings the length is rounded to whole epochs, and the drops with it. Keras'
     momentum holds the rate, as Caffe's: TensorFlow's and PyTorch's are scaled when it drops.

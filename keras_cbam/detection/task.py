@@ -10,11 +10,10 @@ import keras
 from keras_cbam.attention import layer_for_site
 from keras_cbam.data.order import ONE_DEVICE, Devices, spread
 from keras_cbam.detection.arguments import DetectorArguments
-from keras_cbam.detection.comparison import check_detections
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
-from keras_cbam.detection.evaluate import measure, predict_detections
+from keras_cbam.detection.evaluate import check_detections, measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone
 from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights

@@ -81,7 +81,7 @@ def detection_batches(
     positive_integer("image_size", image_size)
     validate_seed("seed", seed)
     one_of(*AUGMENTATIONS)("augment", augment)
-    count, source = len(detection_set), detection_set.source
+    count = len(detection_set)
     if count == 0:
         raise ValueError("`detection_set` must have an image. Received: an empty set")
     targets = [
@@ -106,6 +106,25 @@ def detection_batches(
             sides = drawn[np.arange(count) // batch_size]
         return share(np.stack([*order, sides], axis=1), batch_size, devices, first_step)
 
+    rows = rows_of(epoch or 0)
+    if epoch is None:
+        epochs = itertools.count()
+        rows = (lambda: rows_of(next(epochs))), len(rows)
+    signature = (
+        tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
+        tf.TensorSpec((None, padded, 4), tf.float32),
+        tf.TensorSpec((None, padded), tf.float32),
+    )
+    read = _reader(detection_set.source, targets, image_size, augment, most)
+    dataset = batched(rows, batch_size // devices.processes, read, signature)
+    return dataset.map(
+        lambda images, boxes, classes: (images, {"boxes": boxes, "classes": classes})
+    )
+
+
+def _reader(source, targets, image_size, augment, most):
+    """A function from rows, each an index, an augmentation's seed and a side, to a batch."""
+
     def read(rows):
         def example(image, position):
             index, number, side = rows[position].tolist()
@@ -116,22 +135,7 @@ def detection_batches(
 
         return source.read_each(rows[:, 0], example)
 
-    def read_batch(rows):
-        return _padded(read_whole(read, rows, count)[0], most)
-
-    rows = rows_of(epoch or 0)
-    if epoch is None:
-        epochs = itertools.count()
-        rows = (lambda: rows_of(next(epochs))), len(rows)
-    signature = (
-        tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
-        tf.TensorSpec((None, padded, 4), tf.float32),
-        tf.TensorSpec((None, padded), tf.float32),
-    )
-    dataset = batched(rows, batch_size // devices.processes, read_batch, signature)
-    return dataset.map(
-        lambda images, boxes, classes: (images, {"boxes": boxes, "classes": classes})
-    )
+    return lambda rows: _padded(read_whole(read, rows, len(targets))[0], most)
 
 
 def _padded(examples, most):

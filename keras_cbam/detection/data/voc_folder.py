@@ -7,8 +7,7 @@ import xml.etree.ElementTree
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
 from keras_cbam.detection.data.collector import Collector, Splits, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
-from keras_cbam.detection.extra import library
-from keras_cbam.errors import DataError, first_line, printable, quoted
+from keras_cbam.errors import DataError, first_line, library, printable, quoted
 
 # VOC 2007 has all four lists; later years have no public test part.
 _PARTS = (

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.detection.extra import library
+from keras_cbam.errors import library
 
 Detections = Sequence[dict[str, np.ndarray]]
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.detection.extra import library
 from keras_cbam.detection.metrics import coco_metrics as coco
 from keras_cbam.detection.metrics.coco_metrics import Detections
+from keras_cbam.errors import library
 
 NAMES = ("VOC07", "VOC10")
 # From which intersection by union on an object is found.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_cbam.detection import DetectionTask
-from keras_cbam.detection.comparison import check_detections
+from keras_cbam.detection.evaluate import check_detections
 from keras_cbam.errors import TrainingError
 from tests.detection.sets import detected
 
