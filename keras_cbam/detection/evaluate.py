@@ -53,7 +53,7 @@ def predict_detections(
     # Models of others, which predict the same dict, have none.
     side = getattr(model, "short_side", None)
     batches = detection_batches(detection_set, batch_size, image_size, short_side=side)
-    with reading(*detection_set.sources()):
+    with reading(detection_set.source):
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)
     found = _in_own_pixels(model, predictions, detection_set.sizes, image_size, side)
     # What stands in for an image that cannot be read is not of it.

@@ -135,7 +135,7 @@ def export_run(
 def _sample(part, samples, model):
     """Some images of a part as an array, and the lines on those that cannot be used."""
     few, size = part.select(spread(len(part), samples)), model.image_size[0]
-    with reading(*few.sources()):
+    with reading(few.source):
         batches = detection_batches(few, BATCH_SIZE, size, short_side=model.short_side)
         images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     return images, few.all_skipped()

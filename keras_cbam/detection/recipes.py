@@ -57,27 +57,27 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
     In both papers' trainings the length is rounded to whole epochs, and the drops with it. Keras'
     momentum holds the rate, as Caffe's: TensorFlow's and PyTorch's are scaled when it drops.
     """
-    all_steps = arguments.epochs * steps
+    recipe = _paper if arguments.recipe == "paper" else _default
+    return [Phase(arguments.epochs, lambda: recipe(arguments, model, arguments.epochs * steps))]
 
-    @contextlib.contextmanager
-    def compiled():
-        with contextlib.ExitStack() as stack:
-            if arguments.recipe == "paper":
-                kernels = [each for each in model.trainable_variables if len(each.shape) > 1]
-                stack.enter_context(coupled_weight_decay(kernels, arguments.weight_decay))
-                part = all_steps / arguments.iterations
-                drops = [round(drop * part) for drop in arguments.decay_iterations]
-                rate = divided_by_ten(arguments.learning_rate, drops)
-                optimizer = keras.optimizers.SGD(rate, MOMENTUM)
-            else:
-                warmup = max(1, math.ceil(WARMUP * all_steps))
-                rate = warmed_up_cosine(arguments.learning_rate, all_steps, warmup)
-                decay = arguments.weight_decay
-                optimizer = keras.optimizers.AdamW(rate, decay, clipnorm=CLIPNORM)
-            compile_detector(model, optimizer, jit_compile(arguments.xla))
-            yield
 
-    return [Phase(arguments.epochs, compiled)]
+@contextlib.contextmanager
+def _default(arguments, model, steps):
+    rate = warmed_up_cosine(arguments.learning_rate, steps, max(1, math.ceil(WARMUP * steps)))
+    optimizer = keras.optimizers.AdamW(rate, arguments.weight_decay, clipnorm=CLIPNORM)
+    compile_detector(model, optimizer, jit_compile(arguments.xla))
+    yield
+
+
+@contextlib.contextmanager
+def _paper(arguments, model, steps):
+    part = steps / arguments.iterations
+    drops = [round(drop * part) for drop in arguments.decay_iterations]
+    optimizer = keras.optimizers.SGD(divided_by_ten(arguments.learning_rate, drops), MOMENTUM)
+    kernels = [each for each in model.trainable_variables if len(each.shape) > 1]
+    with coupled_weight_decay(kernels, arguments.weight_decay):
+        compile_detector(model, optimizer, jit_compile(arguments.xla))
+        yield
 
 
 def freeze_batch_norm(backbone: keras.Model) -> None:

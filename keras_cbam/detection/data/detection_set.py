@@ -1,7 +1,7 @@
 """Images with boxes, as every reader gives them and everything else takes them."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,14 +69,6 @@ class DetectionSet:
     def columns(self) -> list[np.ndarray]:
         """The arrays that tell these boxes from others."""
         return [self.sizes, *self.boxes, *self.classes, *self.ignored]
-
-    def facts(self, root: str) -> Iterable[bytes]:
-        """What tells these images from others, see `FileImages`."""
-        return self.source.facts(root)
-
-    def sources(self) -> list[Any]:
-        """The image sources that batches read, for `keras_cbam.data.reading`."""
-        return [self.source]
 
     def readable(self) -> "DetectionSet":
         """The `DetectionSet` without the images that could not be used so far."""

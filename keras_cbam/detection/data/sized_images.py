@@ -29,7 +29,7 @@ class SizedImages(FileImages):
     (480, 640, 3)
     """
 
-    def __init__(self, paths: Sequence[str], sizes: np.ndarray, strict: bool = False):
+    def __init__(self, paths: Sequence[str], sizes: np.ndarray, strict: bool | None = False):
         # There is no one size.
         super().__init__(paths, 0, strict=strict)
         self.sizes = sizes
@@ -46,11 +46,11 @@ class SizedImages(FileImages):
         return pixels[0]
 
     def _decoded(self, index, position, transform):
-        height, width = self.sizes[index]
+        path, (height, width) = str(self.paths[index]), self.sizes[index]
 
         def of_its_size(image, position):
             if image.size == (height, width) != (width, height):
-                with Image.open(self.paths[index], formats=FORMATS) as stored:
+                with Image.open(path, formats=FORMATS) as stored:
                     image = flatten(stored) if stored.size == (width, height) else image
             if image.size == (width, height):
                 return transform(image.convert("RGB"), position)

@@ -3,7 +3,6 @@ import pytest
 from PIL import Image
 
 from keras_cbam.data import decoding
-from keras_cbam.data.image_sources import ArrayImages
 from keras_cbam.detection import SizedImages
 from keras_cbam.errors import DataError
 from tests.detection.folders import cut_short, write_image
@@ -79,17 +78,6 @@ def test_too_many_failures_are_an_error(paths, strict):
         images.read_each(range(20), as_array)
     assert images.error is caught.value
     assert images.select(np.arange(2)).strict is strict
-
-
-@pytest.mark.parametrize("kind", [np.array, list])
-def test_other_images_are_read_alike(kind):
-    images = kind([np.full((4, 5, 3), i, "uint8") for i in range(3)])
-    found, kept = ArrayImages(images).read_each([2, 0], as_array)
-    assert [(position, each.shape, each[0, 0, 0]) for position, each in found] == [
-        (0, (4, 5, 3), 2),
-        (1, (4, 5, 3), 0),
-    ]
-    assert kept.all()
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 8])
