@@ -75,7 +75,7 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[-1]
 
 
-def library(name: str, extra: str = "detection") -> types.ModuleType:
+def library(name: str, extra: str) -> types.ModuleType:
     """A module of an extra's package; ImportError with the command that installs it."""
     try:
         return importlib.import_module(name)

@@ -135,7 +135,7 @@ def _add(collector, image, annotation, image_id):
 
 def _parse(path):
     try:
-        return library("defusedxml.ElementTree").parse(path, forbid_dtd=True).getroot()
+        return library("defusedxml.ElementTree", "detection").parse(path, forbid_dtd=True).getroot()
     except (OSError, ValueError, LookupError, xml.etree.ElementTree.ParseError) as error:
         # What declares entities is a ValueError of defusedxml.
         what = "is not well-formed XML without a document type"

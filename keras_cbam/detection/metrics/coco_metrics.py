@@ -65,7 +65,7 @@ def metrics_and_curves(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What `coco_metrics` and `precision_recall` return, by one evaluation."""
     check_length(ground_truth, detections)
-    coco, names = library("faster_coco_eval"), ground_truth.class_names
+    coco, names = library("faster_coco_eval", "detection"), ground_truth.class_names
     boxes = [
         {"image_id": i, "category_id": kind, "bbox": box, "area": area, "iscrowd": int(is_ignored)}
         for i, own in enumerate(ground_truth.boxes)

@@ -86,7 +86,7 @@ def _match(boxes, objects, ignored):
     right, counts = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     if not len(boxes) or not len(objects):
         return right, counts
-    iou = library("faster_coco_eval.core.mask").iou
+    iou = library("faster_coco_eval.core.mask", "detection").iou
     overlaps = iou(coco.with_sides(boxes), coco.with_sides(objects), [0] * len(objects))
     is_found = np.zeros(len(objects), bool)
     for i, j in enumerate(overlaps.argmax(axis=1)):
