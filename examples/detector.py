@@ -2,17 +2,17 @@
 
 from keras_cbam.detection import (
     SSD,
+    application_backbone,
     clothing_scenes,
     detection_batches,
     evaluate_detector,
-    ssd_mobilenet,
 )
 
 
 def main(scenes=1000, epochs=20, test_scenes=200):
     # `weights="imagenet"` downloads pretrained weights for the backbone.
     model = SSD(
-        ssd_mobilenet((96, 96, 3), weights=None, levels=(3, 4)),
+        application_backbone("MobileNet", (96, 96, 3), weights=None, levels=(3, 4)),
         num_classes=10,
         attention="cbam",
         extra_filters=(128, 128),

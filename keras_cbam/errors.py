@@ -1,8 +1,10 @@
 """The errors of the package, the parts of their messages, and checks of arguments."""
 
 import difflib
+import importlib
 import numbers
 import signal
+import types
 import typing
 from collections.abc import Callable, Container, Iterable
 
@@ -71,6 +73,16 @@ def first_line(error: BaseException) -> str:
 def last_line(text: str) -> str:
     """The end of what a failed process printed: the message of its exception."""
     return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def library(name: str, extra: str) -> types.ModuleType:
+    """A module of an extra's package; ImportError with the command that installs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"This needs a further package: run `pip install keras_cbam[{extra}]`. {error}."
+        ) from error
 
 
 def require(is_met: typing.Any, requirement: str, received: object) -> None:

@@ -239,7 +239,7 @@ def runs(run: pathlib.Path) -> None:
 def detection(folder: pathlib.Path) -> None:
     room = keras_cbam.detection
     scenes = room.clothing_scenes(1000)
-    backbone = room.ssd_mobilenet((96, 96, 3), weights=None, levels=(3, 4))
+    backbone = room.application_backbone("MobileNet", (96, 96, 3), weights=None, levels=(3, 4))
     model = room.SSD(
         backbone, num_classes=10, attention="cbam", extra_filters=(128, 128), use_batch_norm=True
     )

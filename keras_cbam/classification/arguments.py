@@ -7,7 +7,7 @@ from keras_cbam.errors import at_least, near_names, number, one_of, positive_int
 from keras_cbam.training.arguments import (
     RunArguments,
     data_field,
-    existing_path,
+    filled,
     network_field,
     optimization_field,
 )
@@ -150,13 +150,7 @@ class ClassifierArguments(RunArguments):
         if self.recipe == "default" and self.backbone is not None:
             # What belongs to the network that is not taken.
             defaults |= {"backbone_arguments": {}, "where": "auto"}
-        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        paths = {
-            "data": existing_path(self.data, *CLASS_NAMES),
-            "weights": existing_path(self.weights, "imagenet"),
-        }
-        paths |= {name: None for name in ("attention", "weights") if getattr(self, name) == "none"}
-        return dataclasses.replace(self, **missing, **paths)._checked()
+        return filled(self, defaults, *CLASS_NAMES)._checked()
 
     def _checked(self):
         self.check()

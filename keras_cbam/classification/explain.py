@@ -10,7 +10,8 @@ import keras
 
 from keras_cbam.classification.evaluate import input_size, load_classifier, preprocessing
 from keras_cbam.classification.explanation_page import explanation_page
-from keras_cbam.classification.predict import image_batches, likeliest_classes
+from keras_cbam.classification.predict import likeliest_classes
+from keras_cbam.data.image_sources import image_batches
 from keras_cbam.data.listing import find_images
 from keras_cbam.errors import printable
 from keras_cbam.training.saved_run import SavedRun
@@ -147,7 +148,7 @@ def explain_images(
     explained, drawn, rows, notes = [], [], [], []
     if has_attention(model) and is_untrained(model):
         notes.append(UNTRAINED)
-    for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
+    for batch, pixels in image_batches(paths, BATCH_SIZE, skipped, size, resize):
         activation = class_activation(model, pixels, class_index)
         maps = last_of_each_size(described_maps(model, pixels)) if has_attention(model) else {}
         for row, path in enumerate(batch):

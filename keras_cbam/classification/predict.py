@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_cbam.classification.evaluate import load_classifier, preprocessing
-from keras_cbam.data.batches import reading
-from keras_cbam.data.image_sources import FileImages
+from keras_cbam.data.image_sources import image_batches
 from keras_cbam.data.listing import find_images
-from keras_cbam.errors import DataError, ModelError, positive_integer
+from keras_cbam.errors import ModelError, positive_integer
 from keras_cbam.serving.agreement import activated, missing_activation
 from keras_cbam.training.saved_run import SavedRun
 from keras_cbam.visualization.panels import class_label
@@ -50,7 +49,7 @@ def predict_run(
     paths, skipped = find_images(paths)
     read, scores = [], []
     resize = preprocessing(run.arguments)
-    for batch, pixels in image_batches(paths, size, resize, BATCH_SIZE, skipped):
+    for batch, pixels in image_batches(paths, BATCH_SIZE, skipped, size, resize):
         read += batch
         scores.append(model.predict(pixels, verbose=0))
     scores = np.concatenate(scores).astype("float32")
@@ -71,25 +70,3 @@ def likeliest_classes(probabilities, class_names, top):
         {"class": class_label(index, class_names), "probability": float(probabilities[index])}
         for index in best
     ]
-
-
-def image_batches(paths, size, resize, batch_size, skipped):
-    """Yields the paths and pixels of image files in batches; lines on others go to `skipped`."""
-    is_any_read = False
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        images = FileImages(batch, size, resize)
-        with reading(images):
-            try:
-                pixels, kept = images.read(np.arange(len(batch)))
-            except DataError:
-                # More than one in ten is the end of a training, not of this.
-                kept = ~np.isin(np.arange(len(batch)), list(images.failures))
-                good = images.select(np.flatnonzero(kept))
-                pixels, _ = good.read(np.arange(len(good)))
-        skipped += images.failure_lines()
-        if kept.any():
-            is_any_read = True
-            yield [path for path, is_kept in zip(batch, kept) if is_kept], pixels
-    if not is_any_read:
-        raise DataError(f"None of the images can be read, the first is {skipped[0]}.")

@@ -1,6 +1,5 @@
 """The task `classification`: what the trainer is told of image classifiers."""
 
-import os
 import typing
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ from keras_cbam.serving.saved_model import write_saved_model
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
+from keras_cbam.training.task import figure_writers
 from keras_cbam.training.trainer import Run, fit, train
 from keras_cbam.visualization.class_maps import class_activation
 from keras_cbam.visualization.figures import plot_attention, plot_grad_cam
@@ -133,9 +133,7 @@ class ClassificationTask:
             figures["attention.png"] = lambda: plot_attention(model, images[0])
         return {
             "saved_model": lambda path: write_saved_model(model, path),
-            **{
-                name: lambda path, draw=draw: draw().savefig(path) for name, draw in figures.items()
-            },
+            **figure_writers(figures),
         }
 
     @staticmethod
@@ -223,23 +221,15 @@ def _task(given):
     return ClassificationTask(ClassifierArguments.given(earlier, **given))
 
 
-def compare(
-    attention: Sequence[str] | None = None,
-    seeds: int | None = None,
-    output: str | os.PathLike | None = None,
-    resume: str | os.PathLike | None = None,
-    **arguments: typing.Any,
-) -> Comparison:
+def compare(attention: Sequence[str] | None = None, **arguments: typing.Any) -> Comparison:
     """Compares the test accuracy of classifiers with each kind of attention.
 
-    For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the
-    others are those of `train_classifier`.
+    For `attention`, `seeds`, `output` and `resume`, and what is returned, see
+    `keras_cbam.training.compare_trainings`; the others are those of `train_classifier`.
 
     Example:
 
     >>> found = compare(["none", "cbam"], seeds=3, output="comparison", epochs=20)
     >>> found.differences[0].sentence
     """
-    return compare_trainings(
-        train_classifier, "accuracy", attention, seeds, output, resume, **arguments
-    )
+    return compare_trainings(train_classifier, "accuracy", attention, **arguments)

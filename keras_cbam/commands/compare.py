@@ -52,9 +52,9 @@ def run(options):
         # The trainings check them again, once Keras is imported.
         arguments.given(**given)
     given["verbose"] = 0 if options.json or options.quiet else "auto"
-    compare = room(f"{options.task}.task").compare
-    output = None if options.resume else options.output or OUTPUT
-    return dataclasses.asdict(compare(attention, options.seeds, output, options.resume, **given))
+    given |= {"seeds": options.seeds, "resume": options.resume}
+    given["output"] = None if options.resume else options.output or OUTPUT
+    return dataclasses.asdict(room(f"{options.task}.task").compare(attention, **given))
 
 
 def show(options, found):

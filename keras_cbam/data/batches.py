@@ -141,7 +141,8 @@ def training_batches(
             generator = np.random.default_rng(rows[position, 1])
             return training_crop(image, part.images.shape[1], generator)
 
-        pixels, rows = _read_whole(part.images, rows, crop if augment == "crop" else None)
+        transform = crop if augment == "crop" else None
+        pixels, rows = _read_whole(part, rows, transform)
         if augment == "flip":
             is_flipped = rows[:, 1] % 2 == 1
             pixels[is_flipped] = pixels[is_flipped, :, ::-1]
@@ -161,25 +162,35 @@ def evaluation_batches(
     """
 
     def read(rows):
-        pixels, rows = _read_whole(part.images, rows)
+        pixels, rows = _read_whole(part, rows)
         return pixels, part.labels[rows[:, 0]]
 
     rows = share(np.arange(len(part))[:, None], batch_size, devices)
     return batched(rows, batch_size // devices.processes, read, _signature(part))
 
 
-def _read_whole(images, rows, transform=None):
-    """The pixels and rows of a whole batch, with others in the place of what cannot be decoded."""
-    pixels, kept = images.read(rows[:, 0], transform)
+def _read_whole(part, rows, transform=None):
+    return read_whole(lambda rows: part.images.read(rows[:, 0], transform), rows, len(part))
+
+
+def read_whole(
+    read: Callable[..., typing.Any], rows: np.ndarray, images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `read(rows)` gives of a whole batch, with others in the place of unreadable images.
+
+    `read` is as of `FileImages`, of rows that begin with an index below `images`. Returns the rows
+    that were read as well.
+    """
+    found, kept = read(rows)
     while not kept.any():
         # Those that follow; this ends, as the source raises if too many are unreadable.
-        rows = np.concatenate([(rows[:, :1] + 1) % len(images), rows[:, 1:]], axis=1)
-        pixels, kept = images.read(rows[:, 0], transform)
+        rows = np.concatenate([(rows[:, :1] + 1) % images, rows[:, 1:]], axis=1)
+        found, kept = read(rows)
     if kept.all():
-        return pixels, rows
+        return found, rows
     # As many are kept before a row as before the next one that is kept.
     places = (kept.cumsum() - kept) % kept.sum()
-    return pixels[places], rows[kept][places]
+    return found[places], rows[kept][places]
 
 
 def _signature(part):

@@ -3,13 +3,19 @@
 import os
 import threading
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
 from keras_cbam.data.crops import evaluation_crop
-from keras_cbam.data.image_files import in_threads, open_image, square, why_unreadable
+from keras_cbam.data.image_files import (
+    decoding,
+    in_threads,
+    open_image,
+    square,
+    why_unreadable,
+)
 from keras_cbam.data.order import spread
 from keras_cbam.errors import DataError, one_of, printable
 
@@ -30,11 +36,17 @@ def stop_if_too_many(lines, images, strict):
 
 
 class ArrayImages:
-    """The images of a uint8 array `(images, size, size, 3)`, with the interface of `FileImages`."""
+    """The images of a uint8 array `(images, size, size, 3)`, with the interface of `FileImages`.
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.array, self.shape = array, array.shape
-        self.failures, self.error = {}, None
+    Images of sizes of their own are a list of arrays, for `read_each`.
+    """
+
+    def __init__(self, array: typing.Any) -> None:
+        self.array, self.failures, self.error = array, {}, None
+
+    @property
+    def shape(self):
+        return self.array.shape
 
     def __len__(self):
         return len(self.array)
@@ -43,11 +55,15 @@ class ArrayImages:
         return ArrayImages(self.array[indices])
 
     def read(self, indices, transform=None):
-        rows = self.array[indices]
-        if transform is not None:
-            made = in_threads(lambda i: transform(Image.fromarray(rows[i]), i), len(rows))
-            rows = np.stack(made)
-        return rows, np.ones(len(rows), bool)
+        if transform is None:
+            return self.array[indices], np.ones(len(indices), bool)
+        made, kept = self.read_each(indices, transform)
+        return np.stack(list(made)), kept
+
+    def read_each(self, indices, transform):
+        array = self.array
+        made = in_threads(lambda i: transform(Image.fromarray(array[indices[i]]), i), len(indices))
+        return np.fromiter(made, object), np.ones(len(made), bool)
 
     def failure_lines(self):
         return []
@@ -67,7 +83,7 @@ class FileImages:
         resize: how images are brought to that size: `"square"`, the centre square resized, or
             `"center_crop"`, see `evaluation_crop`. Defaults to `"square"`.
         strict: bool, whether an image that cannot be decoded is an error. Defaults to `False`: it
-            is left out.
+            is left out, and more than one in ten are an error. `None`: none is.
 
     Attributes:
         shape: tuple, `(images, size, size, 3)`.
@@ -81,7 +97,7 @@ class FileImages:
     """
 
     def __init__(
-        self, paths: Sequence[str], size: int, resize: str = "square", strict: bool = False
+        self, paths: Sequence[str], size: int, resize: str = "square", strict: bool | None = False
     ) -> None:
         one_of("square", "center_crop")("resize", resize)
         self.paths, self.resize, self.strict = paths, resize, strict
@@ -127,6 +143,16 @@ class FileImages:
         self._check()
         return (pixels if kept.all() else pixels[kept]), kept
 
+    def read_each(self, indices, transform):
+        """As `read`, but an object array of whatever `transform` returns, for images of any size.
+
+        An image of which that is `None` counts as one that cannot be decoded.
+        """
+        found = in_threads(lambda i: self._decoded(int(indices[i]), i, transform), len(indices))
+        self._check()
+        kept = np.array([each is not None for each in found], bool)
+        return np.fromiter(found, object)[kept], kept
+
     def failure_lines(self):
         """A line `"path: reason"` for each image that could not be decoded so far."""
         # Copied, as other threads may be reading.
@@ -140,7 +166,8 @@ class FileImages:
             yield repr((place, os.path.getsize(path))).encode()
 
     def _check(self):
-        if self.strict or len(self.failures) > MOST_UNREADABLE * len(self):
+        is_limited = self.strict is not None
+        if self.strict or (is_limited and len(self.failures) > MOST_UNREADABLE * len(self)):
             try:
                 stop_if_too_many(self.failure_lines(), len(self), self.strict)
             except DataError as error:
@@ -172,3 +199,31 @@ class FileImages:
             self._pixels[index] = found
             self._is_held[index] = True
         return found
+
+
+def image_batches(
+    paths: Sequence[str],
+    batch_size: int,
+    skipped: list[str],
+    size: int = 0,
+    resize: str = "square",
+    transform: typing.Any = None,
+) -> Iterator[tuple]:
+    """Yields image files in batches: their paths, and pixels or what `transform` returns.
+
+    Lines on those that cannot be decoded are added to `skipped`; DataError if none can be.
+    """
+    is_any_read = False
+    for start in range(0, len(paths), batch_size):
+        images = FileImages(paths[start : start + batch_size], size, resize, strict=None)
+        indices = np.arange(len(images))
+        with decoding():
+            found, kept = (
+                images.read(indices) if transform is None else images.read_each(indices, transform)
+            )
+        skipped += images.failure_lines()
+        if kept.any():
+            is_any_read = True
+            yield [path for path, is_kept in zip(images.paths, kept) if is_kept], found
+    if not is_any_read:
+        raise DataError(f"None of the images can be read, the first is {skipped[0]}.")

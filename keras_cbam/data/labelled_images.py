@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import os
 import typing
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -39,13 +38,10 @@ class LabelledImages:
         """The arrays that tell these labels from others."""
         return [self.labels]
 
-    def facts(self, root: str) -> Iterator[bytes]:
-        """What tells these images from others, see `FileImages`."""
-        return self.images.facts(root)
-
-    def sources(self) -> list[typing.Any]:
-        """The image sources that batches read."""
-        return [self.images]
+    @property
+    def source(self) -> ArrayImages | FileImages:
+        """The images, to be read in batches."""
+        return self.images
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """The images and labels as arrays, without the images that cannot be decoded."""
@@ -56,9 +52,9 @@ class LabelledImages:
 class DataInParts:
     """What data for classifiers and for detectors have in common.
 
-    They have a `name`, `class_names`, and the parts `train`, `validation` and `test`: images with
-    `columns`, `facts` and `sources`, as `LabelledImages` has. The last two parts are one object
-    where the data have two parts.
+    They have a `name`, `class_names`, and the parts `train`, `validation` and `test`: images with a
+    `source` and `columns`, as `LabelledImages` has. The last two parts are one object where the
+    data have two parts.
     """
 
     name: str
@@ -78,7 +74,7 @@ class DataInParts:
 
     def sources(self) -> list[typing.Any]:
         """The image sources of all parts, for `reading`."""
-        return [source for part in self.parts().values() for source in part.sources()]
+        return [part.source for part in self.parts().values()]
 
     def identity(self) -> str:
         """A digest in hex that differs for other labels or images, wherever they lie."""
@@ -89,7 +85,7 @@ class DataInParts:
         for part in parts:
             for column in part.columns():
                 digest.update(np.ascontiguousarray(column).tobytes())
-            for fact in part.facts(root or "."):
+            for fact in part.source.facts(root or "."):
                 digest.update(fact)
         return digest.hexdigest()
 

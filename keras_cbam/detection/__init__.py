@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         application_backbone as application_backbone,
     )
     from keras_cbam.detection.models.named_backbones import small_backbone as small_backbone
-    from keras_cbam.detection.models.named_backbones import ssd_mobilenet as ssd_mobilenet
     from keras_cbam.detection.models.named_backbones import ssd_vgg16 as ssd_vgg16
     from keras_cbam.detection.models.ssd import SSD as SSD
     from keras_cbam.detection.models.stairnet import StairNet as StairNet

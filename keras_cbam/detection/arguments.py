@@ -11,7 +11,7 @@ from keras_cbam.errors import at_least, number, one_of, positive_integer, requir
 from keras_cbam.training.arguments import (
     RunArguments,
     data_field,
-    existing_path,
+    filled,
     network_field,
     optimization_field,
 )
@@ -143,21 +143,14 @@ class DetectorArguments(RunArguments):
     def completed(self) -> "DetectorArguments":
         one_of(*DETECTORS)("detector", self.detector)
         is_paper = self.recipe == "paper"
-        defaults = PAPER[self.detector] if is_paper else DEFAULTS
-        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        weights = existing_path(self.weights, IMAGENET)
-        # The name of what is built in is never that of a file.
-        found = {"data": existing_path(self.data, SCENES), "weights": weights}
-        if weights not in (None, IMAGENET) and os.path.isdir(weights):
-            found["weights"] = os.path.join(weights, MODEL)
-        # What the command line calls none.
-        found |= {name: None for name in ("attention", "weights") if getattr(self, name) == "none"}
-        if self.freeze_batch_norm is None:
-            found["freeze_batch_norm"] = found["weights"] is not None
-        for name in ("short_side", "decay_iterations"):
-            value = missing.get(name, getattr(self, name))
-            found[name] = None if value is None else _integers(name, value)
-        return dataclasses.replace(self, **{**missing, **found})._checked(is_paper)
+        args = filled(self, PAPER[self.detector] if is_paper else DEFAULTS, SCENES)
+        numbers = ("short_side", "decay_iterations")
+        found: dict[str, Any] = {name: _integers(name, getattr(args, name)) for name in numbers}
+        if args.weights not in (None, IMAGENET) and os.path.isdir(args.weights):
+            found["weights"] = os.path.join(args.weights, MODEL)
+        if args.freeze_batch_norm is None:
+            found["freeze_batch_norm"] = args.weights is not None
+        return dataclasses.replace(args, **found)._checked(is_paper)
 
     def _checked(self, is_paper):
         self.check()
@@ -184,11 +177,14 @@ class DetectorArguments(RunArguments):
 
 def _integers(name, value):
     """A tuple of positive integers, of one, of several, or of a text such as `"480,600"`."""
+    if value is None:
+        return None
     values = value.split(",") if isinstance(value, str) else value
     values = values if isinstance(values, (list, tuple)) and values else [values]
     try:
-        found = [int(one) if isinstance(one, str) else one for one in values]
-        return tuple(positive_integer(name, one) for one in found)
+        return tuple(
+            positive_integer(name, int(one) if isinstance(one, str) else one) for one in values
+        )
     except ValueError as error:
         requirement = f"`{name}` must be positive integers, separated by commas."
         raise ValueError(f"{requirement} Received: {name}={value!r}") from error

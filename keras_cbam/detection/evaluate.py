@@ -1,4 +1,4 @@
-"""What a detector finds in a set of images, and how good that is."""
+"""What a detector finds in images, how good that is, and whether another one finds the same."""
 
 from typing import Any
 
@@ -6,20 +6,23 @@ import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.detection.arguments import DetectorArguments
-from keras_cbam.detection.comparison import KEYS
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
 from keras_cbam.detection.data.load import load_detection_data
-from keras_cbam.detection.loading import input_size, load_run
+from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.metrics.coco_metrics import Detections, metrics_and_curves
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
-from keras_cbam.errors import ModelError, one_of, quoted
+from keras_cbam.errors import ModelError, TrainingError, one_of, quoted
 from keras_cbam.training.arguments import existing_path
 
 BATCH_SIZE = 16
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-_KEYS = (*KEYS, "num_detections")
+# What a prediction is, a dict of arrays.
+_KEYS = ("boxes", "classes", "confidence", "num_detections")
+# Of all detections, those that may have no counterpart: where two are equally good, rounding
+# decides which one suppresses the other.
+LARGEST_UNPAIRED = 0.01
 
 
 def predict_detections(
@@ -42,32 +45,32 @@ def predict_detections(
         ModelError: if the model predicts something else, or numbers that are not finite.
         DataError: if too many images cannot be read, see `SizedImages`.
         ValueError: if the model was made for images of another size.
+
+    Example:
+
+    >>> predict_detections(model, clothing_scenes(1, "test"), image_size=96)[0]["boxes"]
     """
-    side = _short_side(model)
+    # Models of others, which predict the same dict, have none.
+    side = getattr(model, "short_side", None)
     batches = detection_batches(detection_set, batch_size, image_size, short_side=side)
-    with reading(*detection_set.sources()):
+    with reading(detection_set.source):
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)
-    found = _in_own_pixels(model, predictions, detection_set.sizes, image_size)
+    found = _in_own_pixels(model, predictions, detection_set.sizes, image_size, side)
     # What stands in for an image that cannot be read is not of it.
-    failures = detection_set.failures()
+    failures = detection_set.source.failures
     return [each for i, each in enumerate(found) if i not in failures]
 
 
-def find_objects(model: Any, images: Any, image_size: int) -> Detections:
-    """As `predict_detections`, of a list of RGB `PIL.Image.Image`s."""
-    side = _short_side(model)
+def find_objects(model: Any, images: Any) -> Detections:
+    """As `predict_detections`, of RGB `PIL.Image.Image`s, by a detector of ours."""
+    image_size, side = model.image_size[0], model.short_side
     pixels = np.stack([fitted(image, image_size, side) for image in images]).astype("float32")
     predictions = model.predict(pixels, batch_size=BATCH_SIZE, verbose=0)
     sizes = [(image.height, image.width) for image in images]
-    return _in_own_pixels(model, predictions, sizes, image_size)
+    return _in_own_pixels(model, predictions, sizes, image_size, side)
 
 
-def _short_side(model):
-    # Models of others, which predict the same dict, have none.
-    return getattr(model, "short_side", None)
-
-
-def _in_own_pixels(model, predictions, sizes, image_size):
+def _in_own_pixels(model, predictions, sizes, *fitting):
     given = sorted(predictions) if isinstance(predictions, dict) else []
     if not set(_KEYS) <= set(given):
         raise ModelError(
@@ -75,10 +78,10 @@ def _in_own_pixels(model, predictions, sizes, image_size):
             f"{given or type(predictions)}."
         )
     boxes, classes, confidence, counts = (np.asarray(predictions[key]) for key in _KEYS)
-    detections, side = [], _short_side(model)
+    detections = []
     for i, (height, width) in enumerate(sizes):
         own = slice(int(counts[i]))
-        edges = boxes[i, own] / np.tile(fitted_scale(height, width, image_size, side), 2)
+        edges = boxes[i, own] / np.tile(fitted_scale(height, width, *fitting), 2)
         if not (np.isfinite(edges).all() and np.isfinite(confidence[i, own]).all()):
             raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         found = {
@@ -162,7 +165,7 @@ def evaluate_run(
     """
     one_of(None, *SPLITS)("split", split)
     run, model, class_names = load_run(run)
-    part, size = SPLITS[split or "test"], input_size(model)
+    part, size = SPLITS[split or "test"], model.image_size[0]
     detection_set = getattr(run_data(run, size, data, split), part)
     if class_names is not None:
         detection_set = detection_set.with_classes(class_names)
@@ -195,3 +198,36 @@ def run_data(run, image_size, data=None, split=None, train_scenes=1):
         test_fraction=0.2 if is_own or split is not None else None,
         splits=args.splits if is_own else (None, None, None),
     )
+
+
+def check_detections(expected, found, allowed, largest_unpaired=LARGEST_UNPAIRED):
+    """The largest differences of paired detections, boxes in pixels, and the part `"unpaired"`.
+
+    Pairs are of one class; confidences, and edges by the largest edge, differ by at most `allowed`.
+    TrainingError if more than `largest_unpaired` have no counterpart.
+    """
+    largest = {"confidence": 0.0, "boxes": 0.0}
+    total = unpaired = 0
+    side = max(np.max(each["boxes"], initial=1) for each in (expected, found))
+    for image in range(len(expected["classes"])):
+        one, other = (
+            {key: values[key][image][values["classes"][image] >= 0] for key in _KEYS[:3]}
+            for values in (expected, found)
+        )
+        boxes = np.abs(one["boxes"][:, None] - other["boxes"][None]).max(axis=-1, initial=0)
+        confidence = np.abs(one["confidence"][:, None] - other["confidence"][None])
+        is_same = one["classes"][:, None] == other["classes"][None]
+        is_pair = is_same & (boxes <= allowed * side) & (confidence <= allowed)
+        for axis in (0, 1):
+            has_pair = is_pair.any(axis=axis)
+            total += has_pair.size
+            unpaired += int((~has_pair).sum())
+            for name, values in (("confidence", confidence), ("boxes", boxes)):
+                nearest = np.where(is_pair, values, np.inf).min(axis=axis, initial=np.inf)
+                largest[name] = max(largest[name], float(nearest[has_pair].max(initial=0)))
+    part = unpaired / max(total, 1)
+    if part > largest_unpaired:
+        raise TrainingError(
+            f"{part:.1%} of the detections are others, allowed {largest_unpaired:.0%}"
+        )
+    return {**largest, "unpaired": part}

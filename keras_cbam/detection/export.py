@@ -3,21 +3,24 @@
 import dataclasses
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
 
 from keras_cbam.data.batches import reading
 from keras_cbam.data.order import spread
-from keras_cbam.detection import comparison
 from keras_cbam.detection.data.batches import detection_batches
-from keras_cbam.detection.evaluate import BATCH_SIZE, run_data
-from keras_cbam.detection.loading import input_size, load_run
+from keras_cbam.detection.evaluate import (
+    BATCH_SIZE,
+    LARGEST_UNPAIRED,
+    check_detections,
+    run_data,
+)
+from keras_cbam.detection.loading import load_run
 from keras_cbam.errors import ExportError, TrainingError, positive_integer, require
 from keras_cbam.files.fresh_process import answer
 from keras_cbam.serving import artefact_files, conversion
-from keras_cbam.serving.export import Artefact, ServedArtefact
+from keras_cbam.serving.export import Artefact, served
 from keras_cbam.serving.formats import INPUT, SIGNATURE, find_format
 from keras_cbam.serving.saved_model import ENDPOINT
 from keras_cbam.training.precision import allowed_difference
@@ -29,7 +32,7 @@ IN_FLOAT32 = (
     *("MINIMUM", "MUL", "PACK", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "SELECT_V2", "SLICE"),
     *("SOFTMAX", "STRIDED_SLICE", "SUB", "TOPK_V2", "TRANSPOSE"),
 )
-# By quantization: how far paired detections may be apart, see `compare_detections`; and the part of
+# By quantization: how far paired detections may be apart, see `check_detections`; and the part of
 # them that may have no counterpart.
 LIMITS = {"float16": (1e-2, 0.05), "int8": (0.1, 0.25)}
 
@@ -62,7 +65,7 @@ def export_run(
     The artefact takes float32 `pixels` in [0, 255], `(batch, height, width, 3)`, and returns what
     the model's `predict` does: `boxes`, `classes`, `confidence` and `num_detections`. A SavedModel,
     by its signatures `serve` and `serving_default`, and an ONNX file take any number of images, a
-    LiteRT file one image. It is written whole or not at all, under TensorFlow.
+    LiteRT file one image. It is written under TensorFlow.
 
     Args:
         run: `SavedRun`, or path of the folder of a run or of a `.keras` file.
@@ -83,7 +86,8 @@ def export_run(
         ImportError: if a library of the format is not installed; it names the extra.
         ModelError, DataError: if it is not a trained detector, or the data cannot be used.
         ExportError: if it cannot be written, or finds something else than the model: more than 1 %
-            of the detections have no counterpart, with `"float16"` 5 %, with `"int8"` 25 %.
+            of the detections have no counterpart, with `"float16"` 5 %, with `"int8"` 25 %. The
+            artefact is kept, beside an earlier one as `failed-<name>`.
         FileExistsError, OSError: if it would replace anything else, or cannot write the files.
 
     Example:
@@ -99,21 +103,21 @@ def export_run(
     output = pathlib.Path(output).absolute()
     artefact_files.refuse_to_lose_artefact(format, output, overwrite)
     run, model, _ = load_run(run)
-    is_learned, size = quantize == "int8", input_size(model)
+    is_learned = quantize == "int8"
     # What is learned from is not compared.
     part = "test" if is_learned else None
-    loaded = run_data(run, size, data, part, samples if is_learned else 1)
+    loaded = run_data(run, model.image_size[0], data, part, samples if is_learned else 1)
     images, skipped = _sample(loaded.test, samples, model)
     calibration, more = _sample(loaded.train, samples, model) if is_learned else (None, [])
     expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
-    limits = LIMITS.get(quantize, (allowed_difference(model), comparison.LARGEST_UNPAIRED))
-    with artefact_files.beside(output) as path:
-        found = _written_and_loaded(run.model_file, path, images, format, quantize, calibration)
+    limits = LIMITS.get(quantize, (allowed_difference(model), LARGEST_UNPAIRED))
+    written = (run.model_file, format, output, quantize, calibration)
+    with served(*written, writer=__name__) as artefact:
+        found = artefact.predict(images, 1 if format == "litert" else BATCH_SIZE)
         try:
-            differences = comparison.check_detections(expected, found, *limits)
+            differences = check_detections(expected, found, *limits)
         except TrainingError as error:
             raise ExportError(f"The {format} predicts otherwise than Keras: {error}.") from error
-        artefact_files.put_in_place(path, output)
     return DetectorExport(
         format=format,
         quantize=quantize,
@@ -130,51 +134,34 @@ def export_run(
 
 def _sample(part, samples, model):
     """Some images of a part as an array, and the lines on those that cannot be used."""
-    few, size = part.select(spread(len(part), samples)), input_size(model)
-    with reading(*few.sources()):
+    few, size = part.select(spread(len(part), samples)), model.image_size[0]
+    with reading(few.source):
         batches = detection_batches(few, BATCH_SIZE, size, short_side=model.short_side)
         images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     return images, few.all_skipped()
 
 
-def _written_and_loaded(model_file, path, images, file_format, quantize, calibration):
-    """What an artefact finds that one fresh process writes and another one loads."""
-    conversion.convert(model_file, file_format, path, quantize, images=calibration, writer=__name__)
-    with ServedArtefact(file_format, path) as served:
-        return served.predict(images, 1 if file_format == "litert" else BATCH_SIZE)
-
-
 def _write(model_file, file_format, output, quantize, activation, calibration):
     """Writes an artefact of a detector, see `convert`, in a process of its own."""
-    _, model, _ = load_run(model_file)
-    if file_format == "saved_model":
-        _write_saved_model(model, output, None)
-        return
-    # Suppression converts to LiteRT for a known number of images.
-    batch = 1 if file_format == "litert" else None
-    with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(conversion.in_float32(model), folder, batch)
-        if file_format == "onnx":
-            written = conversion.onnx_of_saved_model(folder).SerializeToString()
-            pathlib.Path(output).write_bytes(written)
-        else:
-            images = None if calibration is None else np.load(calibration)
-            conversion.litert_of_saved_model(folder, output, quantize, images, IN_FLOAT32)
-
-
-def _write_saved_model(model, folder, batch):
     import keras
     import tensorflow as tf
 
-    def serve(pixels):
-        return model.decode_predictions(model(pixels, training=False))
+    def saved_model(model, folder):
+        def serve(pixels):
+            return model.decode_predictions(model(pixels, training=False))
 
-    signature = [tf.TensorSpec((batch, *model.backbone.input_shape[1:]), "float32", name=INPUT)]
-    archive: Any = keras.export.ExportArchive()
-    archive.track(model)
-    for endpoint in (ENDPOINT, SIGNATURE):
-        archive.add_endpoint(endpoint, serve, signature)
-    archive.write_out(folder, verbose=False)
+        # Suppression converts to LiteRT for a known number of images.
+        shape = (1 if file_format == "litert" else None, *model.backbone.input_shape[1:])
+        signature = [tf.TensorSpec(shape, "float32", name=INPUT)]
+        archive: Any = keras.export.ExportArchive()
+        archive.track(model)
+        for endpoint in (ENDPOINT, SIGNATURE):
+            archive.add_endpoint(endpoint, serve, signature)
+        archive.write_out(folder, verbose=False)
+
+    _, model, _ = load_run(model_file)
+    given = (model, file_format, output, saved_model, quantize, calibration, IN_FLOAT32)
+    conversion.write(*given)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ import os
 import zipfile
 from typing import Any
 
-from keras_cbam.detection.extra import library
 from keras_cbam.detection.models import build  # noqa: F401  (registers the detectors)
 from keras_cbam.detection.models.base import Detector
-from keras_cbam.errors import ModelError, quoted
+from keras_cbam.errors import ModelError, library, quoted
 from keras_cbam.training.saved_run import SavedRun, find_run
 
 
@@ -45,18 +44,12 @@ def load_run(run: Any) -> tuple[SavedRun, Any, list[str] | None]:
             f"The model {quoted(run.model_file)} must be a detector of `build_detector`, received "
             f"a {type(model).__name__}."
         )
-    input_size(model)
-    names = run.class_names
-    has_names = names is not None and len(names) == model.num_classes
-    return run, model, names if has_names else None
-
-
-def input_size(model: Any) -> int:
-    """Side in pixels of the square images that a detector was made for."""
     height, width, channels = model.backbone.input_shape[1:]
     if height != width or channels != 3:
         raise ModelError(
             f"The model {model.name!r} must take square images of 3 channels, received the input "
             f"shape {model.backbone.input_shape}."
         )
-    return height
+    names = run.class_names
+    has_names = names is not None and len(names) == model.num_classes
+    return run, model, names if has_names else None

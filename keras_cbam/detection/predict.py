@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_cbam.data.image_files import decoding, open_image, why_unreadable
+from keras_cbam.data.image_sources import image_batches
 from keras_cbam.data.listing import find_images
 from keras_cbam.detection.evaluate import BATCH_SIZE, find_objects
-from keras_cbam.detection.loading import input_size, load_run
-from keras_cbam.errors import DataError, printable
+from keras_cbam.detection.loading import load_run
 from keras_cbam.visualization import panels
 
 
@@ -44,22 +43,12 @@ def predict_run(run: Any, paths: Sequence[str]) -> dict[str, Any]:
 
 def found_in_files(model: Any, paths: Sequence[str], skipped: list[str]) -> Iterator[tuple]:
     """Yields path, Pillow image and detections of each file; adds the unreadable to `skipped`."""
-    is_empty = True
-    for start in range(0, len(paths), BATCH_SIZE):
-        images = {}
-        for path in paths[start : start + BATCH_SIZE]:
-            try:
-                with decoding():
-                    images[path] = open_image(path).convert("RGB")
-            except Exception as error:
-                # Pillow raises any of a dozen kinds on damaged files.
-                skipped.append(f"{printable(path)}: {why_unreadable(error)}")
-        if images:
-            is_empty = False
-            found = find_objects(model, list(images.values()), input_size(model))
-            yield from zip(images, images.values(), found)
-    if is_empty:
-        raise DataError(f"None of the images can be read, the first is {skipped[0]}.")
+
+    def as_rgb(image, _):
+        return image.convert("RGB")
+
+    for batch, images in image_batches(paths, BATCH_SIZE, skipped, transform=as_rgb):
+        yield from zip(batch, images, find_objects(model, images))
 
 
 def image_entry(path, image, detections, class_names):

@@ -38,7 +38,10 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
       `examples/ssd/ssd_pascal.py`): rate 1e-3, divided after 80,000 and 100,000 of 120,000 steps
       with 32 images, decay 5e-4, VGG16. Other than there: images keep their aspect and are padded
       to 300 x 300, not stretched; colours change in brightness, contrast and saturation, not in
-      hue; biases learn at the rate of the kernels, not at twice that.
+      hue; the limit of a crop is drawn before the crop; difficult objects are not trained on; the
+      first feature map has six default boxes a position, as the CBAM paper's parameters tell, not
+      four; further convolutions start by He's rule, not by Xavier's; biases learn at the rate of
+      the kernels, not at twice that.
     - `stairnet`: SSD's training, with its differences. [StairNet](
       https://arxiv.org/abs/1709.05788) builds on SSD300 and published no code to compare with.
     - `faster_rcnn`, as on COCO in [tf-faster-rcnn](https://github.com/endernewton/tf-faster-rcnn),
@@ -46,33 +49,35 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
       image, decay 1e-4, the shorter side 600 and the longer at most 1000 pixels, flips. Other than
       there: a feature pyramid and two fully connected layers stand for the fourth stage's feature
       map and the fifth stage as the head; anchors are 8 times the stride of each level, 32 to 512
-      pixels, for 4 to 32 times 16; 128 proposals of an image are sampled, not 256; no stage of the
-      backbone is fixed; images are padded to 1000 x 1000.
+      pixels, for 4 to 32 times 16; of the 1,000 best proposals of an image, not 2,000, 128 are
+      sampled, not 256; smooth L1 of the second stage has a beta of 1/9, not 1; an IoU above 0.45
+      suppresses, not above 0.3; no stage of the backbone is fixed; images are padded to 1000 x
+      1000.
 
     In both papers' trainings the length is rounded to whole epochs, and the drops with it. Keras'
     momentum holds the rate, as Caffe's: TensorFlow's and PyTorch's are scaled when it drops.
     """
-    all_steps = arguments.epochs * steps
+    recipe = _paper if arguments.recipe == "paper" else _default
+    return [Phase(arguments.epochs, lambda: recipe(arguments, model, arguments.epochs * steps))]
 
-    @contextlib.contextmanager
-    def compiled():
-        with contextlib.ExitStack() as stack:
-            if arguments.recipe == "paper":
-                kernels = [each for each in model.trainable_variables if len(each.shape) > 1]
-                stack.enter_context(coupled_weight_decay(kernels, arguments.weight_decay))
-                part = all_steps / arguments.iterations
-                drops = [round(drop * part) for drop in arguments.decay_iterations]
-                rate = divided_by_ten(arguments.learning_rate, drops)
-                optimizer = keras.optimizers.SGD(rate, MOMENTUM)
-            else:
-                warmup = max(1, math.ceil(WARMUP * all_steps))
-                rate = warmed_up_cosine(arguments.learning_rate, all_steps, warmup)
-                decay = arguments.weight_decay
-                optimizer = keras.optimizers.AdamW(rate, decay, clipnorm=CLIPNORM)
-            compile_detector(model, optimizer, jit_compile(arguments.xla))
-            yield
 
-    return [Phase(arguments.epochs, compiled)]
+@contextlib.contextmanager
+def _default(arguments, model, steps):
+    rate = warmed_up_cosine(arguments.learning_rate, steps, max(1, math.ceil(WARMUP * steps)))
+    optimizer = keras.optimizers.AdamW(rate, arguments.weight_decay, clipnorm=CLIPNORM)
+    compile_detector(model, optimizer, jit_compile(arguments.xla))
+    yield
+
+
+@contextlib.contextmanager
+def _paper(arguments, model, steps):
+    part = steps / arguments.iterations
+    drops = [round(drop * part) for drop in arguments.decay_iterations]
+    optimizer = keras.optimizers.SGD(divided_by_ten(arguments.learning_rate, drops), MOMENTUM)
+    kernels = [each for each in model.trainable_variables if len(each.shape) > 1]
+    with coupled_weight_decay(kernels, arguments.weight_decay):
+        compile_detector(model, optimizer, jit_compile(arguments.xla))
+        yield
 
 
 def freeze_batch_norm(backbone: keras.Model) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +10,10 @@ import keras
 from keras_cbam.attention import layer_for_site
 from keras_cbam.data.order import ONE_DEVICE, Devices, spread
 from keras_cbam.detection.arguments import DetectorArguments
-from keras_cbam.detection.comparison import check_detections
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
-from keras_cbam.detection.evaluate import measure, predict_detections
+from keras_cbam.detection.evaluate import check_detections, measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.models.build import build_detector, check_backbone
 from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights
@@ -23,15 +21,13 @@ from keras_cbam.errors import DataError, quoted
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
-from keras_cbam.training.task import Phase
+from keras_cbam.training.task import Phase, figure_writers
 from keras_cbam.training.trainer import train
 from keras_cbam.visualization.run_figures import plot_learning_curves
 
 # Test images on which the reloaded detector is compared with the one in memory, and those drawn.
 SAMPLE_SIZE = 16
 IMAGES_DRAWN = 8
-# Boxes of a lower confidence are not drawn.
-THRESHOLD = 0.5
 
 
 class DetectionTask:
@@ -66,21 +62,16 @@ class DetectionTask:
 
     def build(self, data: DetectionData) -> keras.Model:
         args = self.arguments
-        classes = len(data.class_names)
         of_model = args.weights is not None and args.weights.endswith(".keras")
-        network: tuple[Any, ...] = (
-            args.backbone,
-            args.attention,
-            None if of_model else args.weights,
-        )
-        model = build_detector(args.detector, classes, args.image_size, *network)
+        network = args.backbone, args.attention, None if of_model else args.weights
+        model = build_detector(args.detector, len(data.class_names), args.image_size, *network)
         model.short_side = args.short_side and max(args.short_side)
         if of_model:
             self.weights_taken = take_weights(model.backbone, args.weights)
-            left = len(self.weights_taken["layers_left"])
             if args.verbose:
-                taken = self.weights_taken["layers_taken"]
-                print(f"The backbone takes {taken} layers of {args.weights}, {left} are not in it.")
+                taken, left = self.weights_taken["layers_taken"], self.weights_taken["layers_left"]
+                left = f"{len(left)} are not in it"
+                print(f"The backbone takes {taken} layers of {args.weights}, {left}.")
         if args.freeze_batch_norm:
             freeze_batch_norm(model.backbone)
         return model
@@ -96,29 +87,20 @@ class DetectionTask:
         first_step: int = 0,
         devices: Devices = ONE_DEVICE,
     ) -> Any:
-        arguments = self.arguments
+        args = self.arguments
+        size = {"image_size": args.image_size, "short_side": args.short_side}
         if part == "sample":
             test = data.test.readable()
             few = test.select(spread(len(test), SAMPLE_SIZE))
-            side = arguments.short_side
-            return detection_batches(few, SAMPLE_SIZE, arguments.image_size, short_side=side)
-        return detection_batches(
-            getattr(data, part),
-            arguments.batch_size,
-            arguments.image_size,
-            training=part == "train",
-            seed=arguments.seed,
-            epoch=epoch,
-            first_step=first_step,
-            augment=arguments.augment,
-            devices=devices,
-            short_side=arguments.short_side,
-        )
+            return detection_batches(few, SAMPLE_SIZE, **size)
+        size |= {"training": part == "train", "augment": args.augment}
+        order = {"seed": args.seed, "epoch": epoch, "first_step": first_step, "devices": devices}
+        return detection_batches(getattr(data, part), args.batch_size, **size, **order)
 
-    def measure(self, model: Any, data: Any, part: str = "test") -> tuple[dict[str, Any], tuple]:
-        detection_set, size = getattr(data, part), self.arguments.image_size
-        found = predict_detections(model, detection_set, size, self.arguments.batch_size)
-        measured, curves = measure(model, detection_set.readable(), found, size)
+    def measure(self, model: Any, data: Any) -> tuple[dict[str, Any], tuple]:
+        size = self.arguments.image_size
+        found = predict_detections(model, data.test, size, self.arguments.batch_size)
+        measured, curves = measure(model, data.test.readable(), found, size)
         taken = {} if self.weights_taken is None else {"weights": self.weights_taken}
         return {**measured, **taken}, (found, curves)
 
@@ -133,7 +115,7 @@ class DetectionTask:
             kept = [~test.ignored[i] for i in drawn]
             truth = [(test.boxes[i][own], test.classes[i][own]) for i, own in zip(drawn, kept)]
             images, found = [test.images[i] for i in drawn], [predictions[i] for i in drawn]
-            return plot_detections(images, found, test.class_names, truth, THRESHOLD)
+            return plot_detections(images, found, test.class_names, truth)
 
         of_training = [name for name in history if not name.startswith("val_")]
         draws = (
@@ -141,10 +123,7 @@ class DetectionTask:
             detections,
             lambda: plot_precision_recall(curves),
         )
-        return {
-            name: lambda path, draw=draw: draw().savefig(path)
-            for name, draw in zip(self.files, draws)
-        }
+        return figure_writers(dict(zip(self.files, draws)))
 
     compare = staticmethod(check_detections)
 
@@ -178,26 +157,19 @@ def train_detector(**arguments: Any) -> Any:
     >>> run = train_detector(detector="ssd", epochs=1, output="run")
     >>> run = train_detector(resume="run", epochs=3)
     """
-    resume = arguments.get("resume")
-    earlier = None if resume is None else resumable(resume, DetectionTask.name)
+    earlier = resumable(arguments.get("resume"), DetectionTask.name)
     return train(DetectionTask(DetectorArguments.given(earlier, **arguments)))
 
 
-def compare(
-    attention: Sequence[str] | None = None,
-    seeds: int | None = None,
-    output: str | os.PathLike | None = None,
-    resume: str | os.PathLike | None = None,
-    **arguments: Any,
-) -> Comparison:
+def compare(attention: Sequence[str] | None = None, **arguments: Any) -> Comparison:
     """Compares the test AP at an overlap of 0.5 of detectors with each kind of attention.
 
-    For these arguments and what is returned see `keras_cbam.training.compare_trainings`; the
-    others are those of `train_detector`.
+    For `attention`, `seeds`, `output` and `resume`, and what is returned, see
+    `keras_cbam.training.compare_trainings`; the others are those of `train_detector`.
 
     Example:
 
     >>> found = compare(["none", "cbam"], seeds=3, output="comparison", epochs=20)
     >>> found.differences[0].sentence
     """
-    return compare_trainings(train_detector, "AP50", attention, seeds, output, resume, **arguments)
+    return compare_trainings(train_detector, "AP50", attention, **arguments)

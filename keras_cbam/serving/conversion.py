@@ -44,13 +44,36 @@ def _write(model_file, file_format, output, quantize, activation, calibration):
     from keras_cbam.files.model_files import load_keras_file
     from keras_cbam.serving.saved_model import write_saved_model
 
-    model = load_keras_file(model_file)
+    def saved_model(model, folder):
+        write_saved_model(model, folder, activation)
+
+    write(load_keras_file(model_file), file_format, output, saved_model, quantize, calibration)
+
+
+def write(
+    model,
+    file_format,
+    output,
+    saved_model,
+    quantize="none",
+    calibration=None,
+    operators=LITERT_IN_FLOAT32,
+):
+    """Writes a model in a format, by way of what `saved_model(model, folder)` writes.
+
+    From the images in the file `calibration`, `"int8"` learns ranges of activations; LiteRT keeps
+    these `operators` in float32.
+    """
     if file_format == "saved_model":
-        write_saved_model(model, output, activation)
+        saved_model(model, output)
         return
     images = None if calibration is None else np.load(calibration)
-    write = {"litert": write_litert, "onnx": write_onnx}[file_format]
-    write(in_float32(model), output, quantize, activation, images)
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model(in_float32(model), folder)
+        if file_format == "litert":
+            _write_litert(folder, output, quantize, images, operators)
+        else:
+            _write_onnx(folder, output, quantize, images)
 
 
 def in_float32(model):
@@ -63,20 +86,11 @@ def in_float32(model):
     return copy
 
 
-def write_litert(model, file, quantize="none", activation=None, images=None):
-    """Writes a float32 model as a LiteRT file of builtin operators, for any number of images."""
-    from keras_cbam.serving.saved_model import write_saved_model
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(model, folder, activation)
-        litert_of_saved_model(folder, file, quantize, images)
-
-
-def litert_of_saved_model(folder, file, quantize="none", images=None, in_float32=LITERT_IN_FLOAT32):
-    """Writes a SavedModel of float32 as a LiteRT file.
+def _write_litert(folder, file, quantize, images, operators):
+    """Writes a SavedModel of float32 as a LiteRT file of builtin operators.
 
     Inputs and outputs stay float32. `"float16"` stores the weights in half the bytes; `"int8"`
-    computes in integers, except for the operators `in_float32`.
+    computes in integers, except for the given operators.
     """
     import tensorflow as tf
 
@@ -93,7 +107,7 @@ def litert_of_saved_model(folder, file, quantize="none", images=None, in_float32
         selective = debugger.QuantizationDebugger(
             converter=converter,
             debug_dataset=converter.representative_dataset,
-            debug_options=debugger.QuantizationDebugOptions(denylisted_ops=list(in_float32)),
+            debug_options=debugger.QuantizationDebugOptions(denylisted_ops=list(operators)),
         )
         content = selective.get_nondebug_quantized_model()
     else:
@@ -105,25 +119,8 @@ def _examples(images):
     return ({INPUT: image[None].astype(np.float32)} for image in images)
 
 
-def write_onnx(model, file, quantize="none", activation=None, images=None):
-    """Writes a float32 model as an ONNX file with float32 inputs, for any number of images."""
-    from keras_cbam.serving.saved_model import write_saved_model
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(model, folder, activation)
-        converted = onnx_of_saved_model(folder)
-    if quantize == "float16":
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-
-        converted = convert_float_to_float16(converted, keep_io_types=True)
-    if quantize == "int8":
-        _write_onnx_int8(converted, file, images)
-    else:
-        pathlib.Path(file).write_bytes(converted.SerializeToString())
-
-
-def onnx_of_saved_model(folder):
-    """The ONNX model of a SavedModel's signature, which takes any number of images."""
+def _write_onnx(folder, file, quantize, images):
+    """Writes a SavedModel as an ONNX file with float32 inputs, for any number of images."""
     import tf2onnx
 
     graph, inputs, outputs, names = tf2onnx.tf_loader.from_saved_model(
@@ -138,7 +135,14 @@ def onnx_of_saved_model(folder):
     )
     for tensor in (*converted.graph.input, *converted.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
-    return converted
+    if quantize == "float16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        converted = convert_float_to_float16(converted, keep_io_types=True)
+    if quantize == "int8":
+        _write_onnx_int8(converted, file, images)
+    else:
+        pathlib.Path(file).write_bytes(converted.SerializeToString())
 
 
 def _write_onnx_int8(converted, file, images):

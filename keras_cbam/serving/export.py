@@ -1,5 +1,6 @@
 """A model in a format of serving, checked by that format's own runtime, whatever its task."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -118,6 +119,24 @@ class ServedArtefact:
         return self._ask(images, seconds=seconds)["milliseconds"]
 
 
+@contextlib.contextmanager
+def served(model_file, file_format, output, quantize, images, activation=None, **writer):
+    """Writes an artefact, see `convert`: within the block it is served, then it is at `output`.
+
+    One with which the block raises ExportError is kept, beside an earlier one as `failed-<name>`.
+    """
+    with beside(output) as path:
+        convert(model_file, file_format, path, quantize, activation, images, **writer)
+        try:
+            with ServedArtefact(file_format, path) as artefact:
+                yield artefact
+        except ExportError as error:
+            place = output.with_name(f"failed-{output.name}") if output.exists() else output
+            put_in_place(path, place)
+            raise ExportError(f"{error} It is at {quoted(place)}.") from error
+        put_in_place(path, output)
+
+
 def export_model(model, model_file, format, output, quantize, test, calibration, **told):  # noqa: A002
     """Writes a model in a format of serving, and compares its predictions with Keras: an `Export`.
 
@@ -130,22 +149,14 @@ def export_model(model, model_file, format, output, quantize, test, calibration,
         raise ModelError(f"The model {model.name!r} gives scores that are not finite.")
     activation = agreement.missing_activation(expected)
     expected = agreement.activated(expected, activation)
-    with beside(output) as path:
-        convert(model_file, format, path, quantize, activation, calibration)
-        try:
-            with ServedArtefact(format, path) as served:
-                found = [served.predict(images, size)[OUTPUT] for size in COMPARED_BATCHES]
-                compared = agreement.compare(expected, found)
-                agreement.check_agreement(model, format, quantize, **compared)
-                milliseconds = {
-                    size: agreement.milliseconds_each(model, served, images, size)
-                    for size in TIMED_BATCHES
-                }
-        except ExportError as error:
-            place = output.with_name(f"failed-{output.name}") if output.exists() else output
-            put_in_place(path, place)
-            raise ExportError(f"{error} It is at {quoted(place)}.") from error
-        put_in_place(path, output)
+    with served(model_file, format, output, quantize, calibration, activation) as artefact:
+        found = [artefact.predict(images, size)[OUTPUT] for size in COMPARED_BATCHES]
+        compared = agreement.compare(expected, found)
+        agreement.check_agreement(model, format, quantize, **compared)
+        milliseconds = {
+            size: agreement.milliseconds_each(model, artefact, images, size)
+            for size in TIMED_BATCHES
+        }
     accuracy = None
     if labels is not None:
         classes = [agreement.likeliest(one) for one in (expected, found[0])]

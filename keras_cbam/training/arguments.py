@@ -167,6 +167,18 @@ def stored(arguments):
     return found
 
 
+def filled(arguments: typing.Any, defaults: dict[str, typing.Any], *data: str) -> typing.Any:
+    """The arguments of a task with defaults for those not given, and whole paths.
+
+    What the command line calls none is `None`; `data` are names of data that are never paths.
+    """
+    found = {name: own for name, own in defaults.items() if getattr(arguments, name) is None}
+    found["data"] = existing_path(arguments.data, *data)
+    found["weights"] = existing_path(arguments.weights, "imagenet")
+    found |= {name: None for name in ("attention", "weights") if getattr(arguments, name) == "none"}
+    return dataclasses.replace(arguments, **found)
+
+
 def existing_path(value, *names):
     """The absolute path of what exists, to resume from another folder; else the value as it is."""
     is_path = isinstance(value, (str, os.PathLike)) and value not in names and os.path.exists(value)

@@ -18,6 +18,11 @@ class Phase:
     compiled: Callable[[], contextlib.AbstractContextManager]
 
 
+def figure_writers(figures: dict[str, Callable[[], Any]]) -> dict[str, Callable]:
+    """`{name: function that writes it to a path}` of functions that draw figures."""
+    return {name: lambda path, draw=draw: draw().savefig(path) for name, draw in figures.items()}
+
+
 class Data(Protocol):
     """What a task trains on."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_cbam.errors import require
+from keras_cbam.errors import library, require
 from keras_cbam.visualization.colours import DIVERGING, Scale, number
 
 if TYPE_CHECKING:
@@ -23,13 +23,7 @@ LINE_LENGTH = 28
 
 def figure_class() -> "type[Figure]":
     """`matplotlib.figure.Figure`; without Matplotlib, an ImportError that says how to get it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Figures need Matplotlib, which is not installed: pip install keras_cbam[plot]"
-        ) from error
-    return Figure
+    return library("matplotlib.figure", "plot").Figure
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -7,7 +7,7 @@ from PIL import Image
 from keras_cbam.data import image_sources
 from keras_cbam.data.crops import evaluation_crop
 from keras_cbam.data.image_files import open_image, square
-from keras_cbam.data.image_sources import ArrayImages, FileImages
+from keras_cbam.data.image_sources import ArrayImages, FileImages, image_batches
 from keras_cbam.errors import DataError
 from tests.data.imagenet_folder import cut_short, save_image
 
@@ -141,3 +141,33 @@ def test_an_error_of_a_transform_is_no_unreadable_image(paths):
     with pytest.raises(ZeroDivisionError):
         images.read([0], fail)
     assert images.failures == {}
+
+
+def place_and_level(image, position):
+    return position, np.asarray(image)[0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", [np.array, list])
+def test_images_of_any_size_are_read_one_by_one(paths, kind):
+    arrays = ArrayImages(kind([np.full((4, 5, 3), i, "uint8") for i in range(3)]))
+    found, kept = arrays.read_each([2, 0], place_and_level)
+    assert (list(found), kept.tolist()) == ([(0, 2), (1, 0)], [True, True])
+    cut_short(paths[3])
+    found, kept = FileImages(paths, SIZE).read_each([5, 3, 7], place_and_level)
+    assert (list(found), kept.tolist()) == ([(0, 5), (2, 7)], [True, False, True])
+
+
+@pytest.mark.parametrize("transform", [None, lambda image, _: np.asarray(image)])
+def test_batches_of_files(paths, transform):
+    """However many cannot be decoded."""
+    for path in paths[:12]:
+        cut_short(path)
+    skipped = ["earlier"]
+    batches = list(image_batches(paths, 5, skipped, SIZE, transform=transform))
+    assert [batch for batch, _ in batches] == [paths[12:15], paths[15:]]
+    found = [image[0, 0, 0] for _, images in batches for image in images]
+    assert found == list(range(12, 20))
+    assert len(skipped) == 13
+    assert skipped[1].startswith(f"{paths[0]}: ")
+    with pytest.raises(DataError, match=r"None of the images can be read, .*00\.png"):
+        list(image_batches(paths[:3], 5, [], SIZE, transform=transform))

@@ -1,9 +1,12 @@
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_cbam.detection import export, export_run
 from keras_cbam.errors import ExportError
+from keras_cbam.serving.export import ServedArtefact
 from tests.detection.folders import write_many
 
 
@@ -99,39 +102,43 @@ def test_other_predictions_are_an_error(finished, tmp_path, monkeypatch):
             "confidence": np.ones((3, 1), "float32"),
         }
 
-    monkeypatch.setattr(export, "_written_and_loaded", other)
-    with pytest.raises(ExportError, match=r"saved_model predicts otherwise than Keras: .* others"):
-        export_run(finished.output, "saved_model", tmp_path / "served", samples=3)
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(ServedArtefact, "predict", other)
+    served = tmp_path / "served"
+    message = rf"saved_model predicts otherwise than Keras: .* others.* It is at '{served}'"
+    with pytest.raises(ExportError, match=message):
+        export_run(finished.output, "saved_model", served, samples=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["served"]
+
+
+def fake_artefact(monkeypatch, model):
+    """No artefact is written, and the model predicts; returns what there is of images."""
+    seen = {}
+
+    class Fake:
+        def predict(self, images, _):
+            return seen.update(images=images) or model.predict(images, verbose=0)
+
+    @contextlib.contextmanager
+    def served(model_file, file_format, output, quantize, calibration, **_):
+        seen.update(calibration=calibration)
+        yield Fake()
+
+    monkeypatch.setattr(export, "served", served)
+    monkeypatch.setattr(export.artefact_files, "size_in_bytes", lambda _: 0)
+    return seen
 
 
 def test_images_of_other_data(finished, tmp_path, monkeypatch):
     data = write_many(tmp_path / "data", 3)
-    seen = []
-    monkeypatch.setattr(
-        export,
-        "_written_and_loaded",
-        lambda _, path, images, *more: (
-            seen.append(images) or finished.model.predict(images, verbose=0)
-        ),
-    )
-    monkeypatch.setattr(export.artefact_files, "put_in_place", lambda *_: None)
+    seen = fake_artefact(monkeypatch, finished.model)
     given = {"format": "saved_model", "output": tmp_path / "served"}
     found = export_run(finished.output / "model.keras", data=data, **given)
-    assert (found.images, found.data, seen[0].shape) == (1, "data", (1, 32, 32, 3))
+    assert (found.images, found.data, seen["images"].shape) == (1, "data", (1, 32, 32, 3))
 
 
 def test_int8_learns_from_training_images_of_the_own_folder(finished, tmp_path, monkeypatch):
     data = write_many(tmp_path / "data", 10)
-    seen = {}
-
-    def fake(_, path, images, file_format, quantize, calibration):
-        seen.update(images=images, calibration=calibration)
-        return finished.model.predict(images, verbose=0)
-
-    monkeypatch.setattr(export, "_written_and_loaded", fake)
-    monkeypatch.setattr(export.artefact_files, "put_in_place", lambda *_: None)
-    monkeypatch.setattr(export.artefact_files, "size_in_bytes", lambda _: 0)
+    seen = fake_artefact(monkeypatch, finished.model)
     given = {"data": data, "quantize": "int8", "overwrite": True}
     found = export_run(finished.output, "litert", tmp_path / "a.tflite", **given)
     assert (found.images, found.calibration_images) == (1, 10)

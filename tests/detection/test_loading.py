@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from keras_cbam.detection import evaluate_run, export_run, load_detector, predict_run
-from keras_cbam.detection.loading import input_size, load_run
+from keras_cbam.detection.loading import load_run
 from keras_cbam.errors import ModelError
 from keras_cbam.training import find_run
 
@@ -14,7 +14,7 @@ def test_a_run_a_file_and_a_saved_run(finished, tmp_path):
     for path in (finished.output, finished.output / "model.keras", str(finished.output)):
         model, class_names = load_detector(path)
         assert class_names == names
-        assert input_size(model) == 32
+        assert model.image_size == (32, 32)
     run, _, class_names = load_run(find_run(finished.output))
     assert (run.task, class_names) == ("detection", names)
     alone = shutil.copy(finished.output / "model.keras", tmp_path / "alone.keras")

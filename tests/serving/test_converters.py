@@ -3,9 +3,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from keras_cbam.serving.conversion import in_float32, write_litert, write_onnx
+from keras_cbam.serving.conversion import in_float32, write
 from keras_cbam.serving.formats import FORMATS
 from keras_cbam.serving.runtimes import load_artefact
+from keras_cbam.serving.saved_model import write_saved_model
 from tests.checks import BACKEND
 from tests.serving.models import SIZE, classifier, images, predictions
 
@@ -36,20 +37,22 @@ def model():
 def litert(model, tmp_path_factory):
     """A function from a quantization to the file, which is written once."""
     needs("litert")
-    return written_once(write_litert, model, tmp_path_factory.mktemp("litert"), ".tflite")
+    return written_once("litert", model, tmp_path_factory.mktemp("litert"))
 
 
 @pytest.fixture(scope="module")
 def onnx(model, tmp_path_factory):
     needs("onnx")
-    return written_once(write_onnx, model, tmp_path_factory.mktemp("onnx"), ".onnx")
+    return written_once("onnx", model, tmp_path_factory.mktemp("onnx"))
 
 
-def written_once(write, model, folder, suffix):
+def written_once(name, model, folder):
+    np.save(folder / "images.npy", images())
+
     def file_of(quantize):
-        file = folder / f"{quantize}{suffix}"
+        file = folder / f"{quantize}{FORMATS[name].suffix}"
         if not file.exists():
-            write(model, file, quantize, images=images())
+            write(model, name, file, write_saved_model, quantize, folder / "images.npy")
         return file
 
     return file_of

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_cbam.data.batches import batched
+from keras_cbam.data.batches import batched, read_whole
 from keras_cbam.data.order import ONE_DEVICE, Devices, epoch_order, share
 from keras_cbam.detection.arguments import AUGMENTATIONS
 from keras_cbam.detection.data.augmentation import augmented
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.detection.data.sized_images import read_images
 from keras_cbam.errors import one_of, positive_integer, validate_seed
 
 # Boxes that a batch has room for at least, if an image of the set has so many.
@@ -107,9 +106,6 @@ def detection_batches(
             sides = drawn[np.arange(count) // batch_size]
         return share(np.stack([*order, sides], axis=1), batch_size, devices, first_step)
 
-    def read(rows):
-        return _read(rows, detection_set.images, targets, image_size, augment, most)
-
     rows = rows_of(epoch or 0)
     if epoch is None:
         epochs = itertools.count()
@@ -119,34 +115,35 @@ def detection_batches(
         tf.TensorSpec((None, padded, 4), tf.float32),
         tf.TensorSpec((None, padded), tf.float32),
     )
+    read = _reader(detection_set.source, targets, image_size, augment, most)
     dataset = batched(rows, batch_size // devices.processes, read, signature)
     return dataset.map(
         lambda images, boxes, classes: (images, {"boxes": boxes, "classes": classes})
     )
 
 
-def _read(rows, images, targets, image_size, augment, max_boxes):
-    """A batch of pixels, boxes and classes; a row is an index, an augmentation's seed, a side."""
+def _reader(source, targets, image_size, augment, most):
+    """A function from rows, each an index, an augmentation's seed and a side, to a batch."""
 
-    def example(image, position):
-        index, number, side = rows[position].tolist()
-        boxes, classes = targets[index]
-        generator = np.random.default_rng(number)
-        pixels, boxes, kept = augmented(augment, image, boxes, image_size, side, generator)
-        return pixels, boxes[kept], classes[kept]
+    def read(rows):
+        def example(image, position):
+            index, number, side = rows[position].tolist()
+            boxes, classes = targets[index]
+            generator = np.random.default_rng(number)
+            pixels, boxes, kept = augmented(augment, image, boxes, image_size, side, generator)
+            return pixels, boxes[kept], classes[kept]
 
-    examples, kept = read_images(images, rows[:, 0], example)
-    while not examples:
-        # Those that follow; this ends, as the source raises if too many are unreadable.
-        rows = np.column_stack([(rows[:, 0] + 1) % len(targets), rows[:, 1:]])
-        examples, kept = read_images(images, rows[:, 0], example)
-    # In the place of what cannot be read, the next one that can.
-    places = np.searchsorted(np.flatnonzero(kept), np.arange(len(rows))) % len(examples)
-    examples = [examples[place] for place in places]
+        return source.read_each(rows[:, 0], example)
+
+    return lambda rows: _padded(read_whole(read, rows, len(targets))[0], most)
+
+
+def _padded(examples, most):
+    """Examples, each pixels, boxes and classes, as a batch; the set has `most` boxes an image."""
     doublings = math.ceil(math.log2(max(LEAST_PADDING, *(len(own) for *_, own in examples))))
-    count = min(max_boxes, 2**doublings)
-    boxes = np.full((len(rows), count, 4), -1, "float32")
-    classes = np.full((len(rows), count), -1, "float32")
+    count = min(most, 2**doublings)
+    boxes = np.full((len(examples), count, 4), -1, "float32")
+    classes = np.full((len(examples), count), -1, "float32")
     for i, (_, own_boxes, own_classes) in enumerate(examples):
         boxes[i, : len(own_boxes)] = own_boxes
         classes[i, : len(own_classes)] = own_classes

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_cbam.detection.data.collector import Collector, Splits, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
-from keras_cbam.errors import DataError, first_line, printable, quoted
+from keras_cbam.errors import DataError, first_line, is_number, printable, quoted
 
 _PREFIX = "instances_"
 # Numbers beyond are a damaged file's.
@@ -179,10 +179,12 @@ def _index(path, skipped):
         raise DataError(f"{quoted(path)} cannot be read: {first_line(error)}.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # json raises ValueError; the others are of JSON of another structure.
-        what = f": {first_line(error)}" if isinstance(error, ValueError) else ""
-        if isinstance(error, KeyError):
-            what = f": there is an entry without {error.args[0]!r}"
-        raise DataError(f"{quoted(path)} is not JSON in COCO's format{what}.") from error
+        what = (
+            f"there is an entry without {error}"
+            if isinstance(error, KeyError)
+            else first_line(error)
+        )
+        raise DataError(f"{quoted(path)} is not JSON in COCO's format: {what}.") from error
     if not names or not all(isinstance(text, str) for text in names.values()):
         raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
     if len(set(names.values())) < listed["categories"]:
@@ -209,24 +211,19 @@ def _parsed(path, content):
     return {key: names[key] for key in sorted(names)}, images, dict(boxes), listed
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
+def _is_finite(value):
+    return is_number(value) and abs(value) < _LARGEST
 
 
 def _is_box(annotation):
-    box = annotation.get("bbox")
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(map(_is_number, box))
-        and not isinstance(annotation["category_id"], bool)
-        and annotation.get("iscrowd", 0) in (0, 1)
-    )
+    box, is_crowd = annotation.get("bbox"), annotation.get("iscrowd", 0)
+    is_sound = isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))
+    return is_sound and not isinstance(annotation["category_id"], bool) and is_crowd in (0, 1)
 
 
 def _area(annotation, skipped):
     area = annotation.get("area")
-    if _is_number(area) and area > 0:
+    if _is_finite(area) and area > 0:
         return area
     skipped["areas that are not positive numbers"] += "area" in annotation
     return math.prod(annotation["bbox"][2:])

@@ -65,28 +65,27 @@ class Collector:
             self.skipped[reason] += int(mask.sum())
         if areas is None:
             areas = (clipped[:, 2:] - clipped[:, :2]).astype("float32").prod(axis=1)
-        boxes, areas = clipped.astype("float32"), np.array(areas, "float32")
-        columns = (boxes, np.array(classes, object), np.array(ignored, bool), areas)
-        self._rows.append((path, size, image_id, *(column[is_kept] for column in columns)))
+        columns = {"boxes": clipped.astype("float32"), "classes": np.array(classes, object)}
+        columns |= {"ignored": np.array(ignored, bool), "areas": np.array(areas, "float32")}
+        row = {"paths": path, "sizes": size, "image_ids": image_id}
+        self._rows.append(row | {name: column[is_kept] for name, column in columns.items()})
 
     def class_names(self) -> list[str]:
-        return sorted({name for row in self._rows for name in row[4]})
+        return sorted({name for row in self._rows for name in row["classes"]})
 
     def collect(self, name: str, class_names: dict[Any, str], where: str) -> DetectionSet:
         """The `DetectionSet`, of `{class in the data: name}`; DataError if no image is left."""
         index = {key: i for i, key in enumerate(class_names)}
-        images = len(self._rows) + len(self.unreadable)
-        rows = []
-        reasons = check_headers([path for path, *_ in self._rows])
-        for (path, *row, boxes, classes, ignored, areas), why in zip(self._rows, reasons):
+        images, rows = len(self._rows) + len(self.unreadable), []
+        for row, why in zip(self._rows, check_headers([row["paths"] for row in self._rows])):
             if why is not None:
-                self.unreadable.append(f"{printable(path)}: {why}")
+                self.unreadable.append(f"{printable(row['paths'])}: {why}")
                 continue
-            classes = np.array([index.get(key, -1) for key in classes], "int32")
-            known = classes >= 0
+            row["classes"] = np.array([index.get(key, -1) for key in row["classes"]], "int32")
+            known = row["classes"] >= 0
             self.skipped["boxes of unknown classes"] += int((~known).sum())
-            columns = (column[known] for column in (boxes, classes, ignored, areas))
-            rows.append((path, *row, *columns))
+            per_box = ("boxes", "classes", "ignored", "areas")
+            rows.append(row | {name: row[name][known] for name in per_box})
         stop_if_too_many(self.unreadable, images, self.strict)
         skipped = {reason: count for reason, count in self.skipped.items() if count}
         if not rows:
@@ -95,13 +94,13 @@ class Collector:
                 f"{quoted(where)} must have readable images, received none"
                 f"{f' ({received})' if received else ''}."
             )
-        names = ("paths", "sizes", "image_ids", "boxes", "classes", "ignored", "areas")
-        found: dict[str, Any] = dict(zip(names, map(list, zip(*rows))))
-        found["sizes"] = np.array(found["sizes"], "int64")
+        found = {name: [row[name] for row in rows] for name in rows[0]}
+        sizes = np.array(found.pop("sizes"), "int64")
         return DetectionSet(
             name=name,
             class_names=list(class_names.values()),
-            images=SizedImages(found.pop("paths"), found["sizes"], self.strict),
+            images=SizedImages(found.pop("paths"), sizes, self.strict),
+            sizes=sizes,
             skipped=skipped,
             unreadable=self.unreadable,
             **found,

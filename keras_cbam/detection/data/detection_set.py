@@ -1,18 +1,15 @@
 """Images with boxes, as every reader gives them and everything else takes them."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_cbam.data.image_sources import ArrayImages
 from keras_cbam.data.labelled_images import DataInParts, labels_by_name
-from keras_cbam.data.order import spread
 from keras_cbam.detection.data.sized_images import SizedImages
 from keras_cbam.errors import printable
-
-# Images by which an array is told from others.
-_SAMPLE = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,16 +47,19 @@ class DetectionSet:
     def __len__(self):
         return len(self.boxes)
 
+    @property
+    def source(self) -> ArrayImages | SizedImages:
+        """The images, to be read in batches."""
+        return self.images if isinstance(self.images, SizedImages) else ArrayImages(self.images)
+
     def select(self, indices: Any) -> "DetectionSet":
         """The `DetectionSet` of the images with these indices."""
         indices = np.asarray(indices, "int64")
-        images = self.images
-        if isinstance(images, SizedImages):
-            images = images.select(indices)
-        elif isinstance(images, np.ndarray):
-            images = images[indices]
+        if isinstance(self.images, SizedImages):
+            images = self.images.select(indices)
         else:
-            images = [images[i] for i in indices]
+            is_array = isinstance(self.images, np.ndarray)
+            images = self.images[indices] if is_array else [self.images[i] for i in indices]
         per_image = {
             name: [getattr(self, name)[i] for i in indices]
             for name in ("boxes", "classes", "ignored", "areas", "image_ids")
@@ -70,31 +70,15 @@ class DetectionSet:
         """The arrays that tell these boxes from others."""
         return [self.sizes, *self.boxes, *self.classes, *self.ignored]
 
-    def facts(self, root: str) -> Iterable[bytes]:
-        """What tells these images from others, see `FileImages`."""
-        if isinstance(self.images, SizedImages):
-            return self.images.facts(root)
-        return (np.asarray(self.images[i]).tobytes() for i in spread(len(self), _SAMPLE))
-
-    def sources(self) -> list[SizedImages]:
-        """The image sources that batches read, for `keras_cbam.data.reading`."""
-        return [self.images] if isinstance(self.images, SizedImages) else []
-
-    def failures(self) -> dict[int, str]:
-        """A dict `{index: reason}` of the images that could not be used so far."""
-        return self.images.failures if isinstance(self.images, SizedImages) else {}
-
     def readable(self) -> "DetectionSet":
         """The `DetectionSet` without the images that could not be used so far."""
-        failures = self.failures()
-        kept = [i for i in range(len(self)) if i not in failures]
-        return self.select(kept) if failures else self
+        failures = self.source.failures
+        return self.select([i for i in range(len(self)) if i not in failures]) if failures else self
 
     def all_skipped(self) -> list[str]:
         """Lines on what was left out or mended, and on images that could not be used so far."""
         counts = [f"{count} {reason}" for reason, count in self.skipped.items()]
-        failed = [line for each in self.sources() for line in each.failure_lines()]
-        return [*counts, *self.unreadable, *failed]
+        return [*counts, *self.unreadable, *self.source.failure_lines()]
 
     def with_classes(self, class_names: Sequence[str]) -> "DetectionSet":
         """The same images and boxes with a model's (printable) classes; DataError if some lack."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_cbam.data.image_files import FORMATS, flatten, in_threads
+from keras_cbam.data.image_files import FORMATS, flatten
 from keras_cbam.data.image_sources import FileImages
 from keras_cbam.errors import DataError, quoted
 
@@ -29,7 +29,7 @@ class SizedImages(FileImages):
     (480, 640, 3)
     """
 
-    def __init__(self, paths: Sequence[str], sizes: np.ndarray, strict: bool = False):
+    def __init__(self, paths: Sequence[str], sizes: np.ndarray, strict: bool | None = False):
         # There is no one size.
         super().__init__(paths, 0, strict=strict)
         self.sizes = sizes
@@ -38,39 +38,26 @@ class SizedImages(FileImages):
         return SizedImages([self.paths[int(i)] for i in indices], self.sizes[indices], self.strict)
 
     def __getitem__(self, index):
-        pixels, _ = self.read([index], lambda image, _: np.asarray(image))
-        if not pixels:
+        pixels, _ = self.read_each([index], lambda image, _: np.asarray(image))
+        if not len(pixels):
             raise DataError(
                 f"The image {quoted(self.paths[index])} cannot be used: {self.failures[index]}."
             )
         return pixels[0]
 
-    def read(self, indices: Any, transform: Any) -> tuple[list, np.ndarray]:
-        """As `FileImages.read`: a list of what `transform` returned, and which images those are."""
+    def _decoded(self, index, position, transform):
+        path, (height, width) = str(self.paths[index]), self.sizes[index]
 
         def of_its_size(image, position):
-            height, width = self.sizes[indices[position]]
             if image.size == (height, width) != (width, height):
-                with Image.open(self.paths[int(indices[position])], formats=FORMATS) as stored:
+                with Image.open(path, formats=FORMATS) as stored:
                     image = flatten(stored) if stored.size == (width, height) else image
             if image.size == (width, height):
                 return transform(image.convert("RGB"), position)
-            self.failures[int(indices[position])] = (
+            self.failures[index] = (
                 f"it is {image.width} pixels wide and {image.height} high, its boxes are for "
                 f"{width} and {height}"
             )
             return None
 
-        found = in_threads(lambda i: self._decoded(int(indices[i]), i, of_its_size), len(indices))
-        self._check()
-        kept = np.array([each is not None for each in found], bool)
-        return [each for each in found if each is not None], kept
-
-
-def read_images(images: Any, indices: Any, transform: Any) -> tuple[list, np.ndarray]:
-    """`SizedImages.read` of any images of a `DetectionSet`."""
-    if isinstance(images, SizedImages):
-        return images.read(indices, transform)
-
-    found = in_threads(lambda i: transform(Image.fromarray(images[indices[i]]), i), len(indices))
-    return found, np.ones(len(indices), bool)
+        return super()._decoded(index, position, of_its_size)

@@ -7,8 +7,7 @@ import xml.etree.ElementTree
 from keras_cbam.data.image_files import decoding, open_image, why_unreadable
 from keras_cbam.detection.data.collector import Collector, Splits, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
-from keras_cbam.detection.extra import library
-from keras_cbam.errors import DataError, first_line, printable, quoted
+from keras_cbam.errors import DataError, first_line, library, printable, quoted
 
 # VOC 2007 has all four lists; later years have no public test part.
 _PARTS = (
@@ -135,15 +134,12 @@ def _add(collector, image, annotation, image_id):
 
 
 def _parse(path):
-    defused = library("defusedxml.ElementTree")
     try:
-        return defused.parse(path, forbid_dtd=True).getroot()
-    except library("defusedxml").DefusedXmlException as error:
-        raise DataError(
-            f"{quoted(path)} declares a document type or entities, which are not read."
-        ) from error
+        return library("defusedxml.ElementTree", "detection").parse(path, forbid_dtd=True).getroot()
     except (OSError, ValueError, LookupError, xml.etree.ElementTree.ParseError) as error:
-        raise DataError(f"{quoted(path)} is not well-formed XML: {first_line(error)}.") from error
+        # What declares entities is a ValueError of defusedxml.
+        what = "is not well-formed XML without a document type"
+        raise DataError(f"{quoted(path)} {what}: {first_line(error)}.") from error
 
 
 def _numbers(element, names):

@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.detection.extra import library
+from keras_cbam.errors import library
 
 Detections = Sequence[dict[str, np.ndarray]]
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 NAMES += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
-# Of the curves of precision and recall: the first of COCO's overlaps.
-OVERLAP = 0.5
 
 
 def coco_metrics(ground_truth: DetectionSet, detections: Detections) -> dict[str, Any]:
@@ -67,7 +65,7 @@ def metrics_and_curves(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What `coco_metrics` and `precision_recall` return, by one evaluation."""
     check_length(ground_truth, detections)
-    coco, names = library("faster_coco_eval"), ground_truth.class_names
+    coco, names = library("faster_coco_eval", "detection"), ground_truth.class_names
     boxes = [
         {"image_id": i, "category_id": kind, "bbox": box, "area": area, "iscrowd": int(is_ignored)}
         for i, own in enumerate(ground_truth.boxes)

@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 
 from keras_cbam.detection.data.detection_set import DetectionSet
-from keras_cbam.detection.extra import library
 from keras_cbam.detection.metrics import coco_metrics as coco
 from keras_cbam.detection.metrics.coco_metrics import Detections
+from keras_cbam.errors import library
 
 NAMES = ("VOC07", "VOC10")
+# From which intersection by union on an object is found.
+OVERLAP = 0.5
 
 
-def voc_metrics(
-    ground_truth: DetectionSet, detections: Detections, overlap: float = coco.OVERLAP
-) -> dict[str, Any]:
+def voc_metrics(ground_truth: DetectionSet, detections: Detections) -> dict[str, Any]:
     """VOC's average precisions: at eleven recalls (2007), and the area under the curve (2010).
 
     Each detection of a class, by falling confidence, is held against the object that it overlaps
@@ -25,7 +25,6 @@ def voc_metrics(
 
     Args:
         ground_truth, detections: see `coco_metrics`.
-        overlap: float in (0, 1]. Defaults to `0.5`.
 
     Returns:
         Dict: `"VOC07"` and `"VOC10"`, the means over the classes, and `"per_class"`, `{class name:
@@ -45,7 +44,7 @@ def voc_metrics(
     coco.check_length(ground_truth, detections)
     values = np.array(
         [
-            _average_precisions(ground_truth, detections, kind, overlap)
+            _average_precisions(ground_truth, detections, kind)
             for kind in range(len(ground_truth.class_names))
         ]
     )
@@ -54,7 +53,7 @@ def voc_metrics(
     return {**means, "per_class": dict(zip(ground_truth.class_names, rows))}
 
 
-def _average_precisions(ground_truth, detections, kind, overlap):
+def _average_precisions(ground_truth, detections, kind):
     """The two average precisions of a class."""
     confidences, is_right, objects = [], [], 0
     for i, found in enumerate(detections):
@@ -65,7 +64,7 @@ def _average_precisions(ground_truth, detections, kind, overlap):
         confidence = np.asarray(found["confidence"], "float64")
         chosen = chosen[np.argsort(-confidence[chosen], kind="stable")]
         boxes = np.asarray(found["boxes"]).reshape(-1, 4)[chosen]
-        right, counts = _match(boxes, ground_truth.boxes[i][is_kind], ignored, overlap)
+        right, counts = _match(boxes, ground_truth.boxes[i][is_kind], ignored)
         confidences.append(confidence[chosen][counts])
         is_right.append(right[counts])
     if not objects:
@@ -82,16 +81,16 @@ def _average_precisions(ground_truth, detections, kind, overlap):
     return np.mean(eleven), precision[is_right].sum() / objects
 
 
-def _match(boxes, objects, ignored, overlap):
+def _match(boxes, objects, ignored):
     """Which detections of an image, best first, are right, and which of them count."""
     right, counts = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     if not len(boxes) or not len(objects):
         return right, counts
-    iou = library("faster_coco_eval.core.mask").iou
+    iou = library("faster_coco_eval.core.mask", "detection").iou
     overlaps = iou(coco.with_sides(boxes), coco.with_sides(objects), [0] * len(objects))
     is_found = np.zeros(len(objects), bool)
     for i, j in enumerate(overlaps.argmax(axis=1)):
-        if overlaps[i, j] >= overlap:
+        if overlaps[i, j] >= OVERLAP:
             counts[i] = not ignored[j]
             right[i] = not is_found[j] and not ignored[j]
             is_found[j] = True

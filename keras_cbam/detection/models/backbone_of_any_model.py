@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_cbam.detection.extra import library as imported
+from keras_cbam import errors
 from keras_cbam.errors import one_of, require
 from keras_cbam.insertion.backbones import backbone_from_graph
 from keras_cbam.insertion.copying import Copier
@@ -91,7 +91,9 @@ def backbone_of_graph(graph: keras.Model, dtype: Any, library: str = "keras_hub"
     }
     one_of(*kinds)("library", library)
     kind, extra = kinds[library]
-    return backbone_from_graph(getattr(imported(library, extra).models, kind), graph, {}, dtype)
+    return backbone_from_graph(
+        getattr(errors.library(library, extra).models, kind), graph, {}, dtype
+    )
 
 
 def _copy(model, calls, found):

@@ -13,7 +13,7 @@ from keras_cbam.detection.models.extra_feature_maps import takes_two_off
 from keras_cbam.detection.models.faster_rcnn import FasterRCNN
 from keras_cbam.detection.models.ssd import SSD
 from keras_cbam.detection.models.stairnet import StairNet
-from keras_cbam.errors import near_names
+from keras_cbam.errors import near_names, one_of
 
 # Those that are not by their names in `keras.applications`.
 BACKBONES = (SMALL, "vgg16", "mobilenet")
@@ -65,10 +65,7 @@ def build_detector(
 
     >>> model = build_detector("ssd", num_classes=10, image_size=96)
     """
-    if detector not in DETECTORS:
-        raise ValueError(
-            f"Unknown detector. {near_names(detector, DETECTORS)} Received: detector={detector!r}"
-        )
+    one_of(*DETECTORS)("detector", detector)
     check_backbone(backbone)
     refuse_weights_of_small(backbone, weights)
     shape = (image_size, image_size, 3)
@@ -79,8 +76,6 @@ def build_detector(
     levels = (4, 5) if image_size >= 256 and backbone != SMALL else (3, 4)
     if backbone == "vgg16":
         network = named_backbones.ssd_vgg16(shape, weights)
-    elif backbone == "mobilenet":
-        network = named_backbones.ssd_mobilenet(shape, weights=weights, levels=levels)
     else:
         network = _backbone(backbone, shape, None, weights, levels)
     single_shot, stairs = _single_shot_arguments(network, backbone)

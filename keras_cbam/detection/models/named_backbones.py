@@ -88,21 +88,6 @@ def small_backbone(
     return detection_backbone(model, levels)
 
 
-def ssd_mobilenet(
-    input_shape: tuple[int, int, int] = (300, 300, 3),
-    alpha: float = 1.0,
-    weights: str | None = "imagenet",
-    levels: Sequence[int] = (4, 5),
-) -> Any:
-    """The MobileNet of SSD: units 11 and 13, with strides of 16 and 32 pixels.
-
-    Args:
-        alpha: float, factor of the channels. Defaults to `1.0`.
-        input_shape, weights, levels: see `application_backbone`, as for what is returned.
-    """
-    return application_backbone("MobileNet", input_shape, None, weights, levels, alpha=alpha)
-
-
 def ssd_vgg16(
     input_shape: tuple[int, int, int] = (300, 300, 3), weights: str | None = "imagenet"
 ) -> Any:

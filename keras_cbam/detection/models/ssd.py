@@ -32,7 +32,7 @@ class SSD(Detector):
 
     Args:
         backbone: backbone for images `(height, width, 3)` of a known size, as `ssd_vgg16`,
-            `ssd_mobilenet` and `detection_backbone` return.
+            `application_backbone` and `detection_backbone` return.
         num_classes: int, classes without background.
         attention: see `insert_attention`; it refines each feature map that predicts, and does not
             start as an identity. Defaults to `None`.
@@ -66,7 +66,7 @@ class SSD(Detector):
 
     Example:
 
-    >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
+    >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, levels=(4, 5))
     >>> model = SSD(backbone, num_classes=10, attention="cbam", extra_filters=(128, 128))
     >>> model.compile("adam")
     >>> model.fit(images, {"boxes": boxes, "classes": classes})  # (n, m, 4) xyxy, (n, m)
@@ -96,11 +96,6 @@ class SSD(Detector):
     ):
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
-        require(
-            isinstance(extra_filters, (tuple, list)),
-            "`extra_filters` must be a sequence of integers.",
-            f"extra_filters={extra_filters!r}",
-        )
         self.extra_filters = tuple(positive_integer("extra_filters", n) for n in extra_filters)
         one_of("valid", "same")("extra_padding", extra_padding)
         self.extra_padding = extra_padding
@@ -128,17 +123,13 @@ class SSD(Detector):
         if aspect_ratios is None:
             aspect_ratios = [(2,) if i >= count - 2 else (2, 3) for i in range(count)]
         self.scales = positive_numbers("scales", scales)
-        self.aspect_ratios = tuple(
-            positive_numbers("aspect_ratios", ratios) for ratios in aspect_ratios
-        )
+        self.aspect_ratios = tuple(positive_numbers("aspect_ratios", own) for own in aspect_ratios)
         require(
             len(self.scales) == count + 1 and len(self.aspect_ratios) == count,
             f"There are {count} feature maps: `scales` must have {count + 1} entries and "
             f"`aspect_ratios` {count}.",
             f"scales={self.scales}, aspect_ratios={self.aspect_ratios}",
         )
-        is_rising = list(self.scales) == sorted(self.scales)
-        require(is_rising, "`scales` must not decrease.", f"scales={self.scales}")
 
     def predicting(self, levels: Any) -> list:
         """The feature maps that predict, of the backbone's and the further ones."""

@@ -27,7 +27,7 @@ class StairNet(SSD):
 
     Example:
 
-    >>> backbone = ssd_mobilenet((96, 96, 3), alpha=0.25)
+    >>> backbone = application_backbone("MobileNet", (96, 96, 3), weights=None, levels=(4, 5))
     >>> model = StairNet(backbone, 10, "cbam", filters=64, extra_filters=(128, 128))
 
     Source: [StairNet](https://arxiv.org/abs/1709.05788); [CBAM](https://arxiv.org/abs/1807.06521).

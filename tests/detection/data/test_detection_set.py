@@ -20,7 +20,7 @@ def test_select(kind):
     np.testing.assert_array_equal(some.boxes[0], [DOG])
     assert type(some.images) is type(images)
     assert some.readable() is some
-    assert some.sources() == some.all_skipped() == []
+    assert some.all_skipped() == []
 
 
 def test_classes_are_found_by_name():
@@ -42,11 +42,11 @@ def folder(tmp_path):
 def test_images_that_cannot_be_used_are_left_out(folder):
     train = coco_folder(folder).train
     cut_short(train.images.paths[3])
-    train.images.read([3, 4], lambda image, _: image)
+    train.images.read_each([3, 4], lambda image, _: image)
     readable = train.readable()
     assert readable.image_ids == [i for i in range(20) if i != 3]
     assert len(readable.images) == 19
-    assert readable.failures() == {}
+    assert readable.source.failures == {}
 
 
 def test_description(folder):
@@ -55,7 +55,7 @@ def test_description(folder):
     coco_json(path, {2: "d.png", 3: "gone.png"}, [coco_box(2, [5, 5, 5, 5])])
     data = coco_folder(folder)
     cut_short(data.train.images.paths[3])
-    data.train.images.read([3], lambda image, _: image)
+    data.train.images.read_each([3], lambda image, _: image)
     told = data.describe()
     assert told.pop("skipped") == [
         "train: " + data.train.all_skipped()[0],

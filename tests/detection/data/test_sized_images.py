@@ -4,7 +4,6 @@ from PIL import Image
 
 from keras_cbam.data import decoding
 from keras_cbam.detection import SizedImages
-from keras_cbam.detection.data.sized_images import read_images
 from keras_cbam.errors import DataError
 from tests.detection.folders import cut_short, write_image
 
@@ -29,7 +28,7 @@ def as_array(image, position):
 def test_images_have_their_own_sizes(images):
     assert len(images) == 20
     assert images[3].shape == (30, 33, 3)
-    found, kept = images.read([7, 2], as_array)
+    found, kept = images.read_each([7, 2], as_array)
     assert [(position, each.shape, each[0, 0, 0]) for position, each in found] == [
         (0, (30, 37, 3), 7),
         (1, (30, 32, 3), 2),
@@ -49,7 +48,7 @@ def test_failures(images):
     cut_short(images.paths[1])
     Image.new("RGB", (3, 30)).save(images.paths[5])
     with decoding():
-        found, kept = images.read([0, 1, 5], as_array)
+        found, kept = images.read_each([0, 1, 5], as_array)
         assert [position for position, _ in found] == [0]
         assert kept.tolist() == [True, False, False]
         assert set(images.failures) == {1, 5}
@@ -63,9 +62,9 @@ def test_failures(images):
 
 def test_a_failure_is_not_read_again(images):
     cut_short(images.paths[1])
-    images.read([1], as_array)
+    images.read_each([1], as_array)
     Image.new("RGB", (31, 30)).save(images.paths[1])
-    assert images.read([1], as_array)[1].tolist() == [False]
+    assert images.read_each([1], as_array)[1].tolist() == [False]
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -76,20 +75,9 @@ def test_too_many_failures_are_an_error(paths, strict):
     images = SizedImages(paths, sizes, strict)
     message = "1 of 20 images cannot be read" if strict else "3 of 20 images cannot be read"
     with pytest.raises(DataError, match=message) as caught:
-        images.read(range(20), as_array)
+        images.read_each(range(20), as_array)
     assert images.error is caught.value
     assert images.select(np.arange(2)).strict is strict
-
-
-@pytest.mark.parametrize("kind", [np.array, list])
-def test_other_images_are_read_alike(kind):
-    images = kind([np.full((4, 5, 3), i, "uint8") for i in range(3)])
-    found, kept = read_images(images, [2, 0], as_array)
-    assert [(position, each.shape, each[0, 0, 0]) for position, each in found] == [
-        (0, (4, 5, 3), 2),
-        (1, (4, 5, 3), 0),
-    ]
-    assert kept.all()
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 8])

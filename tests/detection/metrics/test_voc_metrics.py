@@ -117,7 +117,8 @@ def test_overlap_of_one_half_is_enough():
     truth = make_set([[[0, 0, 20, 20]]], [[0]])
     half = detected([[0, 0, 10, 20]], [0])
     assert voc_metrics(truth, [half])["VOC07"] == pytest.approx(1.0)
-    assert voc_metrics(truth, [half], overlap=0.51)["VOC07"] == 0.0
+    less = detected([[0, 0, 9.9, 20]], [0])
+    assert voc_metrics(truth, [less])["VOC07"] == 0.0
 
 
 def test_without_objects_or_area():

@@ -38,7 +38,7 @@ def test_small_detectors_have_attention_where_it_belongs(name, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sdd", 4, 64), "Did you mean"),
+        (("sdd", 4, 64), "Received: detector='sdd'"),
         (("ssd", 4, 64, "small", "cbam", "imagenet"), "starts from random weights"),
         (("ssd", 4, 64, "ResNet5"), "Did you mean"),
     ],

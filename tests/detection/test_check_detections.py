@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_cbam.detection import DetectionTask
-from keras_cbam.detection.comparison import compare_detections
+from keras_cbam.detection.evaluate import check_detections
 from keras_cbam.errors import TrainingError
 from tests.detection.sets import detected
 
@@ -31,7 +31,7 @@ OTHER = batch([BOXES[1], [0, 0, 10, 99.5], BOXES[2]], [1, 0, -1], [0.4, 0.9, -1]
 )
 def test_detections_are_paired(found, allowed, expected):
     for pair in ((ONE, found), (found, ONE)):
-        result = compare_detections(*pair, allowed)
+        result = check_detections(*pair, allowed, largest_unpaired=1)
         assert {key: result[key] for key in expected} == pytest.approx(expected)
 
 
