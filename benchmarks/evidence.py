@@ -1,11 +1,12 @@
 """Does attention help? Trainings with paired random seeds, and what follows from them.
 
     python benchmarks/evidence.py [--output evidence.csv] [--minutes 360] [--settings NAME ...]
-    python benchmarks/evidence.py --page docs/does_attention_help_table.md --figure evidence.png
+    python benchmarks/evidence.py --page docs/does_attention_help.md --figure docs/evidence.png
 
 The first form trains what is missing: each finished training adds its rows to the CSV file and is
-never repeated. The second reads that file alone, and writes a table with a sentence for each row
-and a plot. Trainings go seed by seed, so that an interrupted run has pairs.
+never repeated. The second reads that file alone. It writes the tables, with a sentence for each
+difference, between two marks of the page, and a plot. Trainings go seed by seed, so that an
+interrupted run has pairs.
 
 In a pair the data, their order and the initial weights of the backbone are the same. Attention
 starts as an identity. `control` has the parameters of CBAM's MLP in plain 1x1 convolutions.
@@ -36,6 +37,16 @@ DETECTORS = ("ssd", "stairnet", "faster_rcnn")
 ATTENTION = ("none", "se", "cbam", "control", "spatial")
 COLUMNS = ("setting", "attention", "seed", "metric", "value", "parameters", "epochs", "seconds")
 COLUMNS += ("curve", "commit")
+TITLES = {
+    "ssd": "SSD that detects garments in scenes",
+    "stairnet": "StairNet that detects garments in scenes",
+    "faster_rcnn": "Faster R-CNN that detects garments in scenes",
+    "pretrained": "MobileNetV2 with ImageNet weights, fine-tuned to name the framed garment",
+    "garments": "ResNet14 on the embedded garments, as `keras-cbam train`",
+    "framed": "A small network that names the framed garment",
+    "clutter": "A small network that names the garment among plain rectangles",
+}
+MARKS = "<!-- written by benchmarks/evidence.py -->", "<!-- end -->"
 CLASSES = 10
 BATCH = 32
 
@@ -228,23 +239,48 @@ def page(rows):
     lines = []
     for setting in dict.fromkeys(row["setting"] for row in rows):
         own = [row for row in rows if row["setting"] == setting]
-        lines += [f"### {setting}", "", f"| attention | {own[0]['metric']}, mean | each seed | "]
-        lines[-1] += "less none | less control | parameters |"
+        lines += [
+            f"### {title(setting)}",
+            "",
+            f"| attention | parameters | {own[0]['metric']}, mean |",
+        ]
+        lines[-1] += " each seed | less none | less control |"
         lines.append("|---" * 6 + "|")
-        sentences = []
+        sentences, curves = [], []
         for name in dict.fromkeys(row["attention"] for row in own):
             mine = [row for row in own if row["attention"] == name]
             values = [float(row["value"]) for row in mine]
-            cells = [name, f"{np.mean(values):.3f}", " ".join(f"{one:.3f}" for one in values)]
+            cells = [name, f"{int(mine[0]['parameters']):,}", f"{np.mean(values):.3f}"]
+            cells.append(", ".join(f"{one:.3f}" for one in values))
             for first in ("none", "control"):
                 found = None if name == "none" else paired(own, name, first)
                 margin = "" if found is None or found.margin is None else f" ± {found.margin:.3f}"
                 cells.append("" if found is None else f"{found.mean:+.3f}{margin}")
                 sentences += [] if found is None else [f"- {found.sentence}"]
-            cells.append(f"{int(mine[0]['parameters']):,}")
             lines.append(f"| {' | '.join(cells)} |")
+            if mine[0]["curve"]:
+                curve = np.mean([[float(one) for one in row["curve"].split()] for row in mine], 0)
+                curves.append(f"{name} {' '.join(f'{one:.3f}' for one in curve)}")
         lines += ["", *sentences, ""]
+        if curves:
+            lines += [f"After each epoch, mean of the seeds: {'; '.join(curves)}.", ""]
     return "\n".join(lines)
+
+
+def title(setting):
+    """What is trained; a setting may say more of its tests after a comma."""
+    name, _, test = setting.partition(",")
+    return TITLES[name] + (f", test images with{test}" if test else "")
+
+
+def write_page(rows, path):
+    """Replaces what is between the two marks of a page."""
+    start, end = MARKS
+    before, _, rest = path.read_text().partition(start)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        raise SystemExit(f"{path} has no line {start!r} with {end!r} after it.")
+    path.write_text(f"{before}{start}\n\n{page(rows)}\n{end}{after}")
 
 
 def draw(rows, path):
@@ -261,9 +297,9 @@ def draw(rows, path):
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.set_title(f"{setting} ({own[0]['metric']})", fontsize=9, loc="left")
+        axis.set_title(f"{title(setting)} ({own[0]['metric']})", fontsize=9, loc="left")
     axes[-1].set_xlabel("difference from no attention: mean over the seeds and 95 % interval")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=160)
 
 
 def main():
@@ -276,18 +312,15 @@ def main():
     parser.add_argument("--minutes", type=float, default=360, help="no training ends later")
     text = "ImageNet weights of MobileNetV2, for the setting `pretrained`"
     parser.add_argument("--weights", type=pathlib.Path, metavar="FILE.npz", help=text)
-    text = "write the tables from the CSV file, train nothing; - is standard output"
-    parser.add_argument("--page", metavar="FILE.md", help=text)
+    text = "write the tables of the CSV file between the marks of a page, train nothing"
+    parser.add_argument("--page", type=pathlib.Path, metavar="FILE.md", help=text)
     parser.add_argument("--figure", type=pathlib.Path, metavar="FILE.png", help="with --page")
     options = parser.parse_args()
     if options.page is None:
         train(options)
         return 0
     rows = read(options.output)
-    if options.page == "-":
-        print(page(rows))
-    else:
-        pathlib.Path(options.page).write_text(page(rows))
+    write_page(rows, options.page)
     if options.figure:
         draw(rows, options.figure)
     return 0

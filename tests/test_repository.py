@@ -67,6 +67,15 @@ def test_the_site_has_its_pages():
     assert navigation.count("notebooks/") == len(list((ROOT / "notebooks").glob("*.ipynb")))
 
 
+@pytest.mark.slow
+def test_the_page_on_attention_has_the_tables_of_the_evidence(tmp_path):
+    pytest.importorskip("scipy", reason="needs the extra compare")
+    page = tmp_path / "page.md"
+    page.write_text(read("docs/does_attention_help.md"), encoding="utf-8")
+    subprocess.run([sys.executable, "benchmarks/evidence.py", "--page", page], cwd=ROOT, check=True)
+    assert page.read_text(encoding="utf-8") == read("docs/does_attention_help.md")
+
+
 def test_versions_agree():
     version = keras_cbam.__version__
     assert f"\nversion: {version}\n" in read("CITATION.cff")

@@ -24,6 +24,9 @@ from keras_cbam.training.checkpoints import (
     write_checkpoint,
 )
 
+# With fewer training steps the averages of batch normalization are still those of the start.
+FEW_STEPS = 100
+
 
 class Progress(keras.callbacks.Callback):
     """The state of a training that is not in the model, its only `fit`, and a callback of that.
@@ -221,3 +224,13 @@ class Progress(keras.callbacks.Callback):
 def finite_losses(history):
     """The validation losses, infinite where they are not numbers: none of these is the best."""
     return [loss if np.isfinite(loss) else np.inf for loss in history.get("val_loss", [])]
+
+
+def announce(steps):
+    """Prints what to expect of a training of so many steps."""
+    if steps < FEW_STEPS:
+        print(
+            f"The training has only {steps} steps, batch normalization needs about {FEW_STEPS}: "
+            "raise the epochs or lower the batch size."
+        )
+    print("Compiling the first step: small networks take seconds, large ones minutes.")

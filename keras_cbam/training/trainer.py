@@ -25,7 +25,7 @@ from keras_cbam.training.devices import (
     find_devices,
     validate_distribution,
 )
-from keras_cbam.training.progress import Progress, finite_losses
+from keras_cbam.training.progress import Progress, announce, finite_losses
 from keras_cbam.training.run_folder import BEST, MODEL, REPORT, TENSORBOARD, RunFolder
 from keras_cbam.training.task import Task
 from keras_cbam.visualization.panels import figure_class
@@ -165,14 +165,15 @@ def fit(
     def epoch_batches(epoch=0, first_step=0):
         return task.batches(data, "train", epoch, first_step, devices)
 
-    phases = task.phases(model, len(epoch_batches()))
+    steps = len(epoch_batches())
+    phases = task.phases(model, steps)
     epochs = sum(phase.epochs for phase in phases)
     validation = task.batches(data, "validation", devices=devices)
     callbacks = _callbacks(progress.folder, arguments, progress.history)
     # Any batch has the shapes: one that is not augmented is read soonest.
     batch = next(validation.take(1).as_numpy_iterator())
     if verbose and progress.epoch < epochs:
-        print("Compiling the first step: small networks take seconds, large ones minutes.")
+        announce(epochs * steps)
     done = 0
     for phase in phases:
         stop = done + phase.epochs

@@ -121,6 +121,12 @@ def test_last_batch_is_shared_too():
         share(labels, 16, Devices(16))
 
 
+def test_no_thread_tunes_an_iteration():
+    # Its end would wait for it, for up to a minute.
+    batches = training_batches(PART, 4, seed=0, epoch=0).take(1).prefetch(1)
+    assert batches.options().autotune.enabled is False
+
+
 def test_batches_of_anything():
     def read(rows):
         return rows.sum(axis=1), (rows % 2 == 0).any(axis=1), np.full(len(rows), b"x")

@@ -14,6 +14,7 @@ import pytest
 from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
 from keras_cbam.training import check, trainer
 from keras_cbam.training.checkpoints import checkpoint_files
+from keras_cbam.training.progress import FEW_STEPS, announce
 from tests.training.toy_task import (
     ToyArguments,
     ToyTask,
@@ -252,13 +253,20 @@ def test_patience_counts_in_the_last_phase_only(tmp_path):
 def test_what_is_printed(capsys):
     train_toy(epochs=2, verbose="auto")
     printed = capsys.readouterr().out
-    assert printed.startswith("Compiling the first step: ")
+    few, first = printed.splitlines()[:2]
+    assert few.startswith("The training has only ")
+    assert first.startswith("Compiling the first step: ")
     assert [line for line in printed.splitlines() if line.startswith("Epoch")] == [
         "Epoch 1/2",
         "Epoch 2/2",
     ]
     # No bar that is drawn anew.
     assert not set("\b\r") & set(printed)
+
+
+def test_a_training_of_enough_steps_is_not_called_short(capsys):
+    announce(FEW_STEPS)
+    assert "only" not in capsys.readouterr().out
 
 
 def test_tensorboard(tmp_path):
