@@ -285,7 +285,7 @@ def write_page(rows, path):
 
 def draw(rows, path):
     """A dot for each difference from no attention, with its 95 % interval, by settings."""
-    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    settings = dict.fromkeys(row["setting"] for row in rows if row["attention"] != "none")
     figure = new_figure(7, 1.2 + 1.1 * len(settings))
     axes = figure.subplots(len(settings), squeeze=False, sharex=True)[:, 0]
     for axis, setting in zip(axes, settings, strict=True):

@@ -10,7 +10,7 @@ def run_missing(options, settings, cases, run):
     Args:
         options: namespace with `output` (path of the file), `seeds`, and the settings.
         settings: names of options of which a row must have the value to count.
-        cases: list of dicts, what tells runs apart except the seed: items of their rows.
+        cases: list of dicts, what tells runs apart, except the seed: items of their rows.
         run: function of a case and a seed to a row.
 
     Returns:
