@@ -2,7 +2,7 @@
 
     python benchmarks/all_applications.py [NAME ...] [--output FILE]
 
-Each model is checked in a process of its own, with random weights at the smallest pictures that it
+Each model is checked in a process of its own, with random weights at the smallest images that it
 takes. What is done stands in the output file, a line of JSON a model, and is not done again. The
 exit code is 1 if a check fails.
 
@@ -87,11 +87,11 @@ def timed(function, *arguments, clock=time.perf_counter):
 
 
 def costs(name):
-    """Sites, parameters and multiply-adds, plain and attended, at the size of the weights."""
+    """Sites, parameters and multiply-adds, plain and with attention, at the size of the weights."""
     cost = application_cost(name)
     return {
         "sites": len(cost["sites"]),
-        "picture_size": cost["image_size"],
+        "image_size": cost["image_size"],
         **{
             key: [cost[which][key] for which in ("plain", "with_attention")]
             for key in ("parameters", "multiply_adds")
@@ -100,7 +100,7 @@ def costs(name):
 
 
 def small_model(name):
-    """The model with random weights for small pictures, and two pictures."""
+    """The model with random weights for small images, and two images."""
     size = next((size for start, size in SMALLEST.items() if name.startswith(start)), 32)
     arguments = {"weights": None, "input_shape": (size, size, 3), "classes": CLASSES}
     if name.startswith("NASNet"):
@@ -109,13 +109,13 @@ def small_model(name):
     keras.utils.set_random_seed(0)
     model = getattr(keras.applications, name)(**arguments)
     generator = np.random.default_rng(0)
-    pictures = generator.uniform(0, 255, (2, size, size, 3)).astype("float32")
+    images = generator.uniform(0, 255, (2, size, size, 3)).astype("float32")
     if not any(isinstance(layer, keras.layers.Rescaling) for layer in model._flatten_layers()):
-        pictures = pictures / 127.5 - 1
-    return model, pictures
+        images = images / 127.5 - 1
+    return model, images
 
 
-def enliven(model, pictures):
+def enliven(model, images):
     """Weights with which every layer shows in the outputs.
 
     The initial ones send deep networks to constant outputs, which could not differ.
@@ -130,7 +130,7 @@ def enliven(model, pictures):
             mean, variance, count = layer.get_weights()
             layer.set_weights([mean + 0.3, variance * 0.4, count])
             layer.finalize_state()
-    # The statistics of the pictures, of which nothing is dropped.
+    # The statistics of the images, of which nothing is dropped.
     kinds = {keras.layers.BatchNormalization: "momentum", keras.layers.Dropout: "rate"}
     changed = [
         (layer, name, getattr(layer, name))
@@ -140,7 +140,7 @@ def enliven(model, pictures):
     ]
     for layer, name, _ in changed:
         setattr(layer, name, 0.0)
-    model(pictures, training=True)
+    model(images, training=True)
     for layer, name, value in changed:
         setattr(layer, name, value)
 
@@ -166,33 +166,33 @@ def insertion_cost(model):
     }
 
 
-def output_differences(model, pictures):
+def output_differences(model, images):
     """Outputs with attention beside those without; the model must be `enliven`ed."""
 
     def run(model, **options):
-        return keras.ops.convert_to_numpy(model(pictures, **options))
+        return keras.ops.convert_to_numpy(model(images, **options))
 
     row = {}
     weights = [weight.copy() for weight in model.get_weights()]
-    attended = insert_attention(model)
+    with_attention = insert_attention(model)
     row["shares_variables"] = bool(
-        {id(v) for v in model.variables} & {id(v) for v in attended.variables}
+        {id(v) for v in model.variables} & {id(v) for v in with_attention.variables}
     )
     before = run(model)
-    row["inference"] = difference(run(attended), before)
-    row["removed"] = difference(run(remove_attention(attended)), before)
-    row["training"] = difference(run(attended, training=True), run(model, training=True))
+    row["inference"] = difference(run(with_attention), before)
+    row["removed"] = difference(run(remove_attention(with_attention)), before)
+    row["training"] = difference(run(with_attention, training=True), run(model, training=True))
     # The statistics that the training mode changed.
     for variable, value in zip(model.weights, weights):
         variable.assign(value)
-    attended = insert_attention(model, start_as_identity=False)
-    after = run(attended)
+    with_attention = insert_attention(model, start_as_identity=False)
+    after = run(with_attention)
     row["without_identity"] = difference(after, before)
     with tempfile.TemporaryDirectory() as folder:
-        attended.save(f"{folder}/model.keras")
+        with_attention.save(f"{folder}/model.keras")
         row["keras_file"] = difference(run(keras.models.load_model(f"{folder}/model.keras")), after)
-        row["saved_model"] = difference(serve(attended, f"{folder}/model", pictures), after)
-    for variable in attended.variables:
+        row["saved_model"] = difference(serve(with_attention, f"{folder}/model", images), after)
+    for variable in with_attention.variables:
         variable.assign(keras.ops.zeros_like(variable))
     row["source_untouched"] = difference(run(model), before)
     return row
@@ -206,19 +206,19 @@ def check(name, stages):
     if "insertion" in stages:
         row.update(insertion_cost(small_model(name)[0]))
     if "outputs" in stages:
-        model, pictures = small_model(name)
-        enliven(model, pictures)
-        row.update(output_differences(model, pictures))
+        model, images = small_model(name)
+        enliven(model, images)
+        row.update(output_differences(model, images))
         del model
     gc.collect()
     if "steps" in stages:
-        model, pictures = small_model(name)
-        row["xla_step"] = fit_step(insert_attention(model), pictures, jit_compile=True)
+        model, images = small_model(name)
+        row["xla_step"] = fit_step(insert_attention(model), images, jit_compile=True)
         del model
         gc.collect()
         keras.config.set_dtype_policy("mixed_float16")
-        model, pictures = small_model(name)
-        row["float16_step"] = fit_step(insert_attention(model), pictures, run_eagerly=True)
+        model, images = small_model(name)
+        row["float16_step"] = fit_step(insert_attention(model), images, run_eagerly=True)
     return row
 
 
@@ -228,24 +228,24 @@ def difference(ours, theirs):
     return float(np.max(np.abs(ours.astype("float64") - theirs)))
 
 
-def serve(model, path, pictures):
+def serve(model, path, images):
     import tensorflow as tf
 
-    # What `model.export` does, but for the gradients of custom functions, a third of its time.
+    # What `model.export` does, except the gradients of custom functions, a third of its time.
     archive = keras.export.ExportArchive()
-    signature = [tf.TensorSpec((None, *pictures.shape[1:]), "float32")]
+    signature = [tf.TensorSpec((None, *images.shape[1:]), "float32")]
     archive.track_and_add_endpoint("serve", model, input_signature=signature)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(path, options=options, verbose=False)
     loaded = tf.saved_model.load(path)
-    return loaded.serve(pictures).numpy()
+    return loaded.serve(images).numpy()
 
 
-def fit_step(model, pictures, **options):
+def fit_step(model, images, **options):
     """The loss of one step; an error if it or a weight is not finite afterwards."""
     model.compile(keras.optimizers.SGD(1e-3), "mse", **options)
-    targets = np.zeros((len(pictures), model.output_shape[-1]), "float32")
-    loss = model.fit(pictures, targets, batch_size=len(pictures), verbose=0).history["loss"][0]
+    targets = np.zeros((len(images), model.output_shape[-1]), "float32")
+    loss = model.fit(images, targets, batch_size=len(images), verbose=0).history["loss"][0]
     if not all(np.isfinite(array).all() for array in [loss, *model.get_weights()]):
         raise ValueError(f"A step of fit gives values that are not finite. Received: {options}")
     return loss

@@ -60,7 +60,7 @@ class Port(keras.layers.Layer):
 
 
 def default_classifier():
-    """The network that `keras-cbam train` makes of the embedded pictures."""
+    """The network that `keras-cbam train` makes of the embedded images."""
     default = RECIPES["default"]
     return attention_classifier(
         default["backbone"],

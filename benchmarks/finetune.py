@@ -1,11 +1,11 @@
-"""Fine-tuning of a pretrained MobileNetV2 on the embedded clothing pictures, with and without CBAM.
+"""Fine-tuning of a pretrained MobileNetV2 on the embedded clothing images, with and without CBAM.
 
     python benchmarks/finetune.py --weights mobilenet_v2_imagenet.npz [--output FILE]
 
-The weights are ImageNet-1k weights of MobileNetV2 keyed `<layer>/<index>`, for RGB pictures of
+The weights are ImageNet-1k weights of MobileNetV2 keyed `<layer>/<index>`, for RGB images of
 zero mean and unit deviation with symmetric padding: at 97 x 97, or any 32 k + 1, the padding of
 Keras agrees with it. Four networks, equal epochs, several seeds; mean and deviation of the accuracy
-on the 1,000 test pictures. What is done stands in the output file, a line of JSON a run, and is not
+on the 1,000 test images. What is done stands in the output file, a line of JSON a run, and is not
 done again.
 
 `--photos` prints instead what insertion does to the logits of two photos (of scikit-image) and to
@@ -95,19 +95,19 @@ def print_table(rows, options):
 
 
 def photos(options):
-    """Two photos through the network, plain and attended."""
+    """Two photos through the network, plain and with attention."""
     from PIL import Image
     from skimage import data
 
-    pictures = []
+    pixels = []
     for image in (data.chelsea(), data.coffee()):
-        picture = Image.fromarray(image)
-        scale = PHOTO_SIZE * 256 / 224 / min(picture.size)
-        picture = picture.resize([round(side * scale) for side in picture.size], Image.BILINEAR)
-        left, top = ((side - PHOTO_SIZE) // 2 for side in picture.size)
+        photo = Image.fromarray(image)
+        scale = PHOTO_SIZE * 256 / 224 / min(photo.size)
+        photo = photo.resize([round(side * scale) for side in photo.size], Image.BILINEAR)
+        left, top = ((side - PHOTO_SIZE) // 2 for side in photo.size)
         box = (left, top, left + PHOTO_SIZE, top + PHOTO_SIZE)
-        pictures.append((np.asarray(picture.crop(box), "float32") - MEAN) / DEVIATION)
-    pictures = np.stack(pictures).astype("float32")
+        pixels.append((np.asarray(photo.crop(box), "float32") - MEAN) / DEVIATION)
+    pixels = np.stack(pixels).astype("float32")
     models = {}
     for variant in ("no attention", "CBAM from identity", "CBAM not from identity"):
         keras.utils.set_random_seed(0)
@@ -119,11 +119,11 @@ def photos(options):
         with np.load(options.weights) as arrays:
             kernel, bias = (arrays[f"predictions/{i}"] for i in range(2))
         models[variant].get_layer("predictions").set_weights([kernel, bias])
-    expected = models["no attention"].predict(pictures, verbose=0)
+    expected = models["no attention"].predict(pixels, verbose=0)
     removed = remove_attention(models["CBAM not from identity"])
     print("| network | classes of the photos | largest difference of the logits |\n|---|---|---|")
     for variant, model in {**models, "CBAM not from identity, removed again": removed}.items():
-        logits = model.predict(pictures, verbose=0)
+        logits = model.predict(pixels, verbose=0)
         classes = ", ".join(map(str, logits.argmax(axis=-1)))
         print(f"| {variant} | {classes} | {np.max(np.abs(logits - expected)):.1e} |")
     names = ["expanded_conv_project_BN"] + [
@@ -139,7 +139,7 @@ def photos(options):
     for variant, model in models.items():
         layers = {layer.name: layer for layer in model.layers}
         outputs = [layers.get(f"{name}_cbam", layers[name]).output for name in names]
-        values = keras.Model(model.input, outputs).predict(pictures, verbose=0)
+        values = keras.Model(model.input, outputs).predict(pixels, verbose=0)
         print(f"| {variant} | {' | '.join(f'{np.mean(np.abs(v)):.3f}' for v in values)} |")
 
 

@@ -90,11 +90,17 @@ def test_the_placeholder_of_addresses_stands_in_one_file():
     assert [page for page in pages if ADDRESS in page.read_text(encoding="utf-8")] == []
 
 
-def test_tools_have_one_version():
-    files = (".ci/run", "setup.cfg", ".pre-commit-config.yaml")
-    assert {pin for name in files for pin in re.findall(r"ruff==([\d.]+)", read(name))} == {
-        re.findall(r"ruff==([\d.]+)", read("setup.cfg"))[0]
-    }
+@pytest.mark.parametrize(
+    ("tool", "files"),
+    [
+        ("ruff", (".ci/run", "setup.cfg", ".pre-commit-config.yaml")),
+        ("basedpyright", (".ci/run", "CONTRIBUTING.md")),
+    ],
+)
+def test_a_tool_has_one_version(tool, files):
+    pins = [set(re.findall(rf"{tool}==([\d.]+)", read(name))) for name in files]
+    assert all(pins)
+    assert len(set.union(*pins)) == 1
 
 
 def test_workflows_and_pages_name_stages_that_exist():

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from keras_cbam import cli, insert_attention
+from keras_cbam import AttentionLayer, cli, insert_attention
 from keras_cbam.applications import application_names, find_application
 from keras_cbam.serving import write_saved_model
 from tests.snippets import LANGUAGES, PAGES, ROOT, all_snippets, snippets
@@ -127,6 +127,20 @@ def test_a_snippet_runs(snippet, world):
     if "detection" in snippet.text:
         pytest.importorskip("keras_hub", reason="needs the extra detection")
     exec(compile(snippet.text, str(snippet), "exec"), world)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "snippet", [one for one in PYTHON if "AttentionLayer)" in one.text], ids=str
+)
+def test_a_snippet_that_freezes_trains_the_attention_and_the_head(snippet, world):
+    exec(compile(snippet.text, str(snippet), "exec"), world)
+    model = world["model"]
+    layers = [each for each in model._flatten_layers() if isinstance(each, AttentionLayer)]
+    expected = {id(weight) for layer in layers for weight in layer.weights}
+    expected |= {id(weight) for weight in model.layers[-1].weights}
+    assert len(layers) > 16
+    assert {id(weight) for weight in model.trainable_variables} == expected
 
 
 def test_few_snippets_are_only_compiled():

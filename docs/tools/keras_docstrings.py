@@ -1,14 +1,14 @@
 """Griffe extension: turns the Keras style of docstring into what mkdocstrings' Google parser reads.
 
-`Call arguments:` becomes a section of its own, `Output:` is what the call returns, `Args:` may name
-several arguments on one line, and blocks of `>>>` become fenced code.
+`Call arguments:` becomes a section of its own, `Output:` a paragraph, `Args:` may name several
+arguments on one line, and blocks of `>>>` become fenced code.
 """
 
 import re
 
 import griffe
 
-SECTIONS = {"Call arguments:": "Other Parameters: Call arguments", "Output:": "Returns: Output"}
+SECTIONS = {"Call arguments:": "Other Parameters: Call arguments"}
 PROMPTS = (">>> ", "... ")
 
 
@@ -36,10 +36,15 @@ def as_google(text: str) -> str:
     if in_example:
         lines.append("```")
     text = "\n".join(lines)
+    text = re.sub(r"(?m)^Output:\s+(.+(?:\n {4}.+)*)", paragraph, text)
     # An entry of several errors may take two lines.
     text = re.sub(r"(?m)^( {4}(?:\w+, )*\w+),\n {4}(?=(?:\w+, )*\w+: )", r"\1, ", text)
     # `pooling, spatial_pooling: text` is one entry for each name.
     return re.sub(r"(?m)^( {4})(\w+(?:, \w+)+): ", several, text)
+
+
+def paragraph(section: re.Match) -> str:
+    return "**Output:** " + " ".join(section[1].split())
 
 
 def several(entry: re.Match) -> str:

@@ -3,7 +3,8 @@
 - the reference of a room, from the names that its `__init__.py` imports;
 - the command's options, from the parsers of `keras-cbam`, without importing Keras;
 - the notebooks, as Markdown with their images;
-- the example scripts, CONTRIBUTING.md, SECURITY.md and CHANGELOG.md, as they stand.
+- the example scripts, CONTRIBUTING.md, SECURITY.md and CHANGELOG.md, as they stand;
+- the first image of README.md, on the home page.
 
 A page says where its generated text goes by a comment such as `<!-- generated: command_line -->`.
 """
@@ -76,6 +77,11 @@ def read(name):
     return (ROOT / f"{name}.md").read_text(encoding="utf-8")
 
 
+def first_image():
+    """The first image of README.md, with its alternative text."""
+    return re.search(r"^!\[.*\)$", read("README"), re.MULTILINE)[0]
+
+
 def examples():
     """The scripts of `examples/`, each under the first line of its docstring."""
     parts = []
@@ -123,24 +129,38 @@ def section(name, summary, parser):
     usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
     description = " ".join((parser.description or "").split())
     lines = [f"## {name}", f"```text\n{usage}\n```", description or summary]
-    for group in parser._action_groups:
+    # What every command takes comes last.
+    for group in sorted(parser._action_groups, key=lambda group: group.title == "options"):
         rows = [row(action) for action in group._group_actions if action.dest != "help"]
         if rows:
-            title = {"positional arguments": "arguments"}.get(group.title, group.title)
+            titles = {"positional arguments": "arguments", "options": "output"}
+            title = titles.get(group.title, group.title)
             lines.append("\n".join([f"| {title} | |", "|---|---|", *rows]))
     return "\n\n".join(lines) + "\n"
 
 
 def row(action):
+    """An option and what it does, with those of its choices that the help does not name."""
     formatter = argparse.HelpFormatter("keras-cbam", width=1000)
-    flags = formatter._format_action_invocation(action).replace("|", "\\|")
+    flags = formatter._format_action_invocation(action).split(" ")
     text = formatter._expand_help(action) if action.help else ""
-    return f"| `{flags}` | {text.replace('|', chr(92) + '|').replace('<', '&lt;')} |"
+    if action.choices and action.option_strings and action.metavar is None:
+        flags = flags[:1]
+        if not all(choice in text for choice in action.choices):
+            text = f"{', '.join(action.choices)}: {text}"
+    flags = " ".join(f'<code class="option">{flag}</code>' for flag in map(escaped, flags))
+    return f"| {flags} | {escaped(text)} |"
+
+
+def escaped(text):
+    """Text in a cell of a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 GENERATORS = {
     "reference": reference,
     "command_line": command_line,
     "examples": examples,
+    "first_image": first_image,
     **{name.lower(): (lambda name=name: read(name)) for name in FILES},
 }

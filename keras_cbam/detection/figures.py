@@ -12,10 +12,10 @@ from keras_cbam.visualization import panels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Columns of images in a figure.
+# Columns of images or of curves in a figure.
 COLUMNS = 4
-# Classes that have a colour of their own in the legend of a figure.
-LARGEST_LEGEND = 10
+# Classes that have a panel of their own in a figure of curves.
+MOST_CURVES = 20
 # Okabe and Ito's colours, which stay distinct for colour-blind readers, and three more.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 _COLOURS += ("#8B4513", "#5D3FD3", "#00E5C0")
@@ -129,14 +129,15 @@ def _place(box, size, shape, taken):
 
 
 def plot_precision_recall(curves: dict[str, np.ndarray]) -> "Figure":
-    """Precision by recall of each class, at an overlap of .5 of boxes, and their mean.
+    """Precision by recall of each class in a panel of its own, at an overlap of .5 of boxes.
 
     Args:
         curves: `{class name: float array (101,)}`, see `precision_recall`.
 
     Returns:
-        A `matplotlib.figure.Figure`. The legend gives the classes' average precisions, AP50; of
-        more than ten classes the best and the worst five are named.
+        A `matplotlib.figure.Figure`. Titles give the average precision, AP50. The first panel is
+        the mean of all classes, a grey line in the others, which go from the best class to the
+        worst. Of more than 20 classes the best ten and the worst ten are drawn.
 
     Raises:
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
@@ -145,24 +146,30 @@ def plot_precision_recall(curves: dict[str, np.ndarray]) -> "Figure":
 
     >>> figure = plot_precision_recall({"cat": np.linspace(1, 0, 101)})
     """
-    figure = panels.new_figure(8.5, 4.8)
-    axis, recall = figure.subplots(), np.linspace(0, 1, 101)
-    best, half = sorted(curves, key=lambda name: -curves[name].mean()), LARGEST_LEGEND // 2
-    named = best if len(best) <= LARGEST_LEGEND else best[:half] + best[-half:]
-    colours = {name: class_colour(i) for i, name in enumerate(n for n in curves if n in named)}
-    # The others first, below them.
-    for name in sorted(best, key=colours.__contains__):
-        style = {"color": "lightgrey", "lw": 0.8}
-        if name in colours:
-            label = f"{panels.shortened(name)} {curves[name].mean():.2f}".replace("$", r"\$")
-            style = {"color": colours[name], "lw": 1.4, "label": label}
-        axis.plot(recall, curves[name], **style)
-    if curves:
-        mean = np.mean(list(curves.values()), axis=0)
-        label = f"mean of {len(curves)} classes {mean.mean():.2f}"
-        axis.plot(recall, mean, color="black", lw=2.5, label=label)
-        figure.legend(loc="outside right upper", title="AP50", fontsize=8, alignment="left")
-    axis.set_title("Precision by recall, overlap of boxes 0.5")
-    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axis.grid(alpha=0.3)
+    best, half = sorted(curves, key=lambda name: -curves[name].mean()), MOST_CURVES // 2
+    drawn = best if len(best) <= MOST_CURVES else best[:half] + best[-half:]
+    recall = np.linspace(0, 1, 101)
+    mean = np.mean([curves[name] for name in best], axis=0) if best else 0 * recall
+    titles = [f"mean of {len(best)} classes", *drawn]
+    columns = min(COLUMNS, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = panels.new_figure(max(2.1 * columns + 0.4, 4.0), 1.8 * rows + 0.6)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for place, (axis, title) in enumerate(zip(grid.flat, titles)):
+        curve, colour = (curves[title], panels.TRAINING_COLOUR) if place else (mean, "black")
+        axis.plot(recall, mean, color="grey", lw=0.8)
+        axis.plot(recall, curve, color=colour, lw=1.5)
+        axis.fill_between(recall, curve, color=colour, alpha=0.12, lw=0)
+        precision = f" {curve.mean():.2f}" if best else ""
+        panels.set_title(axis, panels.shortened(title) + precision)
+        axis.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        # The lowest panel of a column may be missing.
+        axis.tick_params(labelsize=7, labelbottom=place + columns >= len(titles))
+        axis.grid(alpha=0.3)
+    for axis in grid.flat[len(titles) :]:
+        axis.remove()
+    cut = f", {half} best and {half} worst classes" if len(drawn) < len(best) else ""
+    figure.suptitle(f"Precision by recall, and AP50{cut}", fontsize=10)
+    figure.supxlabel("recall", fontsize=9)
+    figure.supylabel("precision", fontsize=9)
     return figure

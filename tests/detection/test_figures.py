@@ -79,9 +79,14 @@ def test_curves_have_the_average_precision():
         assert curve.shape == (101,)
         assert (np.diff(curve) <= 0).all()
         assert curve.mean() == pytest.approx(metrics["per_class"][name]["AP50"])
-    (axis,) = plot_precision_recall(curves).axes
-    assert len(axis.lines) == len(curves) + 1
-    assert f"mean of 3 classes {metrics['AP50']:.2f}" in axis.lines[-1].get_label()
+    whole, *panels = plot_precision_recall(curves).axes
+    assert whole.get_title() == f"mean of 3 classes {metrics['AP50']:.2f}"
+    names = [axis.get_title().rsplit(" ", 1)[0] for axis in panels]
+    assert sorted(names) == sorted(curves)
+    for name, axis in zip(names, panels):
+        grey, own = (line.get_ydata() for line in axis.lines)
+        np.testing.assert_array_equal(own, curves[name])
+        np.testing.assert_allclose(grey, whole.lines[1].get_ydata())
 
 
 def test_class_without_objects_has_no_curve():
@@ -90,10 +95,26 @@ def test_class_without_objects_has_no_curve():
     assert set(precision_recall(truth, found)) == {"class 0", "class 1"}
 
 
-@pytest.mark.parametrize(("classes", "entries"), [(0, 0), (10, 11), (30, 11)])
-def test_legend_is_short(classes, entries):
-    curves = {f"class ${i}$": np.linspace(1, 0, 101) * i / 30 for i in range(classes)}
+@pytest.mark.parametrize(("classes", "drawn"), [(0, 0), (1, 1), (10, 10), (80, 20)])
+def test_curves_have_a_panel_each_and_one_scale(classes, drawn):
+    curves = {f"class ${i}$": np.linspace(1, 0, 101) * i / 80 for i in range(classes)}
     figure = plot_precision_recall(curves)
     figure.draw_without_rendering()
-    assert sum(len(legend.get_texts()) for legend in figure.legends) == entries
-    assert len(figure.axes[0].lines) == classes + bool(classes)
+    assert len(figure.axes) == drawn + 1
+    assert {(*axis.get_xlim(), *axis.get_ylim()) for axis in figure.axes} == {(0, 1, 0, 1.03)}
+    precisions = [axis.lines[1].get_ydata().mean() for axis in figure.axes[1:]]
+    assert precisions == sorted(precisions, reverse=True)
+    if drawn:
+        assert precisions[0] == pytest.approx((classes - 1) / 160)
+        assert precisions[-1] == 0
+    # Each column has its recalls written below it.
+    columns = {axis.get_subplotspec().colspan.start: axis for axis in figure.axes}
+    for lowest in columns.values():
+        assert all(label.get_visible() for label in lowest.get_xticklabels())
+
+
+def test_classes_of_one_long_name_keep_their_curves():
+    name = "a garment with a very long name, number "
+    curves = {f"{name}{i}": np.full(101, i / 2) for i in range(3)}
+    _, *axes = plot_precision_recall(curves).axes
+    assert [axis.lines[1].get_ydata()[0] for axis in axes] == [1, 0.5, 0]
