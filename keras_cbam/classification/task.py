@@ -111,6 +111,9 @@ class ClassificationTask:
             batches = batches.map(lambda x, labels, *more: (x, tf.one_hot(labels, classes), *more))
         return batches
 
+    def validate(self, model, data):
+        return {}
+
     def measure(self, model, data):
         metrics, predictions = measure(
             model, data.test, data.class_names, self.arguments.batch_size

@@ -15,6 +15,7 @@ from keras_cbam.detection.data.detection_set import DetectionData
 from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.evaluate import check_detections, measure, predict_detections
 from keras_cbam.detection.figures import plot_detections, plot_precision_recall
+from keras_cbam.detection.metrics.coco_metrics import coco_metrics
 from keras_cbam.detection.models.build import build_detector, check_backbone
 from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights
 from keras_cbam.errors import DataError, quoted
@@ -28,6 +29,8 @@ from keras_cbam.visualization.run_figures import plot_learning_curves
 # Test images on which the reloaded detector is compared with the one in memory, and those drawn.
 SAMPLE_SIZE = 16
 IMAGES_DRAWN = 8
+# What the history has of the validation images, beside the losses.
+VALIDATED = ("AP", "AP50")
 
 
 class DetectionTask:
@@ -97,6 +100,12 @@ class DetectionTask:
         order = {"seed": args.seed, "epoch": epoch, "first_step": first_step, "devices": devices}
         return detection_batches(getattr(data, part), args.batch_size, **size, **order)
 
+    def validate(self, model: Any, data: DetectionData) -> dict[str, float]:
+        args = self.arguments
+        found = predict_detections(model, data.validation, args.image_size, args.batch_size)
+        metrics = coco_metrics(data.validation.readable(), found)
+        return {f"val_{name}": metrics[name] for name in VALIDATED}
+
     def measure(self, model: Any, data: Any) -> tuple[dict[str, Any], tuple]:
         size = self.arguments.image_size
         found = predict_detections(model, data.test, size, self.arguments.batch_size)
@@ -117,9 +126,9 @@ class DetectionTask:
             images, found = [test.images[i] for i in drawn], [predictions[i] for i in drawn]
             return plot_detections(images, found, test.class_names, truth)
 
-        of_training = [name for name in history if not name.startswith("val_")]
+        metrics = list(dict.fromkeys(name.removeprefix("val_") for name in history))
         draws = (
-            lambda: plot_learning_curves(history, of_training),
+            lambda: plot_learning_curves(history, metrics),
             detections,
             lambda: plot_precision_recall(curves),
         )

@@ -64,6 +64,9 @@ class Task(Protocol):
         `part` is `"train"`, `"validation"`, `"test"`, or `"sample"`: a few images of the last.
         """
 
+    def validate(self, model: keras.Model, data: Any) -> dict[str, float]:
+        """What an epoch's history has of the validation part beside Keras' own, from `val_` on."""
+
     def measure(self, model: keras.Model, data: Any) -> tuple[dict, Any]:
         """The metrics of the test part, for the report, and the predictions that they are of."""
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import pathlib
 import platform
@@ -17,7 +16,7 @@ import numpy as np
 from keras_cbam.cost import count_parameters
 from keras_cbam.data.batches import reading
 from keras_cbam.data.order import ONE_DEVICE, Devices
-from keras_cbam.errors import DivergenceError, first_line
+from keras_cbam.errors import DivergenceError, first_line, library
 from keras_cbam.training.check import check_reloaded
 from keras_cbam.training.devices import (
     check_same_in_all_processes,
@@ -76,11 +75,8 @@ def train(task: Task) -> Run:
         if folder.is_writing:
             # What would otherwise be missing after hours.
             figure_class()
-            if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
-                raise ImportError(
-                    "`tensorboard` needs TensorBoard, which is not installed: "
-                    "pip install keras_cbam[tensorboard]"
-                )
+            if arguments.tensorboard:
+                library("tensorboard", "tensorboard")
         return _train(task, folder, devices)
 
 
@@ -169,7 +165,11 @@ def fit(
     phases = task.phases(model, steps)
     epochs = sum(phase.epochs for phase in phases)
     validation = task.batches(data, "validation", devices=devices)
-    callbacks = _callbacks(progress.folder, arguments, progress.history)
+    measured = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(task.validate(model, data))
+    )
+    # First, so that the others have its numbers.
+    callbacks = [measured, *_callbacks(progress.folder, arguments, progress.history)]
     # Any batch has the shapes: one that is not augmented is read soonest.
     batch = next(validation.take(1).as_numpy_iterator())
     if verbose and progress.epoch < epochs:

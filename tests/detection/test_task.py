@@ -54,6 +54,9 @@ def test_what_a_run_writes(finished):
         rows = list(csv.DictReader(file))
     assert [float(row["val_loss"]) for row in rows] == finished.history["val_loss"]
     assert len(rows) == 2
+    # The validation part of scenes is the test part.
+    for name in ("AP", "AP50"):
+        assert finished.history[f"val_{name}"][-1] == report[name]
     for name in FIGURES:
         with Image.open(finished.output / name) as image:
             assert min(image.size) > 300

@@ -1,11 +1,11 @@
 import csv
-import importlib.util
 import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -264,6 +264,15 @@ def test_what_is_printed(capsys):
     assert not set("\b\r") & set(printed)
 
 
+def test_what_the_task_finds_after_an_epoch_is_in_the_history(tmp_path):
+    run = train_toy(epochs=2, output=tmp_path / "run")
+    found = run.history["val_mean_of_weights"]
+    assert len(found) == 2
+    assert found[-1] == float(np.mean(run.model.get_weights()[0]))
+    header = (tmp_path / "run" / "history.csv").read_text().splitlines()[0]
+    assert "val_mean_of_weights" in header
+
+
 def test_a_training_of_enough_steps_is_not_called_short(capsys):
     announce(FEW_STEPS)
     assert "only" not in capsys.readouterr().out
@@ -275,7 +284,7 @@ def test_tensorboard(tmp_path):
 
 
 def test_without_tensorboard_nothing_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match=r"pip install keras_cbam\[tensorboard\]"):
         train_toy(output=tmp_path / "run", tensorboard=True)
     assert not list(tmp_path.iterdir())
