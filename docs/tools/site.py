@@ -32,7 +32,6 @@ LINKS = (
     (r"\]\(docs/", "]("),
 )
 # The badge of a notebook leads out of the site, and its image is on another server.
-BADGE = re.compile(r"^.*colab-badge\.svg.*\n", re.MULTILINE)
 FILES = ("CHANGELOG", "CONTRIBUTING", "SECURITY")
 
 
@@ -70,7 +69,7 @@ def as_markdown(path):
     exporter = nbconvert.MarkdownExporter()
     options = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     text, resources = exporter.from_filename(str(path), resources=options)
-    return BADGE.sub("", text), resources["outputs"]
+    return text, resources["outputs"]
 
 
 def read(name):

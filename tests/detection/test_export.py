@@ -16,6 +16,7 @@ def exported(finished, tmp_path_factory):
     return export_run(finished.output, "saved_model", output, samples=4)
 
 
+@pytest.mark.slow
 def test_the_saved_model_finds_the_same(exported, finished):
     assert (exported.format, exported.data, exported.images) == (
         *("saved_model", "clothing_scenes", 4),
@@ -89,6 +90,7 @@ def test_litert_finds_the_same(quantize, finished, tmp_path):
     assert {"float16", "int8"} & held == ({dtype} if dtype else set())
 
 
+@pytest.mark.slow
 def test_an_earlier_one_is_replaced_only_when_asked(exported, finished):
     with pytest.raises(FileExistsError, match="exists already"):
         export_run(finished.output, "saved_model", exported.output)

@@ -191,8 +191,14 @@ def voc_of_ten(folder):
 LAYOUTS = {"coco": coco_of_ten, "voc": voc_of_ten}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("detector", DETECTORS)
+SLOW = pytest.mark.slow
+TRAINED = [("ssd", "voc"), ("faster_rcnn", "coco")]
+OTHERS = [("ssd", "coco"), ("faster_rcnn", "voc"), ("stairnet", "coco"), ("stairnet", "voc")]
+
+
+@pytest.mark.parametrize(
+    ("detector", "layout"), [*TRAINED, *(pytest.param(*each, marks=SLOW) for each in OTHERS)]
+)
 def test_the_papers_recipe_on_ten_images(tiny_detectors, tmp_path, weights, detector, layout):
     data = LAYOUTS[layout](tmp_path / "data")
     side = {"short_side": "24,32"} if detector == "faster_rcnn" else {}

@@ -81,7 +81,7 @@ def test_same_arguments_same_run(finished, tiny_detectors):
     assert_alike(again, finished)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize("steps", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5))])
 def test_stopped_and_resumed_is_the_undisturbed_run(
     finished, tiny_detectors, tmp_path, monkeypatch, steps
 ):

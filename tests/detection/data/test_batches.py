@@ -245,7 +245,9 @@ next(batches)
 """
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize(
+    "attempt", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2))]
+)
 def test_a_script_that_reads_one_batch_ends(attempt):
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=60, capture_output=True)
 
