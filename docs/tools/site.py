@@ -31,7 +31,6 @@ LINKS = (
     (r"\]\(\.\./(notebooks|benchmarks)/", r"](\1/"),
     (r"\]\(docs/", "]("),
 )
-# The badge of a notebook leads out of the site, and its image is on another server.
 FILES = ("CHANGELOG", "CONTRIBUTING", "SECURITY")
 
 
