@@ -41,7 +41,12 @@ def searched_model(layer: Any) -> Any:
 
 def require_searchable(model: Any) -> None:
     """Raises ValueError unless `model` has a graph of layers that can be read."""
-    if not is_searchable(model):
+    if isinstance(model, str):
+        reason = (
+            "A name is not a model: `attention_backbone(name)` and `attention_classifier(name, "
+            "num_classes)` take one."
+        )
+    elif not is_searchable(model):
         reason = (
             "The model must be Functional or Sequential: a subclassed model has no graph. Rebuild "
             "it as `keras.Model(inputs, outputs)`, where its layers are called one after the other "

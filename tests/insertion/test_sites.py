@@ -194,6 +194,11 @@ def test_patterns_match_the_names_of_nested_layers():
         insert_attention(model, where="conv11")
 
 
+def test_a_name_is_not_a_model():
+    with pytest.raises(ValueError, match=r"attention_backbone.*Received: 'ResNet50'"):
+        find_sites("ResNet50")
+
+
 def test_subclassed_model_says_how_to_get_a_functional_one():
     class Subclassed(keras.Model):
         def call(self, inputs):
