@@ -213,7 +213,7 @@ def image_batches(
 
     Lines on those that cannot be decoded are added to `skipped`; DataError if none can be.
     """
-    is_any_read = False
+    is_any_read, before = False, len(skipped)
     for start in range(0, len(paths), batch_size):
         images = FileImages(paths[start : start + batch_size], size, resize, strict=None)
         indices = np.arange(len(images))
@@ -226,4 +226,4 @@ def image_batches(
             is_any_read = True
             yield [path for path, is_kept in zip(images.paths, kept) if is_kept], found
     if not is_any_read:
-        raise DataError(f"None of the images can be read, the first is {skipped[0]}.")
+        raise DataError(f"None of the images can be read, the first is {skipped[before]}.")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from keras_cbam.detection.figures import plot_detections, plot_precision_recall
 from keras_cbam.detection.metrics.coco_metrics import coco_metrics
 from keras_cbam.detection.models.build import build_detector, check_backbone
 from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights
-from keras_cbam.errors import DataError, quoted
+from keras_cbam.errors import DataError, ModelError, library, quoted
 from keras_cbam.training.arguments import with_signature
 from keras_cbam.training.comparison import Comparison, compare_trainings
 from keras_cbam.training.run_folder import resumable
@@ -52,6 +53,8 @@ class DetectionTask:
 
     def load(self) -> DetectionData:
         args = self.arguments
+        # What would otherwise be missing after an epoch.
+        library("faster_coco_eval", "detection")
         # Scenes are of the size that the detector takes, and so are not resized.
         given = (args.seed, args.train_scenes, args.test_scenes, args.image_size, args.strict)
         data = load_detection_data(args.data, *given, splits=args.splits)
@@ -102,9 +105,18 @@ class DetectionTask:
 
     def validate(self, model: Any, data: DetectionData) -> dict[str, float]:
         args = self.arguments
-        found = predict_detections(model, data.validation, args.image_size, args.batch_size)
-        metrics = coco_metrics(data.validation.readable(), found)
-        return {f"val_{name}": metrics[name] for name in VALIDATED}
+        if args.distribute is not None:
+            # A last batch of fewer images than devices cannot be predicted.
+            return {}
+        try:
+            found = predict_detections(model, data.validation, args.image_size, args.batch_size)
+            metrics = coco_metrics(data.validation.readable(), found)
+        except (DataError, ModelError) as error:
+            warnings.warn(f"The validation images are not measured: {error}", stacklevel=2)
+            metrics = {}
+        # Without objects a metric is -1.
+        known = {name: metrics.get(name, -1) for name in VALIDATED}
+        return {f"val_{name}": value if value >= 0 else math.nan for name, value in known.items()}
 
     def measure(self, model: Any, data: Any) -> tuple[dict[str, Any], tuple]:
         size = self.arguments.image_size

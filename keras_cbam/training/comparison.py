@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import functools
-import importlib.util
 import math
 import os
 import pathlib
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_cbam.attention import attention_template
-from keras_cbam.errors import TrainingError, positive_integer, quoted
+from keras_cbam.errors import TrainingError, library, positive_integer, quoted, require
 from keras_cbam.training.arguments import stored
 from keras_cbam.training.run_folder import (
     ARGUMENTS,
@@ -101,7 +100,11 @@ def compare_trainings(
             `keras_cbam.training.train`.
         ImportError: if SciPy or Matplotlib is not installed; it names the extra.
     """
-    _check_libraries()
+    # What would otherwise be missing after hours.
+    for name in ("matplotlib", "scipy"):
+        library(name, "compare")
+    message = "`seed` is the random seed of one training: pass `seeds`, how many."
+    require("seed" not in arguments, message, f"seed={arguments.get('seed')!r}")
     told = {"metric": metric, "attention": attention, "seeds": seeds, "arguments": arguments}
     output, told = _begin(output, told, resume)
     names, rows = told["attention"], []
@@ -123,16 +126,6 @@ def compare_trainings(
     return Comparison(metric, rows, differences, output)
 
 
-def _check_libraries():
-    """Raises ImportError, which names the extra, before hours of training."""
-    for library in ("matplotlib", "scipy"):
-        if importlib.util.find_spec(library) is None:
-            raise ImportError(
-                f"A comparison needs {library}, which is not installed: "
-                "pip install keras_cbam[compare]"
-            )
-
-
 def _begin(output, told, resume):
     """The folder of the comparison, and its arguments with those of an earlier one."""
     if resume is not None:
@@ -149,9 +142,9 @@ def _begin(output, told, resume):
             )
         own = {name: told[name] or earlier[name] for name in ("attention", "seeds")}
         told = {**told, **own, "arguments": earlier["arguments"]}
-    elif output is None:
-        raise ValueError("`output` must be the path of a folder. Received: output=None")
     else:
+        _checked_names(told["attention"])
+        require(output is not None, "`output` must be the path of a folder.", "output=None")
         output = pathlib.Path(output).absolute()
         told = {**told, "seeds": 3 if told["seeds"] is None else told["seeds"]}
     told["attention"] = _checked_names(told["attention"])

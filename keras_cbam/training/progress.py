@@ -12,7 +12,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_cbam._compat import build_training_state
+from keras_cbam._compat import build_training_state, inner_layers
 from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
 from keras_cbam.training.checkpoints import (
     assign_arrays,
@@ -163,8 +163,10 @@ class Progress(keras.callbacks.Callback):
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
+        for name in {**self.history, **logs}:
+            # Of an earlier version, or of an epoch on several devices, there may be none.
+            own = self.history.setdefault(name, [np.nan] * self.epoch)
+            own.append(float(logs.get(name, np.nan)))
         self.epoch, self.step = epoch + 1, 0
         self._save()
 
@@ -226,9 +228,10 @@ def finite_losses(history):
     return [loss if np.isfinite(loss) else np.inf for loss in history.get("val_loss", [])]
 
 
-def announce(steps):
+def announce(steps, model):
     """Prints what to expect of a training of so many steps."""
-    if steps < FEW_STEPS:
+    norms = (x for x in inner_layers(model) if isinstance(x, keras.layers.BatchNormalization))
+    if steps < FEW_STEPS and any(one.trainable for one in norms):
         print(
             f"The training has only {steps} steps, batch normalization needs about {FEW_STEPS}: "
             "raise the epochs or lower the batch size."

@@ -173,7 +173,7 @@ def fit(
     # Any batch has the shapes: one that is not augmented is read soonest.
     batch = next(validation.take(1).as_numpy_iterator())
     if verbose and progress.epoch < epochs:
-        announce(epochs * steps)
+        announce(epochs * steps, model)
     done = 0
     for phase in phases:
         stop = done + phase.epochs

@@ -22,7 +22,8 @@ from keras_cbam.detection import (
     load_detector,
     train_detector,
 )
-from keras_cbam.errors import DataError, DivergenceError, TrainingStopped
+from keras_cbam.detection import task as detection_task
+from keras_cbam.errors import DataError, DivergenceError, ModelError, TrainingStopped
 from keras_cbam.training import find_run
 from tests.detection.folders import coco_box, coco_json, cut_short, write_image, write_many
 from tests.detection.tiny import TINY, train_tiny
@@ -61,6 +62,24 @@ def test_what_a_run_writes(finished):
         with Image.open(finished.output / name) as image:
             assert min(image.size) > 300
     assert find_run(finished.output).class_names == finished.data.class_names
+
+
+def test_an_epoch_measures_the_validation_images(finished, data, monkeypatch):
+    task = make_task()
+    found = task.validate(finished.model, data)
+    assert found == {f"val_{name}": finished.report[name] for name in ("AP", "AP50")}
+    nothing = {"val_AP": np.nan, "val_AP50": np.nan}
+    # COCO's metrics are -1 without objects, which is no precision.
+    monkeypatch.setattr(detection_task, "coco_metrics", lambda *_: {"AP": -1.0, "AP50": -1.0})
+    np.testing.assert_equal(task.validate(finished.model, data), nothing)
+
+    def fail(*_):
+        raise ModelError("The model predicts numbers that are not finite.")
+
+    monkeypatch.setattr(detection_task, "predict_detections", fail)
+    with pytest.warns(UserWarning, match="are not measured: The model predicts numbers"):
+        np.testing.assert_equal(task.validate(finished.model, data), nothing)
+    assert make_task(distribute="mirrored").validate(finished.model, data) == {}
 
 
 def test_the_saved_detector_is_the_trained_one(finished):

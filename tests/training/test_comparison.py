@@ -134,6 +134,8 @@ def test_more_seeds(tmp_path):
         ({"attention": ["none", "cbma"]}, "Did you mean 'cbam'"),
         ({"seeds": 0}, "`seeds` must be a positive integer"),
         ({"output": None}, "`output` must be the path"),
+        ({"attention": ["none"], "output": None}, "two or more different names"),
+        ({"seed": 3}, "pass `seeds`, how many. Received: seed=3"),
     ],
 )
 def test_bad_arguments(given, sentence, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
 from keras_cbam.training import check, trainer
 from keras_cbam.training.checkpoints import checkpoint_files
-from keras_cbam.training.progress import FEW_STEPS, announce
+from keras_cbam.training.progress import FEW_STEPS, Progress, announce
 from tests.training.toy_task import (
     ToyArguments,
     ToyTask,
@@ -274,8 +274,20 @@ def test_what_the_task_finds_after_an_epoch_is_in_the_history(tmp_path):
 
 
 def test_a_training_of_enough_steps_is_not_called_short(capsys):
-    announce(FEW_STEPS)
+    normalized = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+    announce(FEW_STEPS, normalized)
+    announce(1, keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
     assert "only" not in capsys.readouterr().out
+    announce(1, normalized)
+    assert "only 1 steps" in capsys.readouterr().out
+
+
+def test_a_number_that_earlier_epochs_have_not_stands_in_its_own_row():
+    progress = Progress(ToyArguments.given())
+    progress.epoch, progress.history = 2, {"loss": [3.0, 2.0], "gone": [1.0, 1.0]}
+    progress.on_epoch_end(2, {"loss": 1.0, "val_AP": 0.5})
+    expected = {"loss": [3, 2, 1], "gone": [1, 1, np.nan], "val_AP": [np.nan, np.nan, 0.5]}
+    np.testing.assert_equal(progress.history, expected)
 
 
 def test_tensorboard(tmp_path):

@@ -179,12 +179,10 @@ def _index(path, skipped):
         raise DataError(f"{quoted(path)} cannot be read: {first_line(error)}.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # json raises ValueError; the others are of JSON of another structure.
-        what = (
-            f"there is an entry without {error}"
-            if isinstance(error, KeyError)
-            else first_line(error)
-        )
-        raise DataError(f"{quoted(path)} is not JSON in COCO's format: {what}.") from error
+        what = f": {first_line(error)}" if isinstance(error, ValueError) else ""
+        if isinstance(error, KeyError):
+            what = f": there is an entry without {error}"
+        raise DataError(f"{quoted(path)} is not JSON in COCO's format{what}.") from error
     if not names or not all(isinstance(text, str) for text in names.values()):
         raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
     if len(set(names.values())) < listed["categories"]:

@@ -134,12 +134,15 @@ def _add(collector, image, annotation, image_id):
 
 
 def _parse(path):
+    defused = library("defusedxml.ElementTree", "detection")
     try:
-        return library("defusedxml.ElementTree", "detection").parse(path, forbid_dtd=True).getroot()
+        return defused.parse(path, forbid_dtd=True).getroot()
+    except library("defusedxml", "detection").DefusedXmlException as error:
+        raise DataError(
+            f"{quoted(path)} declares a document type or entities, which are not read."
+        ) from error
     except (OSError, ValueError, LookupError, xml.etree.ElementTree.ParseError) as error:
-        # What declares entities is a ValueError of defusedxml.
-        what = "is not well-formed XML without a document type"
-        raise DataError(f"{quoted(path)} {what}: {first_line(error)}.") from error
+        raise DataError(f"{quoted(path)} is not well-formed XML: {first_line(error)}.") from error
 
 
 def _numbers(element, names):

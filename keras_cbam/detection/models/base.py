@@ -58,23 +58,30 @@ class Detector(keras.Model):
             keras.Input(level.shape[1:], dtype=level.dtype) for level in self.pyramid.outputs
         ]
 
-    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        box_loss: Any = None,
+        classification_loss: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Configures training; boxes are judged after it, by `evaluate_detector`.
 
         Args:
             optimizer: as in `keras.Model.compile`.
-            **kwargs: of `keras.Model.compile`, except `loss` and `metrics` (ValueError), and
-                `box_loss`, between offsets `(batch, boxes, 4)`, which defaults to smooth L1;
-                `classification_loss`, between class indices `(batch, boxes)`, 0 the background, and
-                logits `(batch, boxes, 1 + num_classes)`, which defaults to cross-entropy.
+            box_loss: loss between offsets `(batch, boxes, 4)`. Defaults to `None`: smooth L1.
+            classification_loss: loss between class indices `(batch, boxes)`, 0 the background, and
+                logits `(batch, boxes, 1 + num_classes)`. Defaults to `None`: cross-entropy.
+            **kwargs: of `keras.Model.compile`, except `loss` and `metrics` (ValueError).
         """
         for name in ("loss", "metrics", "weighted_metrics"):
             message = f"A detector takes `box_loss` and `classification_loss`, and no `{name}`."
             require(kwargs.get(name) is None, message, f"{name}={kwargs.get(name)!r}")
-        losses = {
-            name: _summed(f"{name}_loss", kwargs.pop(f"{name}_loss", default))
-            for name, default in self._LOSSES.items()
-        }
+        kwargs.update(box_loss=box_loss, classification_loss=classification_loss)
+        losses = {}
+        for name, default in self._LOSSES.items():
+            given = kwargs.pop(f"{name}_loss", None)
+            losses[name] = _summed(f"{name}_loss", default if given is None else given)
         super().compile(optimizer, loss=losses, **kwargs)
 
     def compile_from_config(self, config: dict) -> None:

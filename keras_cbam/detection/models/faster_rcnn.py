@@ -94,6 +94,12 @@ class FasterRCNN(Detector):
         self.filters = positive_integer("filters", filters)
         (self.anchor_scale,) = positive_numbers("anchor_scale", (anchor_scale,))
         self.aspect_ratios = positive_numbers("aspect_ratios", aspect_ratios)
+        require(self.aspect_ratios, "`aspect_ratios` must have an entry.", "aspect_ratios=()")
+        require(
+            isinstance(num_proposals, (tuple, list)) and len(num_proposals) == 2,
+            "`num_proposals` must be two integers, in training and in inference.",
+            f"num_proposals={num_proposals!r}",
+        )
         self.num_proposals = tuple(positive_integer("num_proposals", n) for n in num_proposals)
         self.sampled_anchors = positive_integer("sampled_anchors", sampled_anchors)
         self.sampled_proposals = positive_integer("sampled_proposals", sampled_proposals)

@@ -96,6 +96,11 @@ class SSD(Detector):
     ):
         super().__init__(backbone, num_classes, **kwargs)
         self.attention = attention
+        require(
+            isinstance(extra_filters, (tuple, list)),
+            "`extra_filters` must be a sequence of integers.",
+            f"extra_filters={extra_filters!r}",
+        )
         self.extra_filters = tuple(positive_integer("extra_filters", n) for n in extra_filters)
         one_of("valid", "same")("extra_padding", extra_padding)
         self.extra_padding = extra_padding
@@ -130,6 +135,8 @@ class SSD(Detector):
             f"`aspect_ratios` {count}.",
             f"scales={self.scales}, aspect_ratios={self.aspect_ratios}",
         )
+        is_rising = list(self.scales) == sorted(self.scales)
+        require(is_rising, "`scales` must not decrease.", f"scales={self.scales}")
 
     def predicting(self, levels: Any) -> list:
         """The feature maps that predict, of the backbone's and the further ones."""

@@ -125,7 +125,9 @@ def test_mixed_precision(dtype_policy):
     [
         ({"anchor_scale": 0}, "`anchor_scale` must be positive"),
         ({"aspect_ratios": (0.0,)}, "`aspect_ratios` must be positive"),
-        ({"num_proposals": (5, 0)}, "`num_proposals` must be a positive integer"),
+        ({"aspect_ratios": ()}, "`aspect_ratios` must have an entry"),
+        ({"num_proposals": (5,)}, "`num_proposals` must be two integers"),
+        ({"num_proposals": 10}, "`num_proposals` must be two integers"),
     ],
 )
 def test_wrong_arguments(arguments, message):
