@@ -283,7 +283,7 @@ def write_page(rows, path):
     path.write_text(f"{before}{start}\n\n{page(rows)}\n{end}{after}")
 
 
-def draw(rows, path):
+def draw(rows):
     """A dot for each difference from no attention, with its 95 % interval, by settings."""
     settings = dict.fromkeys(row["setting"] for row in rows if row["attention"] != "none")
     figure = new_figure(7, 1.2 + 1.1 * len(settings))
@@ -299,7 +299,7 @@ def draw(rows, path):
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_title(f"{title(setting)} ({own[0]['metric']})", fontsize=9, loc="left")
     axes[-1].set_xlabel("difference from no attention: mean over the seeds and 95 % interval")
-    figure.savefig(path, dpi=160)
+    return figure
 
 
 def main():
@@ -322,7 +322,7 @@ def main():
     rows = read(options.output)
     write_page(rows, options.page)
     if options.figure:
-        draw(rows, options.figure)
+        draw(rows).savefig(options.figure)
     return 0
 
 

@@ -76,6 +76,15 @@ def test_the_page_on_attention_has_the_tables_of_the_evidence(tmp_path):
     assert page.read_text(encoding="utf-8") == read("docs/does_attention_help.md")
 
 
+def test_readme_has_the_numbers_of_the_evidence():
+    _, _, rest = read("README.md").partition("## Does it help?")
+    table = [line.split("|")[2:-1] for line in rest.split("\n## ")[0].splitlines() if "±" in line]
+    numbers = [cell.strip() for row in table for cell in row]
+    assert len(numbers) == 8
+    page = read("docs/does_attention_help.md")
+    assert [one for one in numbers if f"| {one} |" not in page] == []
+
+
 def test_versions_agree():
     version = keras_cbam.__version__
     assert f"\nversion: {version}\n" in read("CITATION.cff")
