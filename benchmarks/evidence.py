@@ -35,6 +35,12 @@ from keras_cbam.visualization.panels import new_figure
 
 DETECTORS = ("ssd", "stairnet", "faster_rcnn")
 ATTENTION = ("none", "se", "cbam", "control", "spatial")
+# In a network of few channels a sixteenth of them would be one: a fourth, unless the name says so.
+NARROW = {name: {"reduction_ratio": 4} for name in ("se", "cbam", "control")}
+VARIANTS = {
+    "cbam_paper_start": {"reduction_ratio": 4, "start_as_identity": False},
+    "cbam_ratio_16": {"reduction_ratio": 16},
+}
 COLUMNS = ("setting", "attention", "seed", "metric", "value", "parameters", "epochs", "seconds")
 COLUMNS += ("curve", "commit")
 TITLES = {
@@ -69,9 +75,9 @@ def scratch(attention, seed, options, is_framed=True):
     """A small residual network on scenes of 64 pixels; the framed ones are also made harder."""
     name, size, epochs = "framed" if is_framed else "clutter", 64, 10
     keras.utils.set_random_seed(seed)
-    if attention in ("se", "cbam", "control"):
-        # A sixteenth of 16 channels would be one.
-        attention = {"class_name": attention, "config": {"reduction_ratio": 4}}
+    if attention is not None:
+        config = {**NARROW, **VARIANTS}.get(attention, {})
+        attention = {"class_name": attention.partition("_")[0], "config": config}
     model = insert(small_network(size), r"layer\d_\d_bn2", attention)
     tests = {name: data(2000, "test", size, is_framed)}
     if is_framed:
@@ -107,7 +113,7 @@ def pretrained(attention, seed, options):
 
 # What is trained, and the attention of it unless `--attention` says otherwise.
 SETTINGS = {
-    "framed": (scratch, ATTENTION),
+    "framed": (scratch, (*ATTENTION, *VARIANTS)),
     "clutter": (functools.partial(scratch, is_framed=False), ATTENTION),
     "pretrained": (pretrained, ATTENTION),
     **{name: (functools.partial(detector, name=name), ATTENTION) for name in DETECTORS},
@@ -290,7 +296,7 @@ def draw(rows):
     axes = figure.subplots(len(settings), squeeze=False, sharex=True)[:, 0]
     for axis, setting in zip(axes, settings, strict=True):
         own = [row for row in rows if row["setting"] == setting]
-        names = [name for name in ATTENTION if paired(own, name, "none")]
+        names = [name for name in (*ATTENTION, *VARIANTS) if paired(own, name, "none")]
         for place, name in enumerate(names):
             found = paired(own, name, "none")
             axis.errorbar(found.mean, place, xerr=found.margin, fmt="o", capsize=4, color="#0072B2")
@@ -307,7 +313,7 @@ def main():
     folder = pathlib.Path(__file__).parent
     parser.add_argument("--output", type=pathlib.Path, default=folder / "evidence.csv")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--attention", nargs="+", choices=ATTENTION)
+    parser.add_argument("--attention", nargs="+", choices=(*ATTENTION, *VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--minutes", type=float, default=360, help="no training ends later")
     text = "ImageNet weights of MobileNetV2, for the setting `pretrained`"

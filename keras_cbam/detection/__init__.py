@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         detection_backbone as detection_backbone,
     )
     from keras_cbam.detection.models.build import build_detector as build_detector
-    from keras_cbam.detection.models.build import compile_detector as compile_detector
     from keras_cbam.detection.models.faster_rcnn import FasterRCNN as FasterRCNN
     from keras_cbam.detection.models.named_backbones import (
         application_backbone as application_backbone,

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from keras_cbam.detection.models.build import compile_detector
 from keras_cbam.errors import WeightsError, quoted
 from keras_cbam.files.weight_files import finalize, named_layers, read_named_weights
 from keras_cbam.training.optimization import (
@@ -65,7 +64,7 @@ def recipe_phases(arguments: Any, model: Any, steps: int) -> list[Phase]:
 def _default(arguments, model, steps):
     rate = warmed_up_cosine(arguments.learning_rate, steps, max(1, math.ceil(WARMUP * steps)))
     optimizer = keras.optimizers.AdamW(rate, arguments.weight_decay, clipnorm=CLIPNORM)
-    compile_detector(model, optimizer, jit_compile(arguments.xla))
+    model.compile(optimizer, jit_compile=jit_compile(arguments.xla))
     yield
 
 
@@ -76,7 +75,7 @@ def _paper(arguments, model, steps):
     optimizer = keras.optimizers.SGD(divided_by_ten(arguments.learning_rate, drops), MOMENTUM)
     kernels = [each for each in model.trainable_variables if len(each.shape) > 1]
     with coupled_weight_decay(kernels, arguments.weight_decay):
-        compile_detector(model, optimizer, jit_compile(arguments.xla))
+        model.compile(optimizer, jit_compile=jit_compile(arguments.xla))
         yield
 
 

@@ -18,7 +18,6 @@ from keras_cbam.detection import (
     DetectorArguments,
     FasterRCNN,
     StairNet,
-    compile_detector,
     load_detector,
     train_detector,
 )
@@ -212,7 +211,7 @@ def test_devices_share_the_batches(data):
 
 def test_xla_compiles_the_training_and_not_the_suppression(data, monkeypatch):
     model = make_task(xla=True).build(data)
-    compile_detector(model, "adam", jit_compile=True)
+    model.compile("adam", jit_compile=True)
     given = []
 
     def spy(function, **options):

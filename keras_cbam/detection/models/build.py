@@ -84,11 +84,6 @@ def build_detector(
     return StairNet(network, num_classes, attention, **single_shot, **stairs)
 
 
-def compile_detector(model: Any, optimizer: Any, jit_compile: bool | str = False) -> None:
-    """`model.compile(optimizer, jit_compile=jit_compile)`: with the losses of its paper."""
-    model.compile(optimizer=optimizer, jit_compile=jit_compile)
-
-
 def _backbone(name: str, shape, attention, weights, levels):
     if name == SMALL:
         return named_backbones.small_backbone(shape, attention, levels)
