@@ -172,14 +172,14 @@ def fit(
     callbacks = [measured, *_callbacks(progress.folder, arguments, progress.history)]
     # Any batch has the shapes: one that is not augmented is read soonest.
     batch = next(validation.take(1).as_numpy_iterator())
-    if verbose and progress.epoch < epochs:
-        announce(epochs * steps, model)
     done = 0
     for phase in phases:
         stop = done + phase.epochs
         # The epochs before the last phase are a preparation for it.
         progress.patient_from = done if stop == epochs else None
         with phase.compiled():
+            if verbose and not done and progress.epoch < epochs:
+                announce(epochs * steps, model)
             progress.restore(model, done, stop, batch)
             progress.fit(model, epochs, epoch_batches, validation, stop, callbacks, verbose)
         done = stop

@@ -1,4 +1,6 @@
+import contextlib
 import csv
+import functools
 import json
 import os
 import pathlib
@@ -15,6 +17,7 @@ from keras_cbam.errors import DivergenceError, TrainingError, TrainingStopped
 from keras_cbam.training import check, trainer
 from keras_cbam.training.checkpoints import checkpoint_files
 from keras_cbam.training.progress import FEW_STEPS, Progress, announce
+from keras_cbam.training.task import Phase
 from tests.training.toy_task import (
     ToyArguments,
     ToyTask,
@@ -280,6 +283,32 @@ def test_a_training_of_enough_steps_is_not_called_short(capsys):
     assert "only" not in capsys.readouterr().out
     announce(1, normalized)
     assert "only 1 steps" in capsys.readouterr().out
+
+
+class FrozenToyTask(ToyTask):
+    """As fine-tuning: each phase trains with its batch normalization fixed."""
+
+    def phases(self, model, steps):
+        @contextlib.contextmanager
+        def frozen(compiled):
+            normalization = model.layers[3]
+            normalization.trainable = False
+            with compiled():
+                yield
+            normalization.trainable = True
+
+        return [
+            Phase(phase.epochs, functools.partial(frozen, phase.compiled))
+            for phase in super().phases(model, steps)
+        ]
+
+
+def test_normalization_that_a_phase_freezes_needs_no_steps(capsys):
+    for task in (ToyTask, FrozenToyTask):
+        train_toy(task, epochs=2, first_phase=1, images=8, verbose=2)
+        out = capsys.readouterr().out
+        assert out.count("Compiling the first step") == 1
+        assert ("has only 2 steps" in out) == (task is ToyTask)
 
 
 def test_a_number_that_earlier_epochs_have_not_stands_in_its_own_row():
