@@ -41,6 +41,7 @@ VARIANTS = {
     "cbam_paper_start": {"reduction_ratio": 4, "start_as_identity": False},
     "cbam_ratio_16": {"reduction_ratio": 16},
 }
+KINDS = (*ATTENTION, *VARIANTS)
 COLUMNS = ("setting", "attention", "seed", "metric", "value", "parameters", "epochs", "seconds")
 COLUMNS += ("curve", "commit")
 TITLES = {
@@ -113,7 +114,7 @@ def pretrained(attention, seed, options):
 
 # What is trained, and the attention of it unless `--attention` says otherwise.
 SETTINGS = {
-    "framed": (scratch, (*ATTENTION, *VARIANTS)),
+    "framed": (scratch, KINDS),
     "clutter": (functools.partial(scratch, is_framed=False), ATTENTION),
     "pretrained": (pretrained, ATTENTION),
     **{name: (functools.partial(detector, name=name), ATTENTION) for name in DETECTORS},
@@ -169,10 +170,16 @@ def fit(model, train, tests, epochs, rate, seed):
 
 
 def read(path):
+    """The rows of a CSV file in the order of the page."""
     if not path.exists():
         return []
+
+    def place(row):
+        name, *test = row["setting"].split(",")
+        return list(TITLES).index(name), test, KINDS.index(row["attention"]), int(row["seed"])
+
     with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+        return sorted(csv.DictReader(file), key=place)
 
 
 def train(options):
@@ -262,9 +269,11 @@ def page(rows):
                 found = None if name == "none" else paired(own, name, first)
                 margin = "" if found is None or found.margin is None else f" ± {found.margin:.3f}"
                 cells.append("" if found is None else f"{found.mean:+.3f}{margin}")
-                sentences += [] if found is None else [f"- {found.sentence}"]
+                if found is not None and (first == "none" or name == "cbam"):
+                    sentences.append(f"- {found.sentence}")
             lines.append(f"| {' | '.join(cells)} |")
-            if mine[0]["curve"]:
+            # Other test images of a training have its curve too.
+            if mine[0]["curve"] and setting in TITLES:
                 curve = np.mean([[float(one) for one in row["curve"].split()] for row in mine], 0)
                 curves.append(f"{name} {' '.join(f'{one:.3f}' for one in curve)}")
         lines += ["", *sentences, ""]
@@ -291,12 +300,16 @@ def write_page(rows, path):
 
 def draw(rows):
     """A dot for each difference from no attention, with its 95 % interval, by settings."""
-    settings = dict.fromkeys(row["setting"] for row in rows if row["attention"] != "none")
-    figure = new_figure(7, 1.2 + 1.1 * len(settings))
-    axes = figure.subplots(len(settings), squeeze=False, sharex=True)[:, 0]
-    for axis, setting in zip(axes, settings, strict=True):
+    panels = {}
+    for setting in TITLES:
         own = [row for row in rows if row["setting"] == setting]
-        names = [name for name in (*ATTENTION, *VARIANTS) if paired(own, name, "none")]
+        names = [name for name in KINDS if paired(own, name, "none")]
+        panels |= {setting: (own, names)} if names else {}
+    heights = [1 + len(names) for _, names in panels.values()]
+    figure = new_figure(7, 0.8 + 0.28 * sum(heights))
+    grid = {"squeeze": False, "sharex": True, "height_ratios": heights}
+    axes = figure.subplots(len(panels), **grid)[:, 0]
+    for axis, (setting, (own, names)) in zip(axes, panels.items(), strict=True):
         for place, name in enumerate(names):
             found = paired(own, name, "none")
             axis.errorbar(found.mean, place, xerr=found.margin, fmt="o", capsize=4, color="#0072B2")
@@ -313,7 +326,7 @@ def main():
     folder = pathlib.Path(__file__).parent
     parser.add_argument("--output", type=pathlib.Path, default=folder / "evidence.csv")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--attention", nargs="+", choices=(*ATTENTION, *VARIANTS))
+    parser.add_argument("--attention", nargs="+", choices=KINDS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--minutes", type=float, default=360, help="no training ends later")
     text = "ImageNet weights of MobileNetV2, for the setting `pretrained`"

@@ -1,4 +1,4 @@
-"""What any configuration, picture and command line must do: strategies, and properties to check.
+"""What any configuration, image and command line must do: strategies, and properties to check.
 
 `PROPERTIES` maps the name of each to its strategy and to a function that fails for a bad input. The
 tests try a few examples of each, `benchmarks/fuzz.py` many.
@@ -30,11 +30,11 @@ from tests.fuzzing_layers import (
     valid_layers,
 )
 
-# Pictures
+# Images
 
 
 @functools.cache
-def _pictures():
+def _image_files():
     pixels = np.random.default_rng(0).integers(0, 256, (12, 17, 3), "uint8")
     colour = Image.fromarray(pixels)
     palette = colour.convert("P")
@@ -58,9 +58,9 @@ def _pictures():
 
 
 @st.composite
-def picture_bytes(draw):
-    """Pictures cut, changed, put together, or none at all."""
-    content = bytearray(draw(st.sampled_from(_pictures())))
+def image_bytes(draw):
+    """Image files cut, changed, put together, or none at all."""
+    content = bytearray(draw(st.sampled_from(_image_files())))
     for _ in range(draw(st.integers(0, 6))):
         # Half of the damage is in the first bytes, where the structure is.
         end = draw(st.sampled_from([min(60, len(content)), len(content)]))
@@ -76,16 +76,16 @@ def picture_bytes(draw):
         elif change == "delete":
             del content[place : place + draw(st.integers(1, 40))]
         elif change == "append":
-            content += draw(st.sampled_from(_pictures()))
+            content += draw(st.sampled_from(_image_files()))
         else:
             content[place:place] = content[place : place + 30] * draw(st.integers(1, 20))
     return bytes(content)
 
 
-def picture(content):
+def image(content):
     """It is read, or a reason is given."""
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "picture")
+        path = os.path.join(folder, "image")
         pathlib.Path(path).write_bytes(content)
         (header_reason,) = check_headers([path])
         shape, reason = (32, 32, 3), None
@@ -220,6 +220,6 @@ PROPERTIES = {
     "valid layers": (valid_layers(), valid_layer),
     "mutated layer configs": (mutated_configs(), mutated_config),
     "registry": (attentions(), attention),
-    "picture bytes": (picture_bytes(), picture),
+    "image bytes": (image_bytes(), image),
     "command lines": (command_lines(), command_line),
 }

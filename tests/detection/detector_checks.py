@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_cbam.detection import detection_backbone
-from tests.detection.networks import BOXES, PICTURES, strided_model
+from tests.detection.networks import BOXES, IMAGES, strided_model
 
 # Loads a detector in a process of its own, and writes what it predicts.
 FRESH = """
@@ -39,19 +39,19 @@ def check_predictions(predictions, detections, classes, size=64):
 
 
 def check_detector(model, tmp_path, detections, epochs=6, run_eagerly=False):
-    """Trains on two pictures, predicts, and predicts the same after reloading elsewhere."""
+    """Trains on two images, predicts, and predicts the same after reloading elsewhere."""
     model.compile(keras.optimizers.Adam(3e-3), jit_compile=False, run_eagerly=run_eagerly)
-    history = model.fit(PICTURES, BOXES, batch_size=2, epochs=epochs, verbose=0).history
+    history = model.fit(IMAGES, BOXES, batch_size=2, epochs=epochs, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][-1] < history["loss"][0]
     assert {"box_loss", "classification_loss"} <= set(history)
-    evaluated = model.evaluate(PICTURES, BOXES, batch_size=2, verbose=0, return_dict=True)
+    evaluated = model.evaluate(IMAGES, BOXES, batch_size=2, verbose=0, return_dict=True)
     assert np.isfinite(list(evaluated.values())).all()
-    predictions = model.predict(PICTURES, verbose=0)
+    predictions = model.predict(IMAGES, verbose=0)
     check_predictions(predictions, detections, model.num_classes)
     model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "pictures.npy", PICTURES)
-    paths = [str(tmp_path / name) for name in ("model.keras", "pictures.npy", "found.npz")]
+    np.save(tmp_path / "images.npy", IMAGES)
+    paths = [str(tmp_path / name) for name in ("model.keras", "images.npy", "found.npz")]
     subprocess.run([sys.executable, "-c", FRESH, *paths], check=True)
     found = np.load(tmp_path / "found.npz")
     for name, values in predictions.items():

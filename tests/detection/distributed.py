@@ -18,7 +18,7 @@ def main():
     import keras
     import numpy as np
 
-    from tests.detection.networks import BOXES, PICTURES, tiny_detector
+    from tests.detection.networks import BOXES, IMAGES, tiny_detector
 
     found = []
     for strategy, copies in (
@@ -29,7 +29,7 @@ def main():
             keras.utils.set_random_seed(0)
             model = tiny_detector("ssd", 2, 64, "small", "cbam")
             model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
-        batch = (PICTURES, BOXES)
+        batch = (IMAGES, BOXES)
         images, boxes = keras.tree.map_structure(
             lambda x, count=copies: np.concatenate([x] * count), batch
         )

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_cbam.detection import SSD, detection_backbone
 
-PICTURES = np.random.default_rng(0).uniform(0, 255, size=(2, 64, 64, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).uniform(0, 255, size=(2, 64, 64, 3)).astype("float32")
 BOXES = {
     "boxes": np.array(
         [[[8, 8, 40, 40], [20, 4, 60, 30]], [[0, 0, 64, 32], [-1, -1, -1, -1]]], "float32"
@@ -38,10 +38,10 @@ def level_names(backbone):
     return {level: one.input._keras_history.operation.name for level, one in layers.items()}
 
 
-def tensors(model, names, pictures=PICTURES):
+def tensors(model, names, images=IMAGES):
     """The outputs of the layers of these names, as arrays."""
     outputs = [model.get_layer(name).output for name in names]
-    return [np.asarray(x) for x in keras.Model(model.input, outputs)(pictures)]
+    return [np.asarray(x) for x in keras.Model(model.input, outputs)(images)]
 
 
 def tiny_detector(detector, num_classes, image_size, backbone, attention, weights=None):

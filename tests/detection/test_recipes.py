@@ -15,7 +15,7 @@ from keras_cbam.detection.arguments import DETECTORS, PAPER
 from keras_cbam.detection.recipes import freeze_batch_norm, recipe_phases, take_weights
 from keras_cbam.errors import WeightsError
 from tests.detection.folders import voc_object, voc_xml, write_many, write_voc
-from tests.detection.networks import BOXES, PICTURES, tiny_detector
+from tests.detection.networks import BOXES, IMAGES, tiny_detector
 from tests.detection.tiny import train_tiny
 
 LEVELS = ("level1", "level2", "level3")
@@ -97,7 +97,7 @@ def test_kernels_decay_in_the_gradient_and_biases_do_not(weights, decay):
     before = [np.array(variable) for variable in model.trainable_variables]
     with compiled(paper(weights, epochs=1, weight_decay=decay), model, 1):
         model.run_eagerly = True
-        model.fit(PICTURES, BOXES, batch_size=2, verbose=0)
+        model.fit(IMAGES, BOXES, batch_size=2, verbose=0)
     for variable, old in zip(model.trainable_variables, before):
         kept = 1 - 1e-3 * decay if old.ndim > 1 else 1
         np.testing.assert_allclose(variable, kept * old, rtol=1e-6)

@@ -13,7 +13,7 @@ from tests.checks import randomize
 TOOL = pathlib.Path(__file__).parents[3] / "shared" / "tools" / "pretrained_mobilenet_v2.py"
 
 
-def pictures(count=2, size=(12, 10), channels=3, seed=0):
+def random_images(count=2, size=(12, 10), channels=3, seed=0):
     shape = (count, *size, channels)
     return np.random.default_rng(seed).integers(0, 256, shape).astype("uint8")
 

@@ -12,8 +12,8 @@ from tests.visualization.models import (
     chained,
     classifier,
     nested,
-    pictures,
     pretrained,
+    random_images,
     subclassed,
 )
 
@@ -48,7 +48,7 @@ on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="the referenc
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("classes", [None, 2, [3, 0, 1]])
 def test_equals_plain_tensorflow(end, classes):
-    model, images = classifier(end), pictures(3)
+    model, images = classifier(end), random_images(3)
     predicted = np.argmax(model(images.astype("float32")), axis=1)
     chosen = predicted if classes is None else np.broadcast_to(classes, 3)
     # gate_2 has 3 x 4 positions: it is passed over.
@@ -61,7 +61,7 @@ def test_equals_plain_tensorflow(end, classes):
 
 @on_tensorflow
 def test_another_layer_and_another_size():
-    model, images = classifier(), pictures(2, (30, 41))
+    model, images = classifier(), random_images(2, (30, 41))
     small = ops.convert_to_numpy(
         ops.image.resize(images.astype("float32"), (12, 10), antialias=True)
     )
@@ -92,7 +92,7 @@ def test_a_map_known_in_advance(end):
 
 @pytest.mark.parametrize("kind", [*KINDS, "subclassed"])
 def test_models_of_every_kind(kind):
-    inner, images = classifier(), pictures()
+    inner, images = classifier(), random_images()
     expected = grad_cam(inner, images)
     model = subclassed(inner) if kind == "subclassed" else KINDS[kind](inner)
     np.testing.assert_allclose(grad_cam(model, images), expected, atol=1e-5)
@@ -102,13 +102,13 @@ def test_models_of_every_kind(kind):
 def test_paths_of_nested_layers():
     inner = classifier()
     inner.name = "inner"
-    expected = grad_cam(inner, pictures(), layer="first")
-    maps = grad_cam(nested(inner), pictures(), layer="inner/first")
+    expected = grad_cam(inner, random_images(), layer="first")
+    maps = grad_cam(nested(inner), random_images(), layer="inner/first")
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
 def test_an_end_inside_of_a_composite_layer_and_a_model_that_was_never_called():
-    model, images = classifier(), pictures()
+    model, images = classifier(), random_images()
     expected = grad_cam(model, images)
     head = chained(keras.layers.Layer, model.layers[-2:])
     composite = keras.Model(model.input, head(model.get_layer("gate_2").output))
@@ -149,7 +149,7 @@ def test_a_softmax_that_cannot_be_left_out():
 
 
 def test_two_labels_of_a_sigmoid():
-    model, images = classifier("sigmoid", classes=2), pictures(3)
+    model, images = classifier("sigmoid", classes=2), random_images(3)
     probabilities = class_activation(model, images).probabilities
     np.testing.assert_allclose(probabilities, model.predict(images, verbose=0), atol=1e-5)
 
@@ -160,7 +160,7 @@ def test_layers_of_attention_over_tokens_are_no_feature_maps():
     x = keras.layers.Reshape((64, 8))(x)
     x = keras.layers.MultiHeadAttention(2, 4)(x, x)
     x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x))
-    model, images = keras.Model(inputs, x), pictures(2, (8, 8))
+    model, images = keras.Model(inputs, x), random_images(2, (8, 8))
     expected = grad_cam(model, images, layer="features")
     np.testing.assert_array_equal(grad_cam(model, images), expected)
 
@@ -170,7 +170,7 @@ def test_the_losses_of_the_model_stay_numbers():
     x = keras.layers.Conv2D(4, 3, activity_regularizer="l2")(inputs)
     x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
     model = keras.Model(inputs, x)
-    grad_cam(model, pictures(2, (8, 8)))
+    grad_cam(model, random_images(2, (8, 8)))
     assert all(np.isfinite(ops.convert_to_numpy(loss)) for loss in model.losses)
 
 
@@ -179,7 +179,7 @@ def test_a_nested_model_as_the_layer():
     backbone = keras.Model(inner.input, inner.get_layer("gate_2").output, name="backbone")
     inputs = keras.Input(inner.input_shape[1:])
     x = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
-    model, images = keras.Model(inputs, keras.layers.Dense(3)(x)), pictures()
+    model, images = keras.Model(inputs, keras.layers.Dense(3)(x)), random_images()
     np.testing.assert_allclose(
         grad_cam(model, images, layer="backbone"),
         grad_cam(model, images, layer="gate_2"),
@@ -188,7 +188,7 @@ def test_a_nested_model_as_the_layer():
 
 
 def test_batches_are_joined():
-    model, images = classifier(), pictures(5)
+    model, images = classifier(), random_images(5)
     for classes in (None, [0, 1, 2, 3, 0]):
         whole = class_activation(model, images, classes)
         parts = class_activation(model, images, classes, batch_size=2)
@@ -199,7 +199,7 @@ def test_batches_are_joined():
 
 @pytest.mark.parametrize("end", [*ENDS, "sigmoid"])
 def test_classes_and_probabilities(end):
-    model, images = classifier(end), pictures(3)
+    model, images = classifier(end), random_images(3)
     outputs = ops.convert_to_numpy(model(images.astype("float32")))
     if end is None:
         outputs = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
@@ -209,7 +209,7 @@ def test_classes_and_probabilities(end):
 
 
 def test_the_model_is_as_before():
-    model, images = classifier(), pictures()
+    model, images = classifier(), random_images()
     before = model.predict(images, verbose=0)
     grad_cam(model, images)
     assert model.get_layer("scores").activation is keras.activations.softmax
@@ -219,7 +219,7 @@ def test_the_model_is_as_before():
 
 @pytest.mark.parametrize("end", ["sigmoid", None])
 def test_one_score_speaks_for_two_classes(end):
-    model, images = classifier(end, classes=1), pictures(3)
+    model, images = classifier(end, classes=1), random_images(3)
     scores = ops.convert_to_numpy(model(images.astype("float32")))[:, 0]
     activation = class_activation(model, images)
     is_positive = scores > (0.5 if end else 0)
@@ -239,20 +239,20 @@ def test_mixed_precision(policy):
         model = classifier()
     finally:
         keras.config.set_dtype_policy("float32")
-    maps = grad_cam(model, pictures(), 1)
+    maps = grad_cam(model, random_images(), 1)
     assert maps.dtype == np.float32
-    assert np.abs(maps - grad_cam(exact, pictures(), 1)).max() < 0.1
+    assert np.abs(maps - grad_cam(exact, random_images(), 1)).max() < 0.1
 
 
 def test_a_model_of_two_inputs():
-    images, numbers = pictures(2, (8, 8)), np.ones((2, 5))
-    inputs = [keras.Input((8, 8, 3), name="picture"), keras.Input((5,), name="numbers")]
+    images, numbers = random_images(2, (8, 8)), np.ones((2, 5))
+    inputs = [keras.Input((8, 8, 3), name="image"), keras.Input((5,), name="numbers")]
     x = keras.layers.GlobalMaxPooling2D()(CBAM()(keras.layers.Conv2D(4, 3)(inputs[0])))
     x = keras.layers.Concatenate()([x, inputs[1]])
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     maps = grad_cam(model, [images, numbers])
     assert maps.shape == (2, 8, 8)
-    by_name = grad_cam(model, {"numbers": numbers, "picture": images})
+    by_name = grad_cam(model, {"numbers": numbers, "image": images})
     np.testing.assert_array_equal(by_name, maps)
 
 
@@ -266,7 +266,7 @@ def test_padding_and_single_positions_are_passed_over():
     model = attention_classifier(
         "MobileNet", 3, attention=None, weights=None, input_shape=(32, 32, 3), alpha=0.25
     )
-    images = pictures(1, (32, 32))
+    images = random_images(1, (32, 32))
     np.testing.assert_array_equal(
         grad_cam(model, images), grad_cam(model, images, layer="conv_pw_3_relu")
     )
@@ -286,7 +286,7 @@ def test_the_last_layer_of_7_x_7_or_else_of_more_than_one_position(strides, expe
     for index, stride in enumerate(strides):
         x = keras.layers.Conv2D(4, 1, stride, padding="same", name=f"layer_{index}")(x)
     outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
-    activation = class_activation(keras.Model(inputs, outputs), pictures(1, (14, 14)))
+    activation = class_activation(keras.Model(inputs, outputs), random_images(1, (14, 14)))
     assert (activation.layer, activation.size) == expected
 
 
@@ -308,13 +308,13 @@ def test_the_last_layer_of_7_x_7_or_else_of_more_than_one_position(strides, expe
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        grad_cam(classifier(), pictures(), **arguments)
+        grad_cam(classifier(), random_images(), **arguments)
 
 
 def test_models_that_are_no_classifiers():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3)(inputs)
-    images = pictures(2, (8, 8))
+    images = random_images(2, (8, 8))
     with pytest.raises(ValueError, match=r"one output of class scores.*\[\(1, 6, 6, 4\)\]"):
         grad_cam(keras.Model(inputs, x), images)
     two = [keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)) for _ in range(2)]
@@ -383,7 +383,7 @@ def test_layers_that_are_called_by_keyword():
     x = keras.layers.Dense(3, name="scores")(inputs=x)
     logits = keras.Model(inputs, x)
     model = keras.Model(inputs, keras.layers.Softmax()(inputs=x))
-    images = pictures(2, (6, 6))
+    images = random_images(2, (6, 6))
     np.testing.assert_allclose(grad_cam(model, images), grad_cam(logits, images), atol=1e-5)
     assert attention_maps(model, images)["gate"].spatial.shape == (2, 4, 4, 1)
 
@@ -391,7 +391,7 @@ def test_layers_that_are_called_by_keyword():
 @pytest.mark.parametrize("labelled", [False, True])
 def test_a_dataset(labelled):
     tf = pytest.importorskip("tensorflow")
-    model, images = classifier(), pictures(5)
+    model, images = classifier(), random_images(5)
     data = (images, np.zeros(5)) if labelled else images
     dataset = tf.data.Dataset.from_tensor_slices(data).batch(2)
     np.testing.assert_array_equal(grad_cam(model, dataset), grad_cam(model, images))
@@ -410,7 +410,7 @@ def test_an_unknown_layer_of_a_deep_model():
         x = keras.layers.Activation("relu")(x)
     x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
     with pytest.raises(ValueError, match=r"no such layer. Known: .* and 20 more") as error:
-        grad_cam(keras.Model(inputs, x), pictures(1, (6, 6)), layer="zzz")
+        grad_cam(keras.Model(inputs, x), random_images(1, (6, 6)), layer="zzz")
     assert len(str(error.value)) < 1000
 
 
@@ -418,7 +418,7 @@ def test_scores_that_are_not_finite():
     model = classifier(None)
     model.get_layer("scores").set_weights([np.full((6, 4), np.inf), np.zeros(4)])
     with pytest.raises(ValueError, match=r"scores of the model are not finite"):
-        grad_cam(model, pictures())
+        grad_cam(model, random_images())
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow's convolutions on the CPU")
@@ -429,7 +429,7 @@ def test_channels_first():
     x = keras.layers.GlobalAveragePooling2D(data_format="channels_first")(x)
     first = keras.Model(inputs, keras.layers.Dense(3)(x))
     first.set_weights(last.get_weights())
-    images = pictures(2, (6, 6))
+    images = random_images(2, (6, 6))
     np.testing.assert_allclose(
         grad_cam(first, np.moveaxis(images, -1, 1), 1), grad_cam(last, images, 1), atol=1e-5
     )

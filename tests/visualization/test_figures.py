@@ -13,7 +13,7 @@ from keras_cbam.visualization import (
     plot_attention,
     plot_grad_cam,
 )
-from tests.visualization.models import classifier, pictures
+from tests.visualization.models import classifier, random_images
 from tests.visualization.saved_figures import saved
 
 
@@ -44,12 +44,12 @@ def untrained():
     return model
 
 
-def test_attention_of_one_picture(tmp_path):
-    model, picture = classifier(), pictures(1)[0]
-    figure = plot_attention(model, picture)
+def test_attention_of_one_image(tmp_path):
+    model, image = classifier(), random_images(1)[0]
+    figure = plot_attention(model, image)
     saved(figure, tmp_path / "attention.png")
     (first, told), (last, told_last) = rows(figure)
-    maps = attention_maps(model, picture[None])
+    maps = attention_maps(model, image[None])
     assert [axis.get_title() for axis in first[1:4]] == ["image", "map", "map over image"]
     spatial, channel = (maps["gate_1"].spatial.ravel(), maps["gate_1"].channel.ravel())
     numbers = [
@@ -76,7 +76,7 @@ def test_attention_of_one_picture(tmp_path):
 
 
 def test_attention_of_a_batch_and_of_chosen_layers(tmp_path):
-    figure = plot_attention(classifier(), pictures(3), layers=".*1")
+    figure = plot_attention(classifier(), random_images(3), layers=".*1")
     saved(figure, tmp_path / "attention.png")
     assert [told.split(" spatial")[0] for _, told in rows(figure)] == [
         "full size, block 1, 8 x 10 gate_1"
@@ -88,19 +88,17 @@ def test_the_last_layer_of_each_size_and_its_place_among_all():
     for index in range(4):
         x = keras.layers.Conv2D(4, 3, strides=1 + index // 3, padding="same")(x)
         x = CBAM(name=f"gate_{index}")(x)
-    model, picture = keras.Model(inputs, x), pictures(1, (8, 8))[0]
+    model, image = keras.Model(inputs, x), random_images(1, (8, 8))[0]
     expected = ["full size, block 3, 8 x 8 gate_2", "stage 1, block 1, 4 x 4 gate_3"]
     for layers, count in ((None, 2), (["gate_2", "gate_3"], 2), (".*", 4)):
-        told = [
-            told.split(" spatial")[0] for _, told in rows(plot_attention(model, picture, layers))
-        ]
+        told = [told.split(" spatial")[0] for _, told in rows(plot_attention(model, image, layers))]
         assert told[-2:] == expected
         assert len(told) == count
 
 
 @pytest.mark.parametrize("attention", [ChannelAttention, SpatialAttention])
 def test_attention_with_one_gate(attention, tmp_path):
-    figure = plot_attention(classifier(attention=attention), pictures(1)[0])
+    figure = plot_attention(classifier(attention=attention), random_images(1)[0])
     saved(figure, tmp_path / "attention.png")
     axes, told = next(rows(figure))
     if attention is ChannelAttention:
@@ -116,7 +114,7 @@ def test_attention_with_one_gate(attention, tmp_path):
 def test_the_colours_of_an_identity_diverge_around_1(tmp_path):
     figure = plot_attention(
         classifier(attention=lambda name: CBAM(start_as_identity=True, name=name), seed=1),
-        pictures(1)[0],
+        random_images(1)[0],
     )
     saved(figure, tmp_path / "attention.png")
     assert figure.get_suptitle() == ""
@@ -131,61 +129,61 @@ def test_the_colours_of_an_identity_diverge_around_1(tmp_path):
 
 def test_attention_that_is_not_trained(tmp_path):
     same = untrained()
-    figure = plot_attention(same, pictures(1)[0])
+    figure = plot_attention(same, random_images(1)[0])
     saved(figure, tmp_path / "attention.png")
     assert figure.get_suptitle() == "The attention is not trained yet: each gate is exactly 1."
     axes, told = next(rows(figure))
     assert told.endswith("spatial gate: 1.00 everywhere channel gate: 1.00 everywhere")
     assert axes[2].images[0].get_clim() == pytest.approx((0.95, 1.05))
     mixed = keras.Model(same.input, CBAM(name="paper")(same.get_layer("gate_2").output))
-    assert plot_attention(mixed, pictures(1)[0]).get_suptitle() == ""
+    assert plot_attention(mixed, random_images(1)[0]).get_suptitle() == ""
 
 
 def test_an_attention_with_a_residual_changes_nothing_at_0():
     model = classifier(
         attention=lambda name: CBAM(residual=True, start_as_identity=True, name=name)
     )
-    axes, _ = next(rows(plot_attention(model, pictures(1)[0])))
+    axes, _ = next(rows(plot_attention(model, random_images(1)[0])))
     assert axes[2].images[0].cmap.name == "viridis"
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
-        pictures(1)[0],
-        pictures(1)[0] / 255.0,
-        pictures(1)[0] / 127.5 - 1,
-        pictures(1, (40, 60))[0],
-        pictures(1, channels=1)[0],
-        pictures(1, channels=1)[0, ..., 0],
+        random_images(1)[0],
+        random_images(1)[0] / 255.0,
+        random_images(1)[0] / 127.5 - 1,
+        random_images(1, (40, 60))[0],
+        random_images(1, channels=1)[0],
+        random_images(1, channels=1)[0, ..., 0],
     ],
     ids=["uint8", "unit", "preprocessed", "size", "grey", "flat"],
 )
-def test_pictures_of_every_kind(picture, tmp_path):
+def test_images_of_every_kind(image, tmp_path):
     model = classifier()
-    for figure in (plot_attention(model, picture), plot_grad_cam(model, picture)):
+    for figure in (plot_attention(model, image), plot_grad_cam(model, image)):
         saved(figure, tmp_path / "figure.png")
         shown = next(axis for axis in figure.axes if axis.get_title().startswith("image"))
         pixels = shown.images[0].get_array()
-        assert pixels.shape == (*picture.shape[:2], 3)
+        assert pixels.shape == (*image.shape[:2], 3)
         assert 0 <= pixels.min() <= 0.1
         assert 0.9 <= pixels.max() <= 1
 
 
 def test_grad_cam_says_its_class_and_layer(tmp_path):
-    model, picture = classifier(), pictures(1)[0]
-    probabilities = model.predict(picture[None], verbose=0)[0]
+    model, image = classifier(), random_images(1)[0]
+    probabilities = model.predict(image[None], verbose=0)[0]
     names = ["cat", "dog", "hen", "cow"]
     best = probabilities.argmax()
-    figure = plot_grad_cam(model, picture, class_names=names)
+    figure = plot_grad_cam(model, image, class_names=names)
     saved(figure, tmp_path / "grad_cam.png")
     ((axes, told),) = rows(figure)
     method = "gate_1 Grad-CAM, relative to its maximum from 8 x 10 positions"
     assert told == f"{names[best]}: {probabilities[best]:.2f} {method}"
-    np.testing.assert_array_equal(axes[2].images[0].get_array(), grad_cam(model, picture[None])[0])
+    np.testing.assert_array_equal(axes[2].images[0].get_array(), grad_cam(model, image[None])[0])
     assert axes[2].images[0].get_clim() == (0, 1)
     assert bar_labels(axes[3]) == ["0.00", "1.00"]
-    ((_, told),) = rows(plot_grad_cam(model, picture, class_index=2, layer="gate_2"))
+    ((_, told),) = rows(plot_grad_cam(model, image, class_index=2, layer="gate_2"))
     assert told.startswith(f"class 2: {probabilities[2]:.2f} gate_2 ")
 
 
@@ -193,23 +191,25 @@ def test_long_and_strange_names(tmp_path):
     long = "Soft-coated wheaten terrier from the county of somewhere else"
     names = [long, "b" * 60, "$x_$ cost", "a/b"]
     models = {long: classifier(), "c" * 50: classifier()}
-    figure = compare_grad_cam(models, pictures(2), class_index=[0, 1], class_names=names)
+    figure = compare_grad_cam(models, random_images(2), class_index=[0, 1], class_names=names)
     saved(figure, tmp_path / "comparison.png")
-    saved(plot_grad_cam(classifier(), pictures(1)[0], 2, class_names=names), tmp_path / "one.png")
+    saved(
+        plot_grad_cam(classifier(), random_images(1)[0], 2, class_names=names), tmp_path / "one.png"
+    )
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, CBAM(name="d" * 60)(inputs))
-    saved(plot_attention(model, pictures(1, (8, 8))), tmp_path / "attention.png")
+    saved(plot_attention(model, random_images(1, (8, 8))), tmp_path / "attention.png")
     with pytest.raises(ValueError, match=r"each of the 4 classes. Received: 2 names"):
-        plot_grad_cam(classifier(), pictures(1)[0], class_names=["a", "b"])
+        plot_grad_cam(classifier(), random_images(1)[0], class_names=["a", "b"])
 
 
-def test_a_picture_of_one_value(tmp_path):
+def test_an_image_of_one_value(tmp_path):
     saved(plot_attention(classifier(), np.full((12, 10, 3), -1.0)), tmp_path / "figure.png")
 
 
 def test_comparison(tmp_path):
     models = {"plain": classifier(attention=None), "SE": classifier(attention=ChannelAttention)}
-    images = [pictures(1)[0], pictures(1, (30, 20), channels=1)[0]]
+    images = [random_images(1)[0], random_images(1, (30, 20), channels=1)[0]]
     figure = compare_grad_cam({**models, "CBAM": classifier()}, images, class_index=[1, 3])
     saved(figure, tmp_path / "comparison.png")
     assert all(title.endswith("_1, 8 x 10") for title in titles(figure) if "SE" in title)
@@ -228,10 +228,13 @@ def test_comparison(tmp_path):
         (lambda model: plot_attention(model, np.zeros((2, 3, 4, 5, 6))), r"\(height, width\)"),
         (lambda model: plot_attention(model, np.zeros((12, 10, 7))), r"must have 3 channels"),
         (lambda model: plot_attention(model, []), r"Received: no image"),
-        (lambda model: plot_grad_cam(model, pictures(1)[0], 9), r"Received: class_index=9"),
-        (lambda model: compare_grad_cam({}, pictures(1)), r"no model to compare"),
-        (lambda model: compare_grad_cam([model], pictures(2), [1]), r"1 classes for 2 images"),
-        (lambda model: plot_attention(classifier(attention=None), pictures(1)), r"no attention"),
+        (lambda model: plot_grad_cam(model, random_images(1)[0], 9), r"Received: class_index=9"),
+        (lambda model: compare_grad_cam({}, random_images(1)), r"no model to compare"),
+        (lambda model: compare_grad_cam([model], random_images(2), [1]), r"1 classes for 2 images"),
+        (
+            lambda model: plot_attention(classifier(attention=None), random_images(1)),
+            r"no attention",
+        ),
     ],
 )
 def test_bad_arguments(call, message):
@@ -243,7 +246,7 @@ def test_a_model_of_two_inputs():
     inputs = [keras.Input((8, 8, 3)) for _ in range(2)]
     model = keras.Model(inputs, CBAM()(keras.layers.Add()(inputs)), name="pair")
     with pytest.raises(ValueError, match=r"models with one input.*'pair' with 2 inputs"):
-        plot_attention(model, pictures(1, (8, 8)))
+        plot_attention(model, random_images(1, (8, 8)))
 
 
 def test_without_matplotlib():

@@ -13,7 +13,7 @@ from keras_cbam import (
 from keras_cbam.visualization import AttentionScores, attention_maps
 from keras_cbam.visualization.layer_maps import has_attention
 from tests.checks import BACKEND, assert_close, randomize
-from tests.visualization.models import KINDS, classifier, nested, pictures, subclassed
+from tests.visualization.models import KINDS, classifier, nested, random_images, subclassed
 
 
 def scores_of(model, layer_name, inputs):
@@ -25,7 +25,7 @@ def scores_of(model, layer_name, inputs):
 
 @pytest.mark.parametrize("kind", [*KINDS, "subclassed"])
 def test_maps_are_the_attention_scores(kind):
-    inner, images = classifier(), pictures(3)
+    inner, images = classifier(), random_images(3)
     model = subclassed(inner) if kind == "subclassed" else KINDS[kind](inner)
     maps = attention_maps(model, images)
     assert list(maps) == ["gate_1", "gate_2"]
@@ -38,7 +38,7 @@ def test_maps_are_the_attention_scores(kind):
 
 
 def test_the_model_is_as_before():
-    model, images = classifier(), pictures()
+    model, images = classifier(), random_images()
     before = model.predict(images, verbose=0)
     attention_maps(model, images)
     assert all("call" not in vars(layer) for layer in model.layers)
@@ -46,7 +46,7 @@ def test_the_model_is_as_before():
 
 
 def test_batches_are_joined():
-    model, images = classifier(), pictures(5)
+    model, images = classifier(), random_images(5)
     parts, whole = attention_maps(model, images, batch_size=2), attention_maps(model, images)
     for name in whole:
         assert_close(tuple(parts[name]), tuple(whole[name]), 1e-6)
@@ -65,9 +65,9 @@ def test_batches_are_joined():
 )
 def test_every_layer(attention, given):
     model = classifier(attention=attention)
-    for name, scores in attention_maps(model, pictures()).items():
+    for name, scores in attention_maps(model, random_images()).items():
         assert tuple(gate is not None for gate in scores) == given
-        expected = scores_of(model, name, pictures())
+        expected = scores_of(model, name, random_images())
         if not isinstance(expected, tuple):
             expected = (expected, None) if given[0] else (None, expected)
         assert_close(tuple(scores), expected, 1e-6)
@@ -77,11 +77,11 @@ def test_the_control_has_no_maps():
     model = classifier(attention=ConvolutionControl)
     assert not has_attention(model)
     with pytest.raises(ValueError, match="no attention layer"):
-        attention_maps(model, pictures())
+        attention_maps(model, random_images())
     gates = iter([CBAM, ConvolutionControl])
     model = classifier(attention=lambda name: next(gates)(name=name))
     assert has_attention(model)
-    assert list(attention_maps(model, pictures())) == ["gate_1"]
+    assert list(attention_maps(model, random_images())) == ["gate_1"]
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -91,7 +91,7 @@ def test_mixed_precision(policy):
         model = classifier()
     finally:
         keras.config.set_dtype_policy("float32")
-    for scores in attention_maps(model, pictures()).values():
+    for scores in attention_maps(model, random_images()).values():
         assert scores.spatial.dtype == np.float32
         assert np.isfinite(scores.channel).all()
 
@@ -101,7 +101,7 @@ def test_reloaded_and_inserted(tmp_path):
     randomize(model)
     model.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")
-    ours, theirs = (attention_maps(one, pictures()) for one in (model, reloaded))
+    ours, theirs = (attention_maps(one, random_images()) for one in (model, reloaded))
     assert list(ours) == list(theirs) == ["first_cbam", "second_cbam"]
     for name in ours:
         assert_close(tuple(ours[name]), tuple(theirs[name]), 1e-6)
@@ -111,7 +111,7 @@ def test_layers_that_are_called_twice_or_named_alike():
     inner = classifier()
     inputs = [keras.Input(inner.input_shape[1:], name=name) for name in ("left", "right")]
     model = keras.Model(inputs, keras.layers.Add()([inner(one) for one in inputs]))
-    left, right = pictures(2), pictures(2, seed=1)
+    left, right = random_images(2), random_images(2, seed=1)
     maps = attention_maps(model, [left, right])
     assert set(maps) == {"gate_1", "gate_2", "gate_1_1", "gate_2_1"}
     assert_close(tuple(maps["gate_1"]), scores_of(inner, "gate_1", left), 1e-6)
@@ -150,7 +150,7 @@ def test_layers_that_two_paths_lead_to():
         def call(self, inputs):
             return self.backbone(inputs)
 
-    assert list(attention_maps(Both(), pictures())) == ["gate_1", "gate_2"]
+    assert list(attention_maps(Both(), random_images())) == ["gate_1", "gate_2"]
 
 
 def test_layers_of_the_same_name_in_a_subclassed_model():
@@ -180,9 +180,9 @@ def test_layers_that_are_made_when_the_model_is_built():
 
 @pytest.mark.parametrize("layers", [".*2", ["gate_2"], lambda layer: layer.name == "gate_2"])
 def test_chosen_layers(layers):
-    assert list(attention_maps(classifier(), pictures(), layers)) == ["gate_2"]
+    assert list(attention_maps(classifier(), random_images(), layers)) == ["gate_2"]
     path = "functional" if callable(layers) else None
-    assert path is None or list(attention_maps(nested(classifier()), pictures(), layers))
+    assert path is None or list(attention_maps(nested(classifier()), random_images(), layers))
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_chosen_layers(layers):
 )
 def test_layers_that_do_not_exist(layers, message):
     with pytest.raises(ValueError, match=message):
-        attention_maps(classifier(), pictures(), layers)
+        attention_maps(classifier(), random_images(), layers)
 
 
-def test_pictures_that_nearly_fit():
-    model, images = classifier(), pictures()
+def test_images_that_nearly_fit():
+    model, images = classifier(), random_images()
     expected = attention_maps(model, images)
     for given in (images.astype("float64"), images.tolist(), keras.ops.convert_to_tensor(images)):
         assert_close(tuple(attention_maps(model, given)["gate_2"]), tuple(expected["gate_2"]), 1e-6)
@@ -213,7 +213,12 @@ def test_pictures_that_nearly_fit():
         tuple(attention_maps(model, np.repeat(grey, 3, -1))["gate_1"]),
         1e-6,
     )
-    assert attention_maps(model, pictures(2, (40, 31)))["gate_1"].spatial.shape == (2, 10, 8, 1)
+    assert attention_maps(model, random_images(2, (40, 31)))["gate_1"].spatial.shape == (
+        2,
+        10,
+        8,
+        1,
+    )
     anywhere = classifier(size=(None, None))
     assert attention_maps(anywhere, images)["gate_1"].spatial.shape == (2, 10, 8, 1)
 
@@ -221,15 +226,15 @@ def test_pictures_that_nearly_fit():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (pictures()[0], r"batch of shape \(batch, 12, 10, 3\). Received: images of shape"),
-        (pictures(channels=4), r"Images must have 3 channels.*\(2, 12, 10, 4\)"),
+        (random_images()[0], r"batch of shape \(batch, 12, 10, 3\). Received: images of shape"),
+        (random_images(channels=4), r"Images must have 3 channels.*\(2, 12, 10, 4\)"),
         (np.zeros((0, 12, 10, 3)), r"There is no image"),
         (np.full((1, 12, 10, 3), np.nan), r"Images must be finite"),
         (np.full((1, 12, 10, 3), "cat"), r"Images must be numbers"),
         ([np.zeros((12, 10, 3)), np.zeros((9, 9, 3))], r"must have one size.*\(9, 9, 3\)"),
     ],
 )
-def test_pictures_that_do_not_fit(images, message):
+def test_images_that_do_not_fit(images, message):
     with pytest.raises(ValueError, match=message):
         attention_maps(classifier(), images)
 
@@ -238,7 +243,7 @@ def test_inputs_that_do_not_fit():
     inputs = [keras.Input((8, 8, 3), name=name) for name in ("left", "right")]
     x = CBAM()(keras.layers.Conv2D(4, 3)(keras.layers.Add()(inputs)))
     model = keras.Model(inputs, x, name="pair")
-    images = pictures(2, (8, 8))
+    images = random_images(2, (8, 8))
     for wrong, message in (
         (images, r"'pair' has 2 inputs.*Received: an array of shape \(2, 8, 8, 3\)"),
         ([images], r"'pair' has 2 inputs"),
@@ -251,13 +256,13 @@ def test_inputs_that_do_not_fit():
 
 def test_a_model_without_attention():
     with pytest.raises(ValueError, match=r"no attention layer of keras_cbam.*insert_attention"):
-        attention_maps(classifier(attention=None), pictures())
+        attention_maps(classifier(attention=None), random_images())
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5])
 def test_batch_size(size):
     with pytest.raises(ValueError, match=f"Received: batch_size={size}"):
-        attention_maps(classifier(), pictures(), batch_size=size)
+        attention_maps(classifier(), random_images(), batch_size=size)
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow's convolutions on the CPU")
@@ -265,7 +270,7 @@ def test_channels_first():
     inputs = keras.Input((3, 12, 10))
     x = keras.layers.Conv2D(4, 3, data_format="channels_first")(inputs)
     model = keras.Model(inputs, CBAM(data_format="channels_first", name="gate")(x))
-    grey = np.moveaxis(pictures(2, (24, 20), channels=1), -1, 1)
+    grey = np.moveaxis(random_images(2, (24, 20), channels=1), -1, 1)
     maps = attention_maps(model, grey)["gate"]
     assert maps.channel.shape == (2, 4, 1, 1)
     assert maps.spatial.shape == (2, 1, 10, 8)

@@ -93,7 +93,7 @@ def test_no_objects():
     assert [metrics[name] for name in NAMES] == [-1.0] * 12
 
 
-def test_pictures_without_detections_count():
+def test_images_without_detections_count():
     boxes = [[[10, 10, 50, 50]]] * 4
     truth = make_set(boxes, [[0]] * 4)
     found = [detected(boxes[0], [0])] + [detected()] * 3
@@ -101,7 +101,7 @@ def test_pictures_without_detections_count():
     assert coco_metrics(truth, found)["AP"] == pytest.approx(26 / 101)
 
 
-def test_one_dict_a_picture():
+def test_one_dict_an_image():
     with pytest.raises(ValueError, match=r"Received: len\(detections\)=1"):
         coco_metrics(make_set([[], []], [[], []]), [detected()])
 

@@ -13,7 +13,7 @@ from keras_cbam import (
 from keras_cbam.detection import SSD, FasterRCNN, detection_backbone
 from keras_cbam.insertion.backbones import GraphBackbone
 from keras_cbam.models.mobilenet import MobileNet
-from tests.detection.networks import PICTURES, level_names, strided, strided_model, tensors
+from tests.detection.networks import IMAGES, level_names, strided, strided_model, tensors
 
 
 def assert_levels_are_those_of(backbone, model, names):
@@ -91,9 +91,7 @@ def test_classifier_of_raw_pixels_is_opened():
         isinstance(layer, (keras.Model, keras.layers.Dense)) for layer in backbone.layers
     )
     nested = model.layers[-4]
-    expected = tensors(
-        nested, names, keras.applications.mobilenet.preprocess_input(PICTURES.copy())
-    )
+    expected = tensors(nested, names, keras.applications.mobilenet.preprocess_input(IMAGES.copy()))
     for ours, theirs in zip(tensors(backbone, names), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     assert not {id(v) for v in backbone.variables} & {id(v) for v in model.variables}
@@ -110,7 +108,7 @@ def test_nested_models_keep_their_mode_and_lose_equal_names():
     backbone = detection_backbone(keras.Model(inputs, outputs), levels=[1])
     assert [layer.name for layer in backbone.layers[1:3]] == ["norm", "norm_1"]
     assert [layer.trainable for layer in backbone.layers[1:3]] == [False, True]
-    normalized = keras.Model(backbone.input, backbone.get_layer("norm_1").output)(PICTURES)
+    normalized = keras.Model(backbone.input, backbone.get_layer("norm_1").output)(IMAGES)
     np.testing.assert_allclose(np.std(normalized, axis=(0, 1, 2)), 1, atol=1e-3)
 
 
@@ -124,7 +122,7 @@ def test_levels_that_are_not_the_only_output_of_a_layer():
     model = keras.Model(inputs, z + 1.0)
     backbone = detection_backbone(model, levels=[1, 2, 3])
     assert [layer.name for layer in backbone.layers if layer.name[0] == "P"] == ["P1", "P2", "P3"]
-    expected = keras.Model(inputs, [x, y, z + 1.0])(PICTURES)
+    expected = keras.Model(inputs, [x, y, z + 1.0])(IMAGES)
     for ours, theirs in zip(tensors(backbone, ["P1", "P2", "P3"]), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -136,7 +134,7 @@ def test_levels_beside_the_way_to_the_highest():
     x = keras.layers.Concatenate(name="decoder")([skip, x])
     backbone = detection_backbone(keras.Model(inputs, x), levels=[1, 2])
     assert level_names(backbone) == {"P1": "decoder", "P2": "stage2_relu"}
-    assert {name: tuple(t.shape) for name, t in backbone(PICTURES).items()} == {
+    assert {name: tuple(t.shape) for name, t in backbone(IMAGES).items()} == {
         "P1": (2, 32, 32, 8),
         "P2": (2, 16, 16, 4),
     }

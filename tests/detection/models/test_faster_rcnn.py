@@ -6,7 +6,7 @@ from keras import ops
 from keras_cbam import insert_attention
 from keras_cbam.detection import FasterRCNN, detection_backbone
 from tests.detection.detector_checks import backbone, check_detector
-from tests.detection.networks import BOXES, PICTURES, strided_model
+from tests.detection.networks import BOXES, IMAGES, strided_model
 
 ARGUMENTS = {
     "filters": 8,
@@ -36,7 +36,7 @@ def test_one_level_has_no_pyramid():
     model = detector((4,))
     assert model.strides == [16]
     model.compile("sgd", run_eagerly=True)
-    assert np.isfinite(model.evaluate(PICTURES, BOXES, verbose=0)).all()
+    assert np.isfinite(model.evaluate(IMAGES, BOXES, verbose=0)).all()
 
 
 def test_anchors_are_centered_at_every_position():
@@ -52,7 +52,7 @@ def test_anchors_are_centered_at_every_position():
 
 def test_targets_of_anchors_and_proposals():
     model = detector()
-    raw = model(PICTURES, training=True)
+    raw = model(IMAGES, training=True)
     targets, predictions, weights = model.targets(
         ops.convert_to_tensor(BOXES["boxes"]), BOXES["classes"], raw
     )
@@ -79,9 +79,9 @@ def test_gradients_reach_every_weight():
     model = detector()
     model.compile("sgd", jit_compile=False)
     with tf.GradientTape() as tape:
-        outputs = model(PICTURES, training=True)
+        outputs = model(IMAGES, training=True)
         targets = {name: tf.constant(value) for name, value in BOXES.items()}
-        loss = model.compute_loss(PICTURES, targets, outputs)
+        loss = model.compute_loss(IMAGES, targets, outputs)
     gradients = tape.gradient(loss, model.trainable_variables)
     missing = [
         variable.path
@@ -91,11 +91,11 @@ def test_gradients_reach_every_weight():
     assert not missing
 
 
-def test_pictures_without_boxes():
+def test_images_without_boxes():
     model = detector()
     model.compile("sgd", run_eagerly=True)
     nothing = {"boxes": np.full((2, 2, 4), -1, "float32"), "classes": np.full((2, 2), -1.0)}
-    losses = model.fit(PICTURES, nothing, batch_size=2, verbose=0).history
+    losses = model.fit(IMAGES, nothing, batch_size=2, verbose=0).history
     assert np.isfinite(losses["loss"]).all()
     assert losses["box_loss"] == losses["rpn_box_loss"] == [0]
 
@@ -116,8 +116,8 @@ def test_mixed_precision(dtype_policy):
     model = detector(use_layer_norm=True)
     assert model.neck.layers[-1].compute_dtype == "float16"
     model.compile("adam", run_eagerly=True)
-    assert np.isfinite(model.fit(PICTURES, BOXES, verbose=0).history["loss"]).all()
-    assert np.isfinite(model.predict(PICTURES, verbose=0)["boxes"]).all()
+    assert np.isfinite(model.fit(IMAGES, BOXES, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.predict(IMAGES, verbose=0)["boxes"]).all()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_cbam.detection.models.faster_rcnn_regions import SmoothL1, proposal_targets
 from tests.detection.models.test_faster_rcnn import detector
-from tests.detection.networks import BOXES, PICTURES
+from tests.detection.networks import BOXES, IMAGES
 from tests.detection.ops.test_boxes import random_boxes
 from tests.detection.ops.test_matching import iou
 
@@ -37,7 +37,7 @@ def test_first_stage():
     # As many anchors are sampled as there are, so that chance decides nothing.
     model = detector(sampled_anchors=10**6)
     model.compile("sgd", run_eagerly=True)
-    raw = model(PICTURES)
+    raw = model(IMAGES)
     names = ("rpn_box", "rpn_classification")
     raw = {name: ops.convert_to_numpy(raw[name]).astype("float64") for name in names}
     anchors = np.concatenate(model.anchors)
@@ -54,7 +54,7 @@ def test_first_stage():
         signed = np.where(found >= 0, -logits, logits)[found != -2]
         classification_loss += np.log1p(np.exp(signed)).sum()
         sampled += len(signed)
-    losses = model.evaluate(PICTURES, BOXES, batch_size=2, verbose=0, return_dict=True)
+    losses = model.evaluate(IMAGES, BOXES, batch_size=2, verbose=0, return_dict=True)
     assert losses["rpn_box_loss"] == pytest.approx(box_loss / sampled, rel=1e-6)
     assert losses["rpn_classification_loss"] == pytest.approx(
         classification_loss / sampled, rel=1e-6

@@ -8,7 +8,7 @@ import pytest
 
 from keras_cbam import CBAM, insert_attention
 from keras_cbam.detection import SSD, detection_backbone, load_detector, loading
-from tests.detection.networks import BOXES, PICTURES, strided_model
+from tests.detection.networks import BOXES, IMAGES, strided_model
 
 keras_cv = pytest.importorskip("keras_cv", reason="needs keras_cbam[keras-cv]")
 
@@ -26,12 +26,12 @@ def test_retinanet_trains_and_comes_back_in_a_fresh_process(tmp_path):
     model.compile(optimizer="sgd", run_eagerly=True, **losses)
     attention = model.backbone.get_layer("stage5_relu_cbam")
     before = attention.get_weights()
-    assert np.isfinite(model.fit(PICTURES, BOXES, epochs=1, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.fit(IMAGES, BOXES, epochs=1, verbose=0).history["loss"]).all()
     assert any(np.any(new != old) for new, old in zip(attention.get_weights(), before))
-    assert len(model.predict(PICTURES, verbose=0)["boxes"]) == 2
+    assert len(model.predict(IMAGES, verbose=0)["boxes"]) == 2
     model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "images.npy", PICTURES)
-    np.savez(tmp_path / "expected.npz", **model(PICTURES))
+    np.save(tmp_path / "images.npy", IMAGES)
+    np.savez(tmp_path / "expected.npz", **model(IMAGES))
     code = (
         "import keras, keras_cbam, numpy as np\n"
         f"folder = {str(tmp_path)!r}\n"
@@ -49,8 +49,8 @@ def test_a_file_with_its_backbone_says_what_it_needs(tmp_path, monkeypatch):
     model.save(tmp_path / "model.keras")
     again, _ = load_detector(tmp_path / "model.keras")
     assert isinstance(again.head.get_layer("source_1_cbam"), CBAM)
-    for name, expected in model(PICTURES).items():
-        np.testing.assert_array_equal(again(PICTURES)[name], expected)
+    for name, expected in model(IMAGES).items():
+        np.testing.assert_array_equal(again(IMAGES)[name], expected)
 
     def missing(name, extra):
         raise ImportError(f"{name} of keras_cbam[{extra}]")

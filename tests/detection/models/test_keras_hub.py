@@ -10,7 +10,7 @@ import pytest
 
 from keras_cbam import CBAM, attention_backbone, insert_attention
 from keras_cbam.detection import detection_backbone
-from tests.detection.networks import BOXES, PICTURES
+from tests.detection.networks import BOXES, IMAGES
 from tests.insertion.test_backbones import keras_hub_backbone
 
 # Of keras-hub, with other backends than TensorFlow.
@@ -59,17 +59,17 @@ def test_retinanet_trains_and_comes_back_in_a_fresh_process(build, tmp_path):
     assert layers
     before = [layer.get_weights() for layer in layers]
     model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
-    history = model.fit(PICTURES, LABELS, batch_size=2, epochs=1, verbose=0).history
+    history = model.fit(IMAGES, LABELS, batch_size=2, epochs=1, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     for layer, weights in zip(layers, before):
         changed = [np.any(new != old) for new, old in zip(layer.get_weights(), weights)]
         assert any(changed), layer.name
     paths = [str(tmp_path / name) for name in ("model.keras", "images.npy", "found.npz")]
     model.save(paths[0])
-    np.save(paths[1], PICTURES)
+    np.save(paths[1], IMAGES)
     subprocess.run([sys.executable, "-c", FRESH, *paths], check=True)
     found = np.load(paths[2])
-    outputs = keras.tree.flatten(model(PICTURES))
+    outputs = keras.tree.flatten(model(IMAGES))
     assert len(found) == len(outputs) == 2
     for name, expected in zip(found, outputs):
         np.testing.assert_array_equal(found[name], keras.ops.convert_to_numpy(expected))

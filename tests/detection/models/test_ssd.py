@@ -8,7 +8,7 @@ from keras_cbam.detection.models import named_backbones
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes
 from tests.detection.detector_checks import backbone, check_detector, check_predictions
-from tests.detection.networks import BOXES, PICTURES
+from tests.detection.networks import BOXES, IMAGES
 
 ARGUMENTS = {"extra_filters": (8,), "use_batch_norm": True, "max_detections": 20}
 
@@ -75,7 +75,7 @@ def test_loss_is_the_paper_s():
     over the number of matched ones, by NumPy."""
     model = detector(attention=None)
     model.compile("sgd", jit_compile=False)
-    raw = {name: np.asarray(value) for name, value in model(PICTURES).items()}
+    raw = {name: np.asarray(value) for name, value in model(IMAGES).items()}
     matched, classes, positive, _ = map(
         ops.convert_to_numpy,
         match_boxes(model.default_boxes, BOXES["boxes"], BOXES["classes"], 0.5, 0.5),
@@ -93,7 +93,7 @@ def test_loss_is_the_paper_s():
         others = np.sort(-log_probabilities[i, ~positive[i], 0])[::-1]
         class_loss += others[: 3 * len(rows)].sum()
     expected = np.array([box_loss, class_loss]) / positive.sum()
-    found = model.evaluate(PICTURES, BOXES, batch_size=2, verbose=0, return_dict=True)
+    found = model.evaluate(IMAGES, BOXES, batch_size=2, verbose=0, return_dict=True)
     losses = [found["box_loss"], found["classification_loss"]]
     np.testing.assert_allclose(losses, expected, rtol=1e-3)
 
@@ -116,13 +116,13 @@ def test_decoding_suppresses_within_a_class_only():
     np.testing.assert_allclose(found["boxes"][0, 0], expected, atol=1e-3)
 
 
-def test_pictures_without_boxes():
+def test_images_without_boxes():
     model = detector(attention=None)
     model.compile("sgd", jit_compile=False)
     nothing = {"boxes": np.full((2, 2, 4), -1, "float32"), "classes": np.full((2, 2), -1.0)}
-    assert model.evaluate(PICTURES, nothing, batch_size=2, verbose=0) == [0, 0, 0]
+    assert model.evaluate(IMAGES, nothing, batch_size=2, verbose=0) == [0, 0, 0]
     one = {name: np.concatenate([nothing[name][:1], BOXES[name][1:]]) for name in nothing}
-    assert np.isfinite(model.fit(PICTURES, one, batch_size=2, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.fit(IMAGES, one, batch_size=2, verbose=0).history["loss"]).all()
 
 
 def test_mixed_precision(dtype_policy, tmp_path):
@@ -130,15 +130,15 @@ def test_mixed_precision(dtype_policy, tmp_path):
     model = detector(StairNet, "cbam", extra_filters=())
     dtype_policy("float32")
     assert model.head.get_layer("source_1_cbam").compute_dtype == "float16"
-    raw = model(PICTURES)
+    raw = model(IMAGES)
     assert {value.dtype.name for value in map(ops.convert_to_numpy, raw.values())} == {"float32"}
     model.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
-    history = model.fit(PICTURES, BOXES, batch_size=2, epochs=2, verbose=0).history
+    history = model.fit(IMAGES, BOXES, batch_size=2, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    predictions = model.predict(PICTURES, verbose=0)
+    predictions = model.predict(IMAGES, verbose=0)
     check_predictions(predictions, 20, 2)
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras").predict(PICTURES, verbose=0)
+    again = keras.models.load_model(tmp_path / "model.keras").predict(IMAGES, verbose=0)
     np.testing.assert_allclose(again["boxes"], predictions["boxes"], atol=1e-2)
 
 
@@ -150,8 +150,8 @@ def test_xla():
     plain.set_weights(model.get_weights())
     plain.compile("sgd", jit_compile=False)
     for one in (model, plain):
-        one.fit(PICTURES, BOXES, batch_size=2, epochs=1, verbose=0)
-    found, expected = (one.predict(PICTURES, verbose=0) for one in (model, plain))
+        one.fit(IMAGES, BOXES, batch_size=2, epochs=1, verbose=0)
+    found, expected = (one.predict(IMAGES, verbose=0) for one in (model, plain))
     np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-4)
 
 
@@ -195,7 +195,7 @@ def test_vgg16_carries_weights_over(monkeypatch):
 def test_conv4_3_is_normalized(monkeypatch):
     base = narrow_vgg16(monkeypatch, 16)
     taps = [base.get_layer(name).output for name in ("block4_conv3", "conv4_3_norm")]
-    plain, normalized = keras.Model(base.input, taps)(PICTURES)
+    plain, normalized = keras.Model(base.input, taps)(IMAGES)
     plain, normalized = np.asarray(plain), np.asarray(normalized)
     norms = np.linalg.norm(plain, axis=-1, keepdims=True)
     is_large = norms[..., 0] > 0.1
@@ -239,7 +239,7 @@ def test_wrong_backbones_and_losses():
         with pytest.raises(ValueError, match="`box_loss` must be"):
             model.compile("sgd", box_loss=wrong)
     model.compile("sgd", box_loss="Huber", jit_compile=False)
-    assert np.isfinite(model.evaluate(PICTURES, BOXES, verbose=0, return_dict=True)["box_loss"])
+    assert np.isfinite(model.evaluate(IMAGES, BOXES, verbose=0, return_dict=True)["box_loss"])
 
 
 @pytest.mark.parametrize(
@@ -255,4 +255,4 @@ def test_wrong_labels(labels):
     model = detector(extra_filters=())
     model.compile("sgd", jit_compile=False)
     with pytest.raises(ValueError, match="A detector learns from a dict of `boxes`"):
-        model.fit(PICTURES, labels, verbose=0)
+        model.fit(IMAGES, labels, verbose=0)

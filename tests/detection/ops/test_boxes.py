@@ -69,7 +69,7 @@ def test_default_boxes_of_ssd300():
     np.testing.assert_allclose(boxes[-4], [150 - 132, 150 - 132, 150 + 132, 150 + 132], rtol=1e-5)
 
 
-def test_default_boxes_of_a_wide_picture():
+def test_default_boxes_of_a_wide_image():
     boxes = default_boxes((50, 100), [(1, 2)], (0.2, 0.4), [()])
     assert boxes.shape == (4, 4)
     np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, [25, 25, 75, 75])

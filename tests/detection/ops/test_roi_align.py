@@ -49,13 +49,13 @@ def test_regions_are_the_reference(size, samples):
     assert set(levels.ravel().tolist()) == {0, 1}
     tensors = [ops.convert_to_tensor(feature) for feature in features]
     found = ops.convert_to_numpy(roi_align(tensors, boxes, (4, 8), size, samples))
-    for picture in range(2):
+    for image in range(2):
         for box in range(3):
-            level = levels[picture, box]
+            level = levels[image, box]
             expected = reference(
-                features[level][picture], boxes[picture, box], (4, 8)[level], size, samples
+                features[level][image], boxes[image, box], (4, 8)[level], size, samples
             )
-            np.testing.assert_allclose(found[picture, box], expected, atol=1e-5)
+            np.testing.assert_allclose(found[image, box], expected, atol=1e-5)
 
 
 def test_levels_by_size():
