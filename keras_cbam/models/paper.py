@@ -33,7 +33,7 @@ class PaperRow:
 _resnet = functools.partial(functools.partial, ResNet, stride_in_first_1x1=True)
 _RESNEXT = {"cardinality": 32, "base_width": 4}
 # How a network is built, and its top-1 and top-5 errors plain and with CBAM.
-_NETWORKS = {
+NETWORKS = {
     "ResNet18": (_resnet(18), (29.60, 10.55), (29.27, 10.09)),
     "ResNet34": (_resnet(34), (26.69, 8.60), (25.99, 8.24)),
     "ResNet50": (_resnet(50), (24.56, 7.50), (22.66, 6.31)),
@@ -61,14 +61,9 @@ _COUNTS = {
 ATTENTION = (None, "se", "cbam")
 
 
-def paper_networks() -> list[str]:
-    """The names of the networks of tables 4 and 5."""
-    return list(_NETWORKS)
-
-
 def paper_row(network: str, attention: str | None) -> PaperRow:
-    """Builds one of `paper_networks()` with one of `ATTENTION`, and counts it as a `PaperRow`."""
-    build, plain_errors, cbam_errors = _NETWORKS[network]
+    """Builds one of `NETWORKS` with one of `ATTENTION`, and counts it as a `PaperRow`."""
+    build, plain_errors, cbam_errors = NETWORKS[network]
     parameters, gflops = _COUNTS[network][ATTENTION.index(attention)]
     top_1, top_5 = {None: plain_errors, "se": (None, None), "cbam": cbam_errors}[attention]
     model = build(attention=attention)
@@ -86,6 +81,6 @@ def paper_row(network: str, attention: str | None) -> PaperRow:
 
 def paper_table() -> Iterator[PaperRow]:
     """Yields the `PaperRow` of every network: plain, with SE and with CBAM."""
-    for network in _NETWORKS:
+    for network in NETWORKS:
         for attention in ATTENTION:
             yield paper_row(network, attention)

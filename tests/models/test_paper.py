@@ -1,10 +1,10 @@
 import pytest
 
-from keras_cbam.models.paper import ATTENTION, paper_networks, paper_row, paper_table
+from keras_cbam.models.paper import ATTENTION, NETWORKS, paper_row, paper_table
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", paper_networks())
+@pytest.mark.parametrize("network", NETWORKS)
 def test_counts_are_the_papers(network):
     for attention in ATTENTION:
         row = paper_row(network, attention)
@@ -16,6 +16,6 @@ def test_counts_are_the_papers(network):
 
 def test_the_table_has_every_row(monkeypatch):
     monkeypatch.setattr("keras_cbam.models.paper.paper_row", lambda *names: names)
-    expected = [(network, attention) for network in paper_networks() for attention in ATTENTION]
+    expected = [(network, attention) for network in NETWORKS for attention in ATTENTION]
     assert list(paper_table()) == expected
     assert len(expected) == 30
