@@ -36,6 +36,8 @@ def put_in_place(monkeypatch, task, verb, function):
         "keras_cbam.training.saved_run.find_run",
         lambda path: SavedRun(pathlib.Path(path), task),
     )
+    known = task or "classification"
+    monkeypatch.setattr("keras_cbam.commands._task_of_file", lambda _: known)
     module = types.SimpleNamespace(**{f"{verb}_run": function})
-    name = f"keras_cbam.{task or 'classification'}.{verb}"
+    name = f"keras_cbam.{known}.{verb}"
     monkeypatch.setitem(sys.modules, name, module)

@@ -10,7 +10,7 @@ from keras_cbam.classification.arguments import ClassifierArguments
 from keras_cbam.data.batches import evaluation_batches, reading
 from keras_cbam.data.labelled_images import KINDS
 from keras_cbam.data.load import load_data, load_part
-from keras_cbam.errors import DataError, ModelError, first_line, one_of, positive_integer, quoted
+from keras_cbam.errors import ModelError, one_of, positive_integer, quoted
 from keras_cbam.training.saved_run import SavedRun, find_run
 
 # Most classes of a confusion matrix: that of ImageNet is a million numbers.
@@ -194,22 +194,7 @@ def load_images(arguments):
 
 def own_data(run):
     """The `ImageData` of a `SavedRun`; DataError if it cannot be used any more, or has changed."""
-    if run.task is None:
-        raise ValueError(
-            f"{quoted(run.model_file)} is a model without a run, which has no data of its own: "
-            "pass --data."
-        )
-    try:
-        data = load_images(run.complete(ClassifierArguments))
-    except DataError as error:
-        raise DataError(
-            f"The data of the training cannot be used any more, pass others by --data: "
-            f"{first_line(error)}."
-        ) from error
-    then = (run.report.get("data") or {}).get("digest")
-    if then not in (None, data.identity()):
-        raise DataError(f"The data {quoted(data.name)} have changed: pass others by --data.")
-    return data
+    return run.own_data(lambda: load_images(run.complete(ClassifierArguments)))
 
 
 def input_size(model):

@@ -6,6 +6,8 @@ form for, and `show(options, found)` prints it. Its `"problems"`, `{what: senten
 
 import importlib
 import inspect
+import re
+import zipfile
 
 from keras_cbam.commands.screen import without_start_up_lines
 from keras_cbam.errors import ModelError
@@ -30,10 +32,9 @@ def call_task(options, *names, **renamed):
     """
     path, verb = options.run_path, options.command
     run = saved_run.find_run(path)
-    if run.task is None:
-        # It is taken for a classifier.
+    task = run.task or _task_of_file(run.model_file)
+    if run.task is None and task == "classification":
         print("There is no run beside the file: images are cropped as for ImageNet.")
-    task = run.task or "classification"
     if task not in TASKS:
         raise ModelError(f"{path!r} is a run of {task!r}, which is not one of {', '.join(TASKS)}.")
     function = getattr(room(f"{task}.{verb}"), f"{verb}_run")
@@ -46,3 +47,12 @@ def call_task(options, *names, **renamed):
         if value is not None:
             given[name] = value
     return function(run, **given)
+
+
+def _task_of_file(model_file):
+    """The task of a model without a run: what is no detector of ours is taken for a classifier."""
+    with zipfile.ZipFile(model_file) as archive:
+        is_model = "config.json" in archive.namelist()
+        config = archive.read("config.json").decode(errors="replace") if is_model else ""
+    detectors = r'"registered_name": "keras_cbam>(SSD|StairNet|FasterRCNN)"'
+    return "detection" if re.search(detectors, config) else "classification"

@@ -78,6 +78,8 @@ def _add_option(group, field, defaults):
     values |= {name: given[field.name] for name, given in defaults.items() if field.name in given}
     default = values.pop("default")
     texts = [f"default: {default}"] if default is not None else []
+    # Several numbers are given with commas.
+    values = {k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in values.items()}
     texts += [f"{name}: {value}" for name, value in values.items() if value != default]
     text = f"{told['help']} ({'; '.join(texts)})" if texts else told["help"]
     option["help"] = text.replace("%", "%%")

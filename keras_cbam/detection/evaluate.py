@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_cbam.data.batches import reading
-from keras_cbam.detection.arguments import DetectorArguments
+from keras_cbam.detection.arguments import SCENES, DetectorArguments
 from keras_cbam.detection.data.batches import detection_batches
 from keras_cbam.detection.data.detection_set import DetectionSet
 from keras_cbam.detection.data.fitting import fitted, fitted_scale
@@ -13,7 +13,7 @@ from keras_cbam.detection.data.load import load_detection_data
 from keras_cbam.detection.loading import load_run
 from keras_cbam.detection.metrics.coco_metrics import Detections, metrics_and_curves
 from keras_cbam.detection.metrics.voc_metrics import voc_metrics
-from keras_cbam.errors import ModelError, TrainingError, one_of, quoted
+from keras_cbam.errors import DataError, ModelError, TrainingError, one_of, require
 from keras_cbam.training.arguments import existing_path
 
 BATCH_SIZE = 16
@@ -50,8 +50,10 @@ def predict_detections(
 
     >>> predict_detections(model, clothing_scenes(1, "test"), image_size=96)[0]["boxes"]
     """
-    # Models of others, which predict the same dict, have none.
-    side = getattr(model, "short_side", None)
+    # Models of others, which predict the same dict, have none of these.
+    side, own = getattr(model, "short_side", None), getattr(model, "image_size", (image_size,))
+    message = f"`image_size` must be that of the images of the model, {own}."
+    require(set(own) == {image_size}, message, f"image_size={image_size}")
     batches = detection_batches(detection_set, batch_size, image_size, short_side=side)
     with reading(detection_set.source):
         predictions = model.predict(batches.map(lambda images, _: images), verbose=0)
@@ -82,7 +84,8 @@ def _in_own_pixels(model, predictions, sizes, *fitting):
     for i, (height, width) in enumerate(sizes):
         own = slice(int(counts[i]))
         edges = boxes[i, own] / np.tile(fitted_scale(height, width, *fitting), 2)
-        if not (np.isfinite(edges).all() and np.isfinite(confidence[i, own]).all()):
+        # Of a detector of ours all confidences, if anything that it predicts is no number.
+        if not (np.isfinite(edges).all() and np.isfinite(confidence[i]).all()):
             raise ModelError(f"The model {model.name!r} predicts numbers that are not finite.")
         found = {
             "boxes": np.clip(edges, 0, [width, height, width, height]).astype("float32"),
@@ -108,13 +111,20 @@ def evaluate_detector(
         of lines on what was left out or mended. Without objects, a metric is -1.
 
     Raises:
-        ModelError: also if the model predicts classes that the set has not.
+        ModelError: also if the model has other classes than the set, or predicts such.
         DataError, ValueError: see `predict_detections`.
 
     Example:
 
     >>> evaluate_detector(model, clothing_scenes(100, "test"), image_size=96)["AP50"]
     """
+    classes = len(detection_set.class_names)
+    known = getattr(model, "num_classes", classes)
+    if known != classes:
+        raise ModelError(
+            f"The model {model.name!r} must have the {classes} classes of {detection_set.name!r}, "
+            f"received one of {known}."
+        )
     detections = predict_detections(model, detection_set, image_size, batch_size)
     measured, _ = measure(model, detection_set.readable(), detections, image_size)
     return {**measured, "skipped": detection_set.all_skipped()}
@@ -166,38 +176,43 @@ def evaluate_run(
     one_of(None, *SPLITS)("split", split)
     run, model, class_names = load_run(run)
     part, size = SPLITS[split or "test"], model.image_size[0]
-    detection_set = getattr(run_data(run, size, data, split), part)
+    detection_set = part_of(run_data(run, size, data, split), part)
     if class_names is not None:
         detection_set = detection_set.with_classes(class_names)
-    elif model.num_classes != len(detection_set.class_names):
-        raise ModelError(
-            f"The model {quoted(run.model_file)} must have the {len(detection_set.class_names)} "
-            f"classes of {detection_set.name!r}, received one of {model.num_classes}."
-        )
-    own = int(run.arguments.get("batch_size", BATCH_SIZE))
-    measured = evaluate_detector(model, detection_set, size, batch_size or own)
+    if batch_size is None:
+        batch_size = int(run.arguments.get("batch_size", BATCH_SIZE))
+    measured = evaluate_detector(model, detection_set, size, batch_size)
     return {**measured, "data": detection_set.name, "split": part}
 
 
 def run_data(run, image_size, data=None, split=None, train_scenes=1):
     """The `DetectionData` of a `SavedRun`, or others as for `evaluate_run`; scenes of that size."""
-    if data is None and run.task is None:
-        raise ValueError(
-            f"`data` must be given: {quoted(run.model_file)} is not in the folder of a run."
-        )
     args = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
-    is_own = data is None or existing_path(data) == args.data
-    return load_detection_data(
-        args.data if data is None else data,
-        args.seed,
-        # Scenes take time to draw.
-        train_scenes=args.train_scenes if split == "train" else train_scenes,
-        test_scenes=args.test_scenes,
-        image_size=image_size,
-        strict=args.strict,
-        test_fraction=0.2 if is_own or split is not None else None,
-        splits=args.splits if is_own else (None, None, None),
-    )
+    is_own = data is None or (run.task is not None and existing_path(data) == args.data)
+
+    def load():
+        return load_detection_data(
+            args.data if is_own else data,
+            args.seed,
+            # Scenes take time to draw.
+            train_scenes=args.train_scenes if split == "train" else train_scenes,
+            test_scenes=args.test_scenes,
+            image_size=image_size,
+            strict=args.strict,
+            test_fraction=0.2 if is_own or split is not None else None,
+            splits=args.splits if is_own else (None, None, None),
+        )
+
+    # Not all scenes are drawn, and they do not change.
+    return run.own_data(load, may_differ=args.data == SCENES) if is_own else load()
+
+
+def part_of(data, name):
+    """A part of the `DetectionData`; DataError if it has no images."""
+    part = getattr(data, name)
+    if not len(part):
+        raise DataError(f"{data.name!r} must have a {name} part, received none.")
+    return part
 
 
 def check_detections(expected, found, allowed, largest_unpaired=LARGEST_UNPAIRED):

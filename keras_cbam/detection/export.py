@@ -14,6 +14,7 @@ from keras_cbam.detection.evaluate import (
     BATCH_SIZE,
     LARGEST_UNPAIRED,
     check_detections,
+    part_of,
     run_data,
 )
 from keras_cbam.detection.loading import load_run
@@ -107,8 +108,10 @@ def export_run(
     # What is learned from is not compared.
     part = "test" if is_learned else None
     loaded = run_data(run, model.image_size[0], data, part, samples if is_learned else 1)
-    images, skipped = _sample(loaded.test, samples, model)
-    calibration, more = _sample(loaded.train, samples, model) if is_learned else (None, [])
+    images, skipped = _sample(part_of(loaded, "test"), samples, model)
+    calibration, more = None, []
+    if is_learned:
+        calibration, more = _sample(part_of(loaded, "train"), samples, model)
     expected = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
     limits = LIMITS.get(quantize, (allowed_difference(model), LARGEST_UNPAIRED))
     written = (run.model_file, format, output, quantize, calibration)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_cbam.detection.metrics.coco_metrics import Detections
+from keras_cbam.errors import require
 from keras_cbam.visualization import panels
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def plot_detections(
 
     Raises:
         ImportError: without Matplotlib: `pip install keras_cbam[plot]`.
+        ValueError: if there is no image.
 
     Example:
 
@@ -53,6 +55,7 @@ def plot_detections(
     >>> found = predict_detections(model, scenes, 96)
     >>> plot_detections(scenes.images, found, scenes.class_names).savefig("detections.png")
     """
+    require(len(images), "`images` must have an image.", "no image")
     columns, kinds = min(COLUMNS, len(images)), 1 if truth is None else 2
     rows = kinds * -(-len(images) // columns)
     width = 8.0 if len(images) == 1 else 3.0

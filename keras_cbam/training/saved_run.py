@@ -6,7 +6,7 @@ import pathlib
 import typing
 import zipfile
 
-from keras_cbam.errors import ModelError, first_line, printable, quoted
+from keras_cbam.errors import DataError, ModelError, first_line, printable, quoted
 from keras_cbam.training.run_folder import ARGUMENTS, MODEL, REPORT, read_json
 
 if typing.TYPE_CHECKING:
@@ -40,6 +40,25 @@ class SavedRun:
                 f"The {ARGUMENTS} beside {quoted(self.model_file)} is not of this version: "
                 f"{first_line(error)}."
             ) from error
+
+    def own_data(self, load: typing.Callable[[], typing.Any], may_differ: bool = False):
+        """The data of the training by their loader; DataError if they have changed, or are gone."""
+        if self.task is None:
+            raise ValueError(
+                f"{quoted(self.model_file)} is a model without a run, which has no data of its "
+                "own: pass `data`, --data on the command line."
+            )
+        try:
+            data = load()
+        except DataError as error:
+            raise DataError(
+                "The data of the training cannot be used any more, pass others by --data: "
+                f"{first_line(error)}."
+            ) from error
+        then = (self.report.get("data") or {}).get("digest")
+        if not may_differ and then not in (None, data.identity()):
+            raise DataError(f"The data {quoted(data.name)} have changed: pass others by --data.")
+        return data
 
     def load(self) -> "keras.Model":
         """The `keras.Model`, not compiled; code in the file is not run. ModelError if it fails."""

@@ -146,7 +146,7 @@ def test_images_that_cannot_be_read_are_named(run, tmp_path):
 def test_a_model_without_a_run(tmp_path):
     file = tmp_path / "bare.keras"
     network().save(file)
-    with pytest.raises(ValueError, match=r"bare\.keras' is a model without a run.*pass --data\."):
+    with pytest.raises(ValueError, match=r"bare\.keras' is a model without a run.*pass `data`,"):
         evaluate_run(file)
     images = framed_images(tmp_path / "images", count=2)
     result = evaluate_run(file, data=images)

@@ -200,12 +200,15 @@ def test_the_training_part(finished):
     assert (result["images"], result["split"]) == (10, "train")
 
 
-def run_like(finished, tmp_path, **arguments):
+def run_like(finished, tmp_path, digest=None, **arguments):
     """A run of the same model, which has other arguments."""
     run = shutil.copytree(finished.output, tmp_path / "run")
     told = json.loads((run / "arguments.json").read_text())
     told["arguments"].update(arguments)
     (run / "arguments.json").write_text(json.dumps(told))
+    report = json.loads((run / "report.json").read_text())
+    report["data"]["digest"] = digest
+    (run / "report.json").write_text(json.dumps(report))
     return run
 
 
@@ -253,9 +256,20 @@ def test_the_own_folder_is_split_as_in_the_training(finished, tmp_path):
         assert evaluate_run(run, **given)["images"] == 2
 
 
+def test_an_own_folder_that_has_changed(finished, tmp_path):
+    """Another image moves the split, so that some of the test part were trained on."""
+    data = whole_folder(tmp_path / "data", finished.data.class_names)
+    run = run_like(finished, tmp_path, coco_folder(data).identity(), data=str(data))
+    assert evaluate_run(run)["images"] == 2
+    whole_folder(data, finished.data.class_names, count=11)
+    for given in ({}, {"data": data}):
+        with pytest.raises(DataError, match="'data' have changed: pass others by --data"):
+            evaluate_run(run, **given)
+
+
 def test_a_file_alone(finished, tmp_path):
     path = shutil.copy(finished.output / "model.keras", tmp_path / "alone.keras")
-    with pytest.raises(ValueError, match=r"`data` must be given: '.*alone\.keras' is not in"):
+    with pytest.raises(ValueError, match=r"alone\.keras' is a model without a run.*pass `data`"):
         evaluate_run(path)
     data = whole_folder(tmp_path / "data", [f"class {i}" for i in range(10)])
     assert evaluate_run(path, data=data)["images"] == 10
@@ -264,9 +278,42 @@ def test_a_file_alone(finished, tmp_path):
         evaluate_run(path, data=few)
 
 
-def test_there_is_no_such_split(finished):
+def test_there_is_no_such_split(finished, tmp_path):
     with pytest.raises(ValueError, match="Received: split='valid'"):
         evaluate_run(finished.output, split="valid")
+    data = write_coco(tmp_path / "data")
+    (data / "annotations" / "instances_train2017.json").unlink()
+    with pytest.raises(DataError, match="'data' must have a train part, received none"):
+        evaluate_run(finished.output, data=data, split="train")
+
+
+def test_a_batch_of_no_image(finished):
+    with pytest.raises(ValueError, match="Received: batch_size=0"):
+        evaluate_run(finished.output, batch_size=0)
+
+
+def test_weights_that_are_no_numbers_do_not_look_like_nothing_found(finished):
+    model = keras.models.clone_model(finished.model)
+    model.set_weights(finished.model.get_weights())
+    test = finished.data.test.select([0, 1])
+    predict_detections(model, test, 32)
+    for name in ("class_1", "box_2"):
+        layer = model.head.get_layer(name)
+        kernel, bias = layer.get_weights()
+        layer.set_weights([np.full_like(kernel, np.nan), bias])
+        with pytest.raises(ModelError, match="predicts numbers that are not finite"):
+            predict_detections(model, test, 32)
+        with pytest.raises(ModelError, match="predicts numbers that are not finite"):
+            evaluate.find_objects(model, [Image.fromarray(test.images[0])])
+        layer.set_weights([kernel, bias])
+
+
+def test_data_that_do_not_fit_the_detector(finished):
+    with pytest.raises(ValueError, match=r"must be that of the images of the model.*image_size=64"):
+        evaluate_detector(finished.model, clothing_scenes(1, "test", 64), 64)
+    other = make_set([[CAT]], [[0]])
+    with pytest.raises(ModelError, match="must have the 2 classes of 'set', received one of 10"):
+        evaluate_detector(finished.model, other, 32)
 
 
 BOXES = [[0, 0, 10, 100], [5, 5, 20, 20], [-1] * 4]

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from keras_cbam.detection import export, export_run
-from keras_cbam.errors import ExportError
+from keras_cbam.errors import DataError, ExportError
 from keras_cbam.serving.export import ServedArtefact
-from tests.detection.folders import write_many
+from tests.detection.folders import write_coco, write_many
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,11 @@ def test_int8_learns_from_training_images_of_the_own_folder(finished, tmp_path, 
     found = export_run(finished.output, "litert", tmp_path / "a.tflite", **given)
     assert (found.images, found.calibration_images) == (1, 10)
     assert seen["calibration"].shape == (10, *seen["images"].shape[1:])
+
+
+def test_int8_without_training_images(finished, tmp_path):
+    data = write_coco(tmp_path / "data")
+    (data / "annotations" / "instances_train2017.json").unlink()
+    given = {"data": data, "quantize": "int8"}
+    with pytest.raises(DataError, match="'data' must have a train part, received none"):
+        export_run(finished.output, "litert", tmp_path / "a.tflite", **given)

@@ -37,6 +37,11 @@ def test_boxes_and_labels():
     assert second.get_edgecolor()[:3] == box.get_edgecolor()[:3] == pytest.approx(class_colour(1))
 
 
+def test_no_image():
+    with pytest.raises(ValueError, match="`images` must have an image"):
+        plot_detections([], [], ["Bag"])
+
+
 def test_labels_are_inside_and_apart():
     boxes = [[0, 0, 40, 40], [1, 1, 41, 41], [60, 0, 100, 30], [70, 40, 100, 60], [0, 50, 9, 60]]
     figure = plot_detections([IMAGE], [detected(boxes, [0, 1, 2, 3, 4])], None)

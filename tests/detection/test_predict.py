@@ -1,9 +1,11 @@
+import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_cbam import cli
 from keras_cbam.detection import predict_detections, predict_run
 from keras_cbam.detection.predict import image_entry
 from keras_cbam.errors import DataError
@@ -63,6 +65,13 @@ def test_classes_without_names(finished, photos, tmp_path):
     alone = shutil.copy(finished.output / "model.keras", tmp_path / "alone.keras")
     (one,) = predict_run(alone, [photos / "wide.png"])["images"]
     assert one["detections"][0]["class"].startswith("class ")
+
+
+def test_the_command_knows_a_detector_without_its_run(finished, photos, tmp_path, capsys):
+    alone = shutil.copy(finished.output / "model.keras", tmp_path / "alone.keras")
+    assert cli.main(["predict", str(alone), str(photos / "wide.png"), "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)["images"]
+    assert one["detections"] == predict_run(alone, [photos / "wide.png"])["images"][0]["detections"]
 
 
 def test_no_image_can_be_read(finished, photos):

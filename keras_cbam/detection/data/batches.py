@@ -94,7 +94,8 @@ def detection_batches(
     # One number for all where there is only one.
     padded = most if most <= LEAST_PADDING else None
     # 0: there is none.
-    short_sides = np.atleast_1d(0 if short_side is None else short_side).astype("int64")
+    sides = [0] if short_side is None else np.atleast_1d(short_side).tolist()
+    short_sides = np.array([side and positive_integer("short_side", side) for side in sides])
     augment = augment if training else "none"
 
     def rows_of(epoch):

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_cbam.detection.data.collector import Collector, Splits, in_parts
 from keras_cbam.detection.data.detection_set import DetectionData
-from keras_cbam.errors import DataError, first_line, is_number, printable, quoted
+from keras_cbam.errors import DataError, first_line, is_number, number, printable, quoted
 
 _PREFIX = "instances_"
 # Numbers beyond are a damaged file's.
@@ -32,8 +32,9 @@ def coco_folder(
 
     Boxes are clipped to their image. What cannot be used is left out and counted in
     `DetectionSet.skipped`: boxes without an area, outside the image, malformed, or of unknown
-    classes or images; images that are missing, unreadable, outside the folder, or listed before. An
-    `area` that is no positive number becomes that of the box. Images without boxes stay in.
+    classes or images; images that are missing, outside the folder, or listed before. Images that
+    cannot be read are in `DetectionSet.unreadable`. An `area` that is no positive number becomes
+    that of the box. Images without boxes stay in.
 
     Args:
         folder: path of a folder with
@@ -57,12 +58,15 @@ def coco_folder(
 
     Raises:
         DataError: if the folder cannot be used.
+        ValueError: if `test_fraction` is outside its range.
 
     Example:
 
     >>> coco_folder("coco").train.skipped
     {'boxes clipped to the image': 12}
     """
+    if test_fraction is not None:
+        number(below=1, open_below=True)("test_fraction", test_fraction)
     folder = os.fspath(folder)
     name = printable(os.path.basename(os.path.abspath(folder)))
     single = os.path.join(folder, "annotations.json")
@@ -152,7 +156,8 @@ def _read(folder, files, name, strict):
 def _add(collector, folder, image_id, image, annotations):
     skipped = collector.skipped
     size = image.get("height"), image.get("width")
-    is_sound = all(type(n) is int and 0 < n < _LARGEST for n in size)
+    # Some programs write 640.0.
+    is_sound = all(_is_finite(n) and n > 0 and n == int(n) for n in size)
     if not is_sound or not isinstance(image.get("file_name"), str):
         skipped["malformed images"] += 1
         return
@@ -166,7 +171,7 @@ def _add(collector, folder, image_id, image, annotations):
     classes = [one["category_id"] for one in sound]
     ignored = [one.get("iscrowd", 0) for one in sound]
     areas = [_area(one, skipped) for one in sound]
-    collector.add(file, size, image_id, boxes, classes, ignored, areas)
+    collector.add(file, tuple(map(int, size)), image_id, boxes, classes, ignored, areas)
 
 
 def _index(path, skipped):
@@ -179,10 +184,9 @@ def _index(path, skipped):
         raise DataError(f"{quoted(path)} cannot be read: {first_line(error)}.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # json raises ValueError; the others are of JSON of another structure.
-        what = f": {first_line(error)}" if isinstance(error, ValueError) else ""
-        if isinstance(error, KeyError):
-            what = f": there is an entry without {error}"
-        raise DataError(f"{quoted(path)} is not JSON in COCO's format{what}.") from error
+        is_missing = isinstance(error, KeyError)
+        what = f"there is an entry without {error}" if is_missing else first_line(error)
+        raise DataError(f"{quoted(path)} is not JSON in COCO's format: {what}.") from error
     if not names or not all(isinstance(text, str) for text in names.values()):
         raise DataError(f"The categories of {quoted(path)} must have names, received {names!r}.")
     if len(set(names.values())) < listed["categories"]:

@@ -14,7 +14,7 @@ from keras_cbam.detection.data.detection_set import DetectionData, DetectionSet
 from keras_cbam.detection.data.sized_images import SizedImages
 from keras_cbam.errors import DataError, printable, quoted
 
-# What to train on, to validate with and to test on; `None` is what the folder has.
+# What to train on, to validate with and to test on; of three `None`, what the folder has.
 Splits = Sequence[str | None]
 
 
@@ -89,11 +89,7 @@ class Collector:
         stop_if_too_many(self.unreadable, images, self.strict)
         skipped = {reason: count for reason, count in self.skipped.items() if count}
         if not rows:
-            received = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-            raise DataError(
-                f"{quoted(where)} must have readable images, received none"
-                f"{f' ({received})' if received else ''}."
-            )
+            raise DataError(f"{quoted(where)} must have readable images, {_none(skipped)}.")
         found = {name: [row[name] for row in rows] for name in rows[0]}
         sizes = np.array(found.pop("sizes"), "int64")
         return DetectionSet(
@@ -110,9 +106,20 @@ class Collector:
 def in_parts(parts: list[DetectionSet], folder: str, splits: Splits) -> DetectionData:
     """The parts of three splits, some of which may be `None`; DataError if they do not suffice."""
     if not any(splits[1:]):
-        raise DataError(f"{quoted(folder)} must have a part to test on, received none.")
+        raise DataError(
+            f"{quoted(folder)} must have a part to test on, received none: where one split is "
+            "named, no other is looked for."
+        )
     if not splits[0]:
         parts = [parts[0].select([]), *parts]
     elif not any(map(len, parts[0].boxes)):
-        raise DataError(f"The training part of {quoted(folder)} must have boxes, received none.")
+        raise DataError(
+            f"The training part of {quoted(folder)} must have boxes, {_none(parts[0].skipped)}."
+        )
     return DetectionData(parts[0], parts[1], parts[-1])
+
+
+def _none(skipped):
+    """The end of a message on what is missing: what was left out of it."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+    return f"received none ({reasons})" if reasons else "received none"

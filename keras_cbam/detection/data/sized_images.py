@@ -15,7 +15,8 @@ class SizedImages(FileImages):
     """Image files, each of a known size, decoded when they are asked for.
 
     A file that cannot be decoded, or is not of its size, is a failure, see `FileImages`. Where EXIF
-    data turn an image, the boxes are for whichever of both, upright or as stored, has its size.
+    data turn an image, the boxes are for whichever of both, upright or as stored, has its size, and
+    for the upright image where both have.
     `images[index]` is a uint8 array `(height, width, 3)`; DataError for a failure.
 
     Args:

@@ -91,17 +91,21 @@ def _present(folder):
 def _read(collector, folder, year, part):
     root = os.path.join(folder, year)
     list_path = os.path.join(root, _LISTS, f"{part}.txt")
+    annotations = os.path.join(root, "Annotations")
     try:
-        with open(list_path, encoding="utf-8") as file:
-            # The lists of a class have a second column.
-            names = [line.split()[0] for line in file if line.strip()]
+        # Some editors begin a file by a mark.
+        with open(list_path, encoding="utf-8-sig") as file:
+            names = list(filter(None, map(str.strip, file)))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{quoted(list_path)} cannot be read: {first_line(error)}.") from error
     for name in names:
+        # The lists of a class have a second column, unless it is a name with a space.
+        if not os.path.isfile(os.path.join(annotations, f"{name}.xml")):
+            name = name.split()[0]
         # Other years have images of the same names.
         image_id = f"{year}/{name}" if year else name
         if collector.is_new(image_id):
-            annotation = collector.inside(os.path.join(root, "Annotations"), f"{name}.xml")
+            annotation = collector.inside(annotations, f"{name}.xml")
             image = annotation and collector.inside(os.path.join(root, "JPEGImages"), f"{name}.jpg")
             if image:
                 _add(collector, image, annotation, image_id)

@@ -50,7 +50,7 @@ class Detector(keras.Model):
         self.iou_threshold = iou_threshold
         self.max_detections = positive_integer("max_detections", max_detections)
         # How images are fitted into the size that the model takes, see `fitted_size`.
-        self.short_side = short_side
+        self.short_side = short_side and positive_integer("short_side", short_side)
         self.pyramid = _pyramid(backbone)
         self.image_size = backbone.input_shape[1:3]
         # For what is built on the backbone's feature maps.
@@ -103,10 +103,12 @@ class Detector(keras.Model):
         # Keras looks at no label before the loss does.
         _check_labels(y)
         boxes = ops.cast(y["boxes"], "float32")
+        # No anchor would learn a box that is no number.
+        one_or_nan = ops.where(ops.all(ops.isfinite(boxes)), 1.0, float("nan"))
         targets, predictions, weights = self.targets(boxes, y["classes"], y_pred)
         # TensorFlow adds up the gradients of its devices; their losses are to be averaged.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        weights = {name: weight / replicas for name, weight in weights.items()}
+        weights = {name: one_or_nan * weight / replicas for name, weight in weights.items()}
         return super().compute_loss(
             x=x, y=targets, y_pred=predictions, sample_weight=weights, training=training
         )
@@ -120,7 +122,13 @@ class Detector(keras.Model):
             self.jit_compile = before
 
     def predict_step(self, *args: Any) -> Any:
-        return self.decode_predictions(super().predict_step(*args))
+        raw = super().predict_step(*args)
+        found = self.decode_predictions(raw)
+        # What is no number is above no threshold, and would look as if there was nothing to find.
+        sums = [ops.sum(raw[name], axis=range(1, len(raw[name].shape))) for name in self._LOSSES]
+        is_sound = ops.isfinite(sum(sums))
+        found["confidence"] = ops.where(is_sound[:, None], found["confidence"], float("nan"))
+        return found
 
     def decode_predictions(self, predictions: Any) -> dict[str, Any]:
         """Boxes after non-maximum suppression within each class, of raw predictions.
@@ -167,8 +175,9 @@ def _check_labels(labels):
     boxes, classes = (
         tuple(getattr(labels.get(name), "shape", ())) for name in ("boxes", "classes")
     )
+    is_same = all(None in sides or len(set(sides)) == 1 for sides in zip(boxes, classes))
     require(
-        len(boxes) == 3 and boxes[2] == 4 and len(classes) == 2,
+        len(boxes) == 3 and boxes[2] == 4 and len(classes) == 2 and is_same,
         "A detector learns from a dict of `boxes` `(batch, boxes, 4)` and `classes` "
         "`(batch, boxes)`, indices, -1 the padding.",
         f"labels {sorted(labels)} of shapes {boxes} and {classes}",

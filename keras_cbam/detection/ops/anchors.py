@@ -35,11 +35,12 @@ def default_boxes(
 def box_step(length: int, positions: int, steps: str = "authors") -> float:
     """How many pixels the centers of default boxes are apart along a side of the image.
 
-    `"even"`: the side by the positions. `"authors"`: the power of two from there up, and even below
-    four positions: 8, 16, 32, 64, 100 and 300 pixels in SSD300, as in the authors' code.
+    `"even"`: the side by the positions. `"authors"`: the power of two nearest to that, which is the
+    stride, however the network rounds; even below four positions. So these are 8, 16, 32, 64, 100
+    and 300 pixels in SSD300, as in the authors' code.
     """
     is_even = steps == "even" or positions < _LEAST_POSITIONS
-    return length / positions if is_even else 2.0 ** math.ceil(math.log2(length / positions))
+    return length / positions if is_even else 2.0 ** round(math.log2(length / positions))
 
 
 def level_anchors(

@@ -99,9 +99,13 @@ def test_images_are_taken_once(folder):
 
 
 def test_training_without_boxes_is_an_error(folder):
-    train_json(folder, annotations=[])
-    with pytest.raises(DataError, match=r"training part .* must have boxes, received none"):
-        coco_folder(folder)
+    for boxes, why in (
+        ([], r"received none\.$"),
+        ([coco_box(3, [1, 1, 5, 5], "1")], r"received none \(1 boxes of unknown classes\)"),
+    ):
+        train_json(folder, annotations=boxes)
+        with pytest.raises(DataError, match=rf"training part .* must have boxes, {why}"):
+            coco_folder(folder)
 
 
 def test_a_missing_key_is_named(folder):
@@ -125,6 +129,21 @@ def test_clips_boxes(folder):
     train = coco_folder(folder).train
     np.testing.assert_array_equal(train.boxes[0], [[0, 20, 5, 30]])
     assert train.skipped == {"boxes clipped to the image": 1}
+
+
+def test_sides_may_be_written_with_a_point(folder):
+    whole = train_json(folder, annotations=[coco_box(3, [1, 1, 5, 5])])
+    whole["images"][0] |= {"width": 40.0, "height": 30.0}
+    whole["images"][1] |= {"width": 40.5}
+    (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(whole))
+    train = coco_folder(folder).train
+    assert (train.sizes.tolist(), train.skipped) == ([[30, 40]], {"malformed images": 1})
+
+
+@pytest.mark.parametrize("test_fraction", [0, 1, 7, "half"])
+def test_a_part_that_is_none(folder, test_fraction):
+    with pytest.raises(ValueError, match=f"Received: test_fraction={test_fraction!r}"):
+        coco_folder(folder, test_fraction=test_fraction)
 
 
 def test_images_that_cannot_be_used_are_counted(folder):
@@ -177,12 +196,17 @@ def test_three_parts(folder):
         ("", "is not JSON in COCO's format: Expecting value"),
         ("{", "is not JSON in COCO's format"),
         ("\ud800", "cannot be read|is not JSON"),
-        ("[]", "is not JSON in COCO's format"),
+        ("[]", "is not JSON in COCO's format: list indices must be"),
         ("{}", "is not JSON in COCO's format"),
         ('{"images": 3, "annotations": [], "categories": []}', "is not JSON in COCO's format"),
         ('{"images": [], "annotations": [[]], "categories": []}', "is not JSON in COCO's format"),
         ('{"images": [[]], "annotations": [], "categories": []}', "is not JSON in COCO's format"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "is not JSON in COCO's"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"},'
+            ' {"id": "2", "name": "dog"}]}',
+            "is not JSON in COCO's format: '<' not supported between",
+        ),
         ('{"images": [], "annotations": [], "categories": []}', "must have names"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": 2}]}',

@@ -47,6 +47,15 @@ def test_three_parts_where_there_is_no_trainval(tmp_path):
     assert [part.image_ids for part in parts] == [["000001"], ["000002"], ["000003"]]
 
 
+def test_names_with_spaces_and_the_lists_of_a_class(tmp_path):
+    box = voc_object("cat", (1, 1, 9, 9))
+    folder = write_voc(tmp_path, {name: voc_xml(box) for name in ("img 1", "img 2", "b", "c")})
+    path = folder / "ImageSets" / "Main" / "trainval.txt"
+    path.write_bytes(b"\xef\xbb\xbfimg 1\r\nimg 2 \n\nb  1\nc -1\n")
+    train = voc_folder(folder).train
+    assert (train.image_ids, train.skipped) == (["img 1", "img 2", "b", "c"], {})
+
+
 def test_a_size_that_is_not_written_is_that_of_the_image(tmp_path):
     box = voc_object("cat", (1, 1, 60, 5))
     train = {"a": f"<annotation>{box}</annotation>", "b": voc_xml(box, width=0, height=0)}

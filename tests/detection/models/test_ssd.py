@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_cbam.detection import SSD, StairNet, application_backbone, ssd_vgg16
+from keras_cbam.detection import (
+    SSD,
+    StairNet,
+    application_backbone,
+    clothing_scenes,
+    detection_batches,
+    ssd_vgg16,
+)
 from keras_cbam.detection.models import named_backbones
 from keras_cbam.detection.ops.boxes import encode_boxes
 from keras_cbam.detection.ops.matching import match_boxes
@@ -242,6 +249,22 @@ def test_wrong_backbones_and_losses():
     assert np.isfinite(model.evaluate(IMAGES, BOXES, verbose=0, return_dict=True)["box_loss"])
 
 
+def test_a_box_that_is_no_number_is_not_left_out():
+    model = detector(attention=None)
+    model.compile("sgd", jit_compile=False)
+    labels = {**BOXES, "boxes": BOXES["boxes"].copy()}
+    labels["boxes"][1, 0, 2] = np.nan
+    assert np.isnan(model.evaluate(IMAGES, labels, verbose=0, return_dict=True)["loss"])
+
+
+@pytest.mark.parametrize("short_side", [-5, "a", 2.5])
+def test_a_short_side_that_is_none(short_side):
+    with pytest.raises(ValueError, match=f"Received: short_side={short_side!r}"):
+        detector(short_side=short_side)
+    with pytest.raises(ValueError, match=f"Received: short_side={short_side!r}"):
+        detection_batches(clothing_scenes(2), 2, 64, short_side=short_side)
+
+
 @pytest.mark.parametrize(
     "labels",
     [
@@ -249,6 +272,7 @@ def test_wrong_backbones_and_losses():
         {"boxes": BOXES["boxes"]},
         {**BOXES, "classes": keras.utils.to_categorical([[0, 1], [1, 0]])},
         {**BOXES, "boxes": BOXES["boxes"][..., :3]},
+        {**BOXES, "classes": BOXES["classes"][:, :1]},
     ],
 )
 def test_wrong_labels(labels):

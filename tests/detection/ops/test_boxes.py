@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 from keras import ops
 
-from keras_cbam.detection import SSD
+from keras_cbam.detection import SSD, build_detector
 from keras_cbam.detection.ops.anchors import box_step, default_boxes
 from keras_cbam.detection.ops.boxes import clip_boxes, decode_boxes, encode_boxes
 from tests.detection.detector_checks import backbone
@@ -82,6 +83,18 @@ def test_steps_of_other_sizes():
     assert [box_step(512, n) for n in positions] == [8, 16, 32, 64, 128, 256, 512]
     assert [box_step(96, n) for n in (12, 6, 3, 2, 1)] == [8, 16, 32, 48, 96]
     assert box_step(300, 38, "even") == 300 / 38
+    # Networks without padding round down.
+    assert [box_step(300, n) for n in (37, 18, 9)] == [8, 16, 32]
+    assert [box_step(100, n) for n in (12, 6)] == [8, 16]
+
+
+@pytest.mark.parametrize("size", [100, 300])
+def test_default_boxes_are_inside_the_image(size):
+    boxes = build_detector("ssd", 2, size, "mobilenet", attention=None).default_boxes
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    # Of the authors' own too, the last of a feature map may lie half a step outside.
+    assert centers.max() < size + 32
+    assert (centers > size).any(axis=1).mean() < 0.1
 
 
 def test_an_earlier_file_keeps_its_steps():
