@@ -1,10 +1,11 @@
 import contextlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cbam.detection import export, export_run
+from keras_cbam.detection import build_detector, export, export_run
 from keras_cbam.errors import DataError, ExportError
 from keras_cbam.serving.export import ServedArtefact
 from tests.detection.folders import write_coco, write_many
@@ -88,6 +89,27 @@ def test_litert_finds_the_same(quantize, finished, tmp_path):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(file))
     held = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
     assert {"float16", "int8"} & held == ({dtype} if dtype else set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file_format", "name", "needed"),
+    [
+        ("saved_model", "served", "tensorflow"),
+        ("onnx", "a.onnx", "tf2onnx"),
+        ("litert", "a.tflite", "ai_edge_litert"),
+    ],
+)
+@pytest.mark.parametrize("detector", ["stairnet", "faster_rcnn"])
+def test_the_other_detectors_find_the_same(detector, file_format, name, needed, tmp_path):
+    pytest.importorskip(needed, reason="needs keras_cbam[onnx,litert]")
+    keras.utils.set_random_seed(0)
+    build_detector(detector, 3, 64).save(tmp_path / "model.keras")
+    given = {"data": "scenes", "samples": 4}
+    found = export_run(tmp_path / "model.keras", file_format, tmp_path / name, **given)
+    assert found.detections > 0
+    assert found.differences["unpaired"] == 0
+    assert found.differences["boxes"] < 0.01
 
 
 @pytest.mark.slow

@@ -59,7 +59,8 @@ class SSD(Detector):
     Returns:
         A dict of float32 tensors, `"box"` `(batch, default boxes, 4)`, offsets, and
         `"classification"` `(batch, default boxes, 1 + num_classes)`, logits, the background first.
-        `predict` returns boxes, see `decode_predictions`.
+        `predict` returns boxes, see `decode_predictions`; for an image whose raw predictions are
+        not finite, confidences that are NaN.
 
     Raises:
         ValueError: if the backbone has no levels or size, or an argument is out of range.
