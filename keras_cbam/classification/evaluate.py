@@ -173,11 +173,7 @@ def load_classifier(run):
         raise ModelError(f"{quoted(run.model_file)} must be a classifier, received a {run.task}.")
     model = run.load()
     size = input_size(model)
-    if run.class_names is not None and len(run.class_names) != model.output_shape[-1]:
-        raise ModelError(
-            f"The run of {quoted(run.model_file)} names {len(run.class_names)} classes, the "
-            f"model has {model.output_shape[-1]}."
-        )
+    run.check_classes(model.output_shape[-1])
     return run, model, size
 
 

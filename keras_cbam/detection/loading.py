@@ -50,6 +50,5 @@ def load_run(run: Any) -> tuple[SavedRun, Any, list[str] | None]:
             f"The model {model.name!r} must take square images of 3 channels, received the input "
             f"shape {model.backbone.input_shape}."
         )
-    names = run.class_names
-    has_names = names is not None and len(names) == model.num_classes
-    return run, model, names if has_names else None
+    run.check_classes(model.num_classes)
+    return run, model, run.class_names

@@ -60,6 +60,14 @@ class SavedRun:
             raise DataError(f"The data {quoted(data.name)} have changed: pass others by --data.")
         return data
 
+    def check_classes(self, count: int) -> None:
+        """Raises ModelError unless the run names so many classes, or none."""
+        if self.class_names is not None and len(self.class_names) != count:
+            raise ModelError(
+                f"The run of {quoted(self.model_file)} names {len(self.class_names)} classes, the "
+                f"model has {count}."
+            )
+
     def load(self) -> "keras.Model":
         """The `keras.Model`, not compiled; code in the file is not run. ModelError if it fails."""
         from keras_cbam.files.model_files import load_keras_file

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import keras
@@ -41,6 +42,12 @@ def classifier(tmp_path_factory):
 def test_a_model_that_is_not_a_detector(classifier, use):
     with pytest.raises(ModelError, match="must be a detector of `build_detector`, received a Func"):
         use(classifier)
+
+
+def test_a_run_that_names_other_classes(finished):
+    run = dataclasses.replace(find_run(finished.output), class_names=["cat"])
+    with pytest.raises(ModelError, match="names 1 classes, the model has 10"):
+        load_run(run)
 
 
 def test_a_damaged_file(finished, tmp_path):
