@@ -192,7 +192,7 @@ def run_data(run, image_size, data=None, split=None, train_scenes=1):
 
     def load():
         return load_detection_data(
-            args.data if is_own else data,
+            args.data if data is None or is_own else data,
             args.seed,
             # Scenes take time to draw.
             train_scenes=args.train_scenes if split == "train" else train_scenes,
