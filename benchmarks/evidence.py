@@ -13,6 +13,7 @@ starts as an identity. `control` has the parameters of CBAM's MLP in plain 1x1 c
 """
 
 import argparse
+import collections
 import csv
 import functools
 import itertools
@@ -56,6 +57,8 @@ TITLES = {
 MARKS = "<!-- written by benchmarks/evidence.py -->", "<!-- end -->"
 CLASSES = 10
 BATCH = 32
+# Fewer seeds are kept in the file, and tell too little for the page.
+LEAST_SEEDS = 3
 
 
 def garments(attention, seed, options):
@@ -180,6 +183,12 @@ def read(path):
 
     with open(path, newline="") as file:
         return sorted(csv.DictReader(file), key=place)
+
+
+def shown(rows):
+    """Those of kinds of attention that were trained with enough seeds."""
+    counts = collections.Counter((row["setting"], row["attention"]) for row in rows)
+    return [row for row in rows if counts[row["setting"], row["attention"]] >= LEAST_SEEDS]
 
 
 def train(options):
@@ -338,7 +347,7 @@ def main():
     if options.page is None:
         train(options)
         return 0
-    rows = read(options.output)
+    rows = shown(read(options.output))
     write_page(rows, options.page)
     if options.figure:
         draw(rows).savefig(options.figure)

@@ -80,7 +80,7 @@ def test_readme_has_the_numbers_of_the_evidence():
     _, _, rest = read("README.md").partition("## Does it help?")
     table = [line.split("|")[2:-1] for line in rest.split("\n## ")[0].splitlines() if "±" in line]
     numbers = [cell.strip() for row in table for cell in row]
-    assert len(numbers) == 8
+    assert len(numbers) == 16
     page = read("docs/does_attention_help.md")
     assert [one for one in numbers if f"| {one} |" not in page] == []
 
