@@ -121,7 +121,7 @@ def test_accuracy_of_the_own_classes_alone(tmp_path, monkeypatch, class_names, h
 
 def test_a_model_without_images(tmp_path):
     network().save(tmp_path / "bare.keras")
-    with pytest.raises(ValueError, match=r"bare\.keras' is a model without a run.*pass --data\."):
+    with pytest.raises(ValueError, match=r"bare\.keras' is a model without a run.*pass `data`,"):
         export_run(tmp_path / "bare.keras", "saved_model", tmp_path / "1")
     run = write_run(tmp_path / "run", tmp_path / "gone")
     with pytest.raises(DataError, match=r"pass others by --data: There is no such file .*gone"):
