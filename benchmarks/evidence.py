@@ -313,7 +313,8 @@ def draw(rows):
     for setting in TITLES:
         own = [row for row in rows if row["setting"] == setting]
         names = [name for name in KINDS if paired(own, name, "none")]
-        panels |= {setting: (own, names)} if names else {}
+        if names:
+            panels[setting] = own, names
     heights = [1 + len(names) for _, names in panels.values()]
     figure = new_figure(7, 0.8 + 0.28 * sum(heights))
     grid = {"squeeze": False, "sharex": True, "height_ratios": heights}

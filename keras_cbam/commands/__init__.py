@@ -7,7 +7,6 @@ form for, and `show(options, found)` prints it. Its `"problems"`, `{what: senten
 import importlib
 import inspect
 import re
-import zipfile
 
 from keras_cbam.commands.screen import without_start_up_lines
 from keras_cbam.errors import ModelError
@@ -32,7 +31,7 @@ def call_task(options, *names, **renamed):
     """
     path, verb = options.run_path, options.command
     run = saved_run.find_run(path)
-    task = run.task or _task_of_file(run.model_file)
+    task = run.task or _task_of_file(run)
     if run.task is None and task == "classification":
         print("There is no run beside the file: images are cropped as for ImageNet.")
     if task not in TASKS:
@@ -49,10 +48,7 @@ def call_task(options, *names, **renamed):
     return function(run, **given)
 
 
-def _task_of_file(model_file):
+def _task_of_file(run):
     """The task of a model without a run: what is no detector of ours is taken for a classifier."""
-    with zipfile.ZipFile(model_file) as archive:
-        is_model = "config.json" in archive.namelist()
-        config = archive.read("config.json").decode(errors="replace") if is_model else ""
     detectors = r'"registered_name": "keras_cbam>(SSD|StairNet|FasterRCNN)"'
-    return "detection" if re.search(detectors, config) else "classification"
+    return "detection" if re.search(detectors, run.config()) else "classification"

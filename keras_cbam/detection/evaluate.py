@@ -189,10 +189,11 @@ def run_data(run, image_size, data=None, split=None, train_scenes=1):
     """The `DetectionData` of a `SavedRun`, or others as for `evaluate_run`; scenes of that size."""
     args = run.complete(DetectorArguments) if run.task else DetectorArguments.given()
     is_own = data is None or (run.task is not None and existing_path(data) == args.data)
+    source = args.data if data is None else data
 
     def load():
         return load_detection_data(
-            args.data if data is None or is_own else data,
+            source,
             args.seed,
             # Scenes take time to draw.
             train_scenes=args.train_scenes if split == "train" else train_scenes,

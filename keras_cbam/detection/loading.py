@@ -1,7 +1,6 @@
 """Saved detectors: loaded safely, with their size of images and their class names."""
 
 import os
-import zipfile
 from typing import Any
 
 from keras_cbam.detection.models import build  # noqa: F401  (registers the detectors)
@@ -34,10 +33,9 @@ def load_detector(path: str | os.PathLike) -> tuple[Any, list[str] | None]:
 def load_run(run: Any) -> tuple[SavedRun, Any, list[str] | None]:
     """The `SavedRun` of a detector, or of a path, its model, and its class names or `None`."""
     run = run if isinstance(run, SavedRun) else find_run(run)
-    with zipfile.ZipFile(run.model_file) as archive:
-        if "config.json" in archive.namelist() and b"keras_cv" in archive.read("config.json"):
-            # Registers the classes in the file.
-            library("keras_cv", "keras-cv")
+    if "keras_cv" in run.config():
+        # Registers the classes in the file.
+        library("keras_cv", "keras-cv")
     model: Any = run.load()
     if not isinstance(model, Detector):
         raise ModelError(

@@ -68,6 +68,12 @@ class SavedRun:
                 f"model has {count}."
             )
 
+    def config(self) -> str:
+        """The configuration of the model in the file, JSON; empty if the file has none."""
+        with zipfile.ZipFile(self.model_file) as archive:
+            has_one = "config.json" in archive.namelist()
+            return archive.read("config.json").decode(errors="replace") if has_one else ""
+
     def load(self) -> "keras.Model":
         """The `keras.Model`, not compiled; code in the file is not run. ModelError if it fails."""
         from keras_cbam.files.model_files import load_keras_file
