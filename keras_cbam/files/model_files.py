@@ -19,13 +19,18 @@ _LARGE, _EXPANSION = 2**30, 100
 _CODE = ("__lambda__", "TFSMLayer", "TorchModuleWrapper")
 
 
-def load_keras_file(path: str | os.PathLike) -> keras.Model:
-    """The model of a `.keras` file, not compiled; code in the file is never run."""
+def read_config(path: str | os.PathLike) -> bytes:
+    """The JSON configuration in a `.keras` file; ValueError if Keras did not write the archive."""
     with zipfile.ZipFile(path) as archive:
         _check_members(archive, os.path.getsize(path))
-        _check_config(json.loads(archive.read(CONFIG)))
-        with archive.open(WEIGHTS) as file:
-            check_h5(file, archive.getinfo(WEIGHTS).file_size)
+        return archive.read(CONFIG)
+
+
+def load_keras_file(path: str | os.PathLike) -> keras.Model:
+    """The model of a `.keras` file, not compiled; code in the file is never run."""
+    _check_config(json.loads(read_config(path)))
+    with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS) as file:
+        check_h5(file, archive.getinfo(WEIGHTS).file_size)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except TypeError as error:

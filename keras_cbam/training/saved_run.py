@@ -69,17 +69,20 @@ class SavedRun:
             )
 
     def config(self) -> str:
-        """The configuration of the model in the file, JSON; empty if the file has none."""
-        with zipfile.ZipFile(self.model_file) as archive:
-            has_one = "config.json" in archive.namelist()
-            return archive.read("config.json").decode(errors="replace") if has_one else ""
+        """The configuration of the model, JSON; ModelError if it cannot be read."""
+        from keras_cbam.files.model_files import read_config
+
+        return self._read(read_config).decode(errors="replace")
 
     def load(self) -> "keras.Model":
         """The `keras.Model`, not compiled; code in the file is not run. ModelError if it fails."""
         from keras_cbam.files.model_files import load_keras_file
 
+        return self._read(load_keras_file)
+
+    def _read(self, function):
         try:
-            return load_keras_file(self.model_file)
+            return function(self.model_file)
         except Exception as error:
             # A damaged archive fails in zipfile, json, h5py or Keras, each with errors of its own.
             raise ModelError(

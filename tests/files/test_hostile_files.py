@@ -219,6 +219,13 @@ def test_a_plain_model_is_loaded_where_code_is_allowed(tmp_path):
 # Damage
 
 
+def test_the_configuration_alone_is_read_as_safely(tmp_path):
+    path = tmp_path / "large.keras"
+    archive_of_streams(path, {"config.json": (inflating(2**24), 2**24)})
+    with pytest.raises(ModelError, match=r"large\.keras.* is compressed"):
+        find_run(path).config()
+
+
 def test_a_truncated_model(tmp_path):
     content = plain_model(tmp_path / "plain.keras").read_bytes()
     for length in {0, 1, 4, 30, *range(100, len(content), len(content) // 40), len(content) - 1}:
