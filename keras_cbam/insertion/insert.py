@@ -41,7 +41,8 @@ def insert_attention(
             is trained. A key in a config, what a callable returns and a layer's `True` are kept.
             Defaults to `True`. The paper's gates start near one half instead: so a pretrained
             MobileNetV2, fine-tuned with fixed batch normalization, stayed at an accuracy of 0.10;
-            from the identity it reached 0.89, without attention 0.90.
+            from the identity it reached 0.89, without attention 0.90. A small network from random
+            weights reached 0.62, from the identity and without attention 0.65.
 
     Returns:
         A `keras.Model` with the model's inputs and outputs. Models around new attention are
