@@ -180,6 +180,7 @@ def test_links_in_the_output_folder(model, tmp_path, image, capsys):
     assert (output / "index.html").read_text().startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.slow
 def test_names_of_images_stay_in_the_output_folder(model, tmp_path, image, capsys):
     pytest.importorskip("matplotlib")
     folder = tmp_path / "images"

@@ -118,6 +118,7 @@ def test_an_earlier_one_is_replaced_only_when_asked(exported, finished):
         export_run(finished.output, "saved_model", exported.output)
 
 
+@pytest.mark.slow
 def test_other_predictions_are_an_error(finished, tmp_path, monkeypatch):
     def other(*_):
         return {

@@ -11,6 +11,7 @@ from keras_cbam import insert_attention
 TOOL = pathlib.Path(__file__).parents[3] / "shared" / "tools" / "pretrained_mobilenet_v2.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TOOL.exists(), reason="needs ../shared/tools/pretrained_mobilenet_v2.py")
 def test_insertion_keeps_the_logits_of_real_photos():
     data = pytest.importorskip("skimage.data")

@@ -49,9 +49,8 @@ def of_any_model():
     return retinanet(detection_backbone(network))
 
 
-@pytest.mark.parametrize(
-    "build", [of_any_model, pytest.param(of_keras_hub, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [of_any_model, of_keras_hub])
 def test_retinanet_trains_and_comes_back_in_a_fresh_process(build, tmp_path):
     model = build()
     assert type(model) is keras_hub.models.RetinaNetObjectDetector
