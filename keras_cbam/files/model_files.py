@@ -29,8 +29,13 @@ def read_config(path: str | os.PathLike) -> bytes:
 def load_keras_file(path: str | os.PathLike) -> keras.Model:
     """The model of a `.keras` file, not compiled; code in the file is never run."""
     _check_config(json.loads(read_config(path)))
-    with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS) as file:
-        check_h5(file, archive.getinfo(WEIGHTS).file_size)
+    with zipfile.ZipFile(path) as archive:
+        # Keras reads weights without comparing their checksum where that differs.
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"its member {damaged!r} is damaged")
+        with archive.open(WEIGHTS) as file:
+            check_h5(file, archive.getinfo(WEIGHTS).file_size)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except TypeError as error:
@@ -59,10 +64,6 @@ def _check_members(archive, size):
     for name in (CONFIG, WEIGHTS):
         if name not in archive.namelist():
             raise ValueError(f"it has no member {name!r}")
-    # Keras reads weights without comparing their checksum where that differs.
-    damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"its member {damaged!r} is damaged")
 
 
 def _check_config(config):

@@ -192,13 +192,12 @@ LAYOUTS = {"coco": coco_of_ten, "voc": voc_of_ten}
 
 
 SLOW = pytest.mark.slow
-TRAINED = [("ssd", "voc")]
 OTHERS = [("faster_rcnn", "coco"), ("ssd", "coco"), ("faster_rcnn", "voc")]
 OTHERS += [("stairnet", "coco"), ("stairnet", "voc")]
 
 
 @pytest.mark.parametrize(
-    ("detector", "layout"), [*TRAINED, *(pytest.param(*each, marks=SLOW) for each in OTHERS)]
+    ("detector", "layout"), [("ssd", "voc"), *(pytest.param(*each, marks=SLOW) for each in OTHERS)]
 )
 def test_the_papers_recipe_on_ten_images(tiny_detectors, tmp_path, weights, detector, layout):
     data = LAYOUTS[layout](tmp_path / "data")
